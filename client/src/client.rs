@@ -1,0 +1,559 @@
+//! The asynchronous client: asks a cluster for wallets, signatures and resharings, and waits for the answers.
+//!
+//! Two ways to use it. [`Client::create_wallet`], [`Client::sign`] and [`Client::reshare`] return when the request is in
+//! the queue; results arrive at a listener. The `..._and_wait` calls return the result. They use a private client id, so
+//! they neither take results from listeners nor from other clients, and they register before they publish, so no result
+//! is missed. Cancelling any call is safe: the request may still be carried out, and asking again is answered again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::jetstream;
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use crate::{
+    listen::{Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
+    request::{Invalid, KeygenRequest, Kind, Request, ReshareRequest, SignRequest},
+    result::{ErrorCode, KeygenResult, ReshareResult, ResultError, SigningResult},
+    signer::{Signer, SignerError},
+    subjects::{self, ClientIdError, StreamSpec},
+};
+
+const PUBLISH_TRIES: u32 = 3;
+const PUBLISH_RETRY_MIN: Duration = Duration::from_millis(250);
+const RELISTEN_MIN: Duration = Duration::from_millis(100);
+const RELISTEN_MAX: Duration = Duration::from_secs(5);
+
+/// Whose results a client's listeners receive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientId {
+    /// Nobody else's: an id is drawn, and its consumers are removed when the client is closed or dropped.
+    #[default]
+    Generated,
+    /// Those of every client with this id, which share them. The consumers stay, so results wait for the next start.
+    Named(String),
+    /// Those of every client without an id, as the existing clients work by default.
+    Unscoped,
+}
+
+/// How a [`Client`] behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whose results its listeners receive.
+    pub client_id: ClientId,
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The client id cannot be used.
+    ClientId(ClientIdError),
+    /// The signer did not sign.
+    Signer(SignerError),
+    /// The request has a value that no cluster acts on; nothing was sent.
+    Invalid(Invalid),
+    /// A stream is neither there nor can be created.
+    Stream {
+        /// Its name.
+        name: &'static str,
+        /// What the server said.
+        problem: String,
+    },
+    /// The request could not be put into the queue.
+    Publish(String),
+    /// Results cannot be read.
+    Consumer(String),
+    /// A result that is no document of its kind.
+    Result(ResultError),
+    /// The cluster answered with an error.
+    Refused {
+        /// The answer's code, if it is a known one.
+        code: Option<ErrorCode>,
+        /// The answer's code as it was written.
+        code_text: String,
+        /// The answer's reason.
+        reason: String,
+    },
+    /// No answer in time. The request may still be carried out; asking again with the same id is answered again.
+    Timeout {
+        /// What was asked for.
+        kind: Kind,
+        /// The request's id.
+        request_id: String,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// The client has been closed.
+    Closed,
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ClientId(error) => error.fmt(f),
+            Self::Signer(error) => error.fmt(f),
+            Self::Invalid(error) => write!(f, "invalid request: {error}"),
+            Self::Stream { name, problem } => write!(f, "stream {name}: {problem}"),
+            Self::Publish(problem) => write!(f, "the request could not be put into the queue: {problem}"),
+            Self::Consumer(problem) => write!(f, "results cannot be read: {problem}"),
+            Self::Result(error) => error.fmt(f),
+            Self::Refused { code_text, reason, .. } => write!(f, "{code_text}: {reason}"),
+            Self::Timeout { kind, request_id, waited } => {
+                write!(f, "no answer to the {kind:?} request {request_id:?} within {waited:?}")
+            }
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<Invalid> for ClientError {
+    fn from(error: Invalid) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<SignerError> for ClientError {
+    fn from(error: SignerError) -> Self {
+        Self::Signer(error)
+    }
+}
+
+/// A client of one cluster. Cloning is cheap; the clones are one client.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    jetstream: jetstream::Context,
+    signer: Arc<dyn Signer>,
+    client_id: Option<String>,
+    generated: bool,
+    private_id: String,
+    waiters: Arc<Waiters>,
+    keygen_lane: OnceCell<Lane>,
+    sign_lane: OnceCell<Lane>,
+    reshare_lane: OnceCell<Lane>,
+    closed: AtomicBool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("client_id", &self.inner.client_id).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client over a connection, and the cluster's streams where they are missing. Streams that are there are
+    /// used as they are; none is changed or removed.
+    ///
+    /// # Errors
+    /// If the client id cannot be used, or a stream is missing and cannot be created.
+    pub async fn new(nats: async_nats::Client, signer: impl Signer, options: Options) -> Result<Self, ClientError> {
+        let unique = |prefix: &str| {
+            let inbox = nats.new_inbox();
+            format!("{prefix}-{}", inbox.rsplit('.').next().unwrap_or(&inbox))
+        };
+        let (client_id, generated) = match options.client_id {
+            ClientId::Generated => (Some(unique("client")), true),
+            ClientId::Named(id) => {
+                subjects::check_client_id(&id).map_err(ClientError::ClientId)?;
+                (Some(id), false)
+            }
+            ClientId::Unscoped => (None, false),
+        };
+        let private_id = unique("call");
+        let jetstream = jetstream::new(nats);
+        for stream in subjects::STREAMS {
+            ensure_stream(&jetstream, stream).await?;
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                jetstream,
+                signer: Arc::new(signer),
+                client_id,
+                generated,
+                private_id,
+                waiters: Arc::default(),
+                keygen_lane: OnceCell::new(),
+                sign_lane: OnceCell::new(),
+                reshare_lane: OnceCell::new(),
+                closed: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// The id under which listeners receive; `None` if it is [`ClientId::Unscoped`].
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.inner.client_id.as_deref()
+    }
+
+    /// Checks a request and puts the initiator's signature in. For authorizers, who sign what the initiator signed; a
+    /// request that has a signature is sent as it is.
+    ///
+    /// # Errors
+    /// If the request is invalid or the signer fails.
+    pub async fn signed(&self, request: impl Into<Request>) -> Result<Request, ClientError> {
+        let mut request = request.into();
+        request.validate()?;
+        if request.signature().is_none_or(<[u8]>::is_empty) {
+            let signature = self.inner.signer.sign(&request.canonical()).await?;
+            request.set_signature(signature);
+        }
+        Ok(request)
+    }
+
+    /// Asks for a wallet. The result goes to [`Client::keygen_results`].
+    ///
+    /// # Errors
+    /// If the id is invalid, the signer fails, or the queue does not take the request.
+    pub async fn create_wallet(&self, wallet_id: &str) -> Result<(), ClientError> {
+        self.submit(KeygenRequest { wallet_id: wallet_id.to_owned(), ..KeygenRequest::default() }).await
+    }
+
+    /// Asks for a signature. The result goes to [`Client::signing_results`].
+    ///
+    /// # Errors
+    /// If the request is invalid, the signer fails, or the queue does not take the request.
+    pub async fn sign(&self, request: SignRequest) -> Result<(), ClientError> {
+        self.submit(request).await
+    }
+
+    /// Asks to move a key to another committee. The result goes to [`Client::reshare_results`].
+    ///
+    /// # Errors
+    /// If the request is invalid, the signer fails, or the queue does not take the request.
+    pub async fn reshare(&self, request: ReshareRequest) -> Result<(), ClientError> {
+        self.submit(request).await
+    }
+
+    /// Puts a request of any kind into its queue. The result goes to the listener of its kind.
+    ///
+    /// # Errors
+    /// If the request is invalid, the signer fails, or the queue does not take the request.
+    pub async fn submit(&self, request: impl Into<Request>) -> Result<(), ClientError> {
+        let request = self.signed(request).await?;
+        self.inner.publish(&request, self.inner.client_id.as_deref()).await.map(drop)
+    }
+
+    /// Creates a wallet and returns its public keys.
+    ///
+    /// # Errors
+    /// As [`Client::create_wallet`], and if the cluster refuses or does not answer in time.
+    pub async fn create_wallet_and_wait(
+        &self,
+        wallet_id: &str,
+        timeout: Duration,
+    ) -> Result<KeygenResult, ClientError> {
+        let request = KeygenRequest { wallet_id: wallet_id.to_owned(), ..KeygenRequest::default() };
+        self.keygen_and_wait(request, timeout).await
+    }
+
+    /// As [`Client::create_wallet_and_wait`], with approvals.
+    ///
+    /// # Errors
+    /// As [`Client::create_wallet_and_wait`].
+    pub async fn keygen_and_wait(
+        &self,
+        request: KeygenRequest,
+        timeout: Duration,
+    ) -> Result<KeygenResult, ClientError> {
+        let result: KeygenResult = self.ask(request.into(), timeout).await?;
+        if !result.is_success() {
+            return Err(refused(result.code(), result.error_code, result.error_reason));
+        }
+        Ok(result)
+    }
+
+    /// Signs and returns the signature. The caller knows the public key and should verify it: results are not
+    /// authenticated by the bus.
+    ///
+    /// # Errors
+    /// As [`Client::sign`], and if the cluster refuses or does not answer in time.
+    pub async fn sign_and_wait(&self, request: SignRequest, timeout: Duration) -> Result<SigningResult, ClientError> {
+        let result: SigningResult = self.ask(request.into(), timeout).await?;
+        if !result.is_success() {
+            return Err(refused(result.code(), result.error_code, result.error_reason));
+        }
+        Ok(result)
+    }
+
+    /// Moves a key and returns when the new committee holds it.
+    ///
+    /// # Errors
+    /// As [`Client::reshare`], and if the cluster refuses or does not answer in time.
+    pub async fn reshare_and_wait(
+        &self,
+        request: ReshareRequest,
+        timeout: Duration,
+    ) -> Result<ReshareResult, ClientError> {
+        let result: ReshareResult = self.ask(request.into(), timeout).await?;
+        if !result.is_success() {
+            return Err(refused(result.code(), result.error_code, result.error_reason));
+        }
+        Ok(result)
+    }
+
+    /// Listens for results of key generation.
+    ///
+    /// # Errors
+    /// If the consumer is neither there nor can be created.
+    pub async fn keygen_results(&self) -> Result<Results<KeygenResult>, ClientError> {
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+    }
+
+    /// Listens for results of signing.
+    ///
+    /// # Errors
+    /// If the consumer is neither there nor can be created.
+    pub async fn signing_results(&self) -> Result<Results<SigningResult>, ClientError> {
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+    }
+
+    /// Listens for results of resharing.
+    ///
+    /// # Errors
+    /// If the consumer is neither there nor can be created.
+    pub async fn reshare_results(&self) -> Result<Results<ReshareResult>, ClientError> {
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+    }
+
+    /// Calls a function with every result of key generation until the returned handle is dropped.
+    ///
+    /// # Errors
+    /// As [`Client::keygen_results`].
+    pub async fn on_keygen_result(
+        &self,
+        handle: impl FnMut(KeygenResult) + Send + 'static,
+    ) -> Result<Listening, ClientError> {
+        Ok(Listening::start(self.keygen_results().await?, handle))
+    }
+
+    /// Calls a function with every result of signing until the returned handle is dropped.
+    ///
+    /// # Errors
+    /// As [`Client::signing_results`].
+    pub async fn on_sign_result(
+        &self,
+        handle: impl FnMut(SigningResult) + Send + 'static,
+    ) -> Result<Listening, ClientError> {
+        Ok(Listening::start(self.signing_results().await?, handle))
+    }
+
+    /// Calls a function with every result of resharing until the returned handle is dropped.
+    ///
+    /// # Errors
+    /// As [`Client::reshare_results`].
+    pub async fn on_reshare_result(
+        &self,
+        handle: impl FnMut(ReshareResult) + Send + 'static,
+    ) -> Result<Listening, ClientError> {
+        Ok(Listening::start(self.reshare_results().await?, handle))
+    }
+
+    /// Removes the consumers that belong to this client alone, for all its clones: calls that wait end with
+    /// [`ClientError::Closed`], and so do later ones. Dropping the last clone does the same in the background.
+    pub async fn close(self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        for (_, lane) in self.inner.lanes() {
+            lane.get().into_iter().for_each(Lane::stop);
+        }
+        self.inner.waiters.end_all();
+        self.inner.remove_own_consumers().await;
+    }
+
+    /// Publishes under the private client id and waits for the answer to exactly this request.
+    async fn ask<T: ResultDocument>(&self, request: Request, timeout: Duration) -> Result<T, ClientError> {
+        let key = (request.kind(), request.wallet_id().to_owned(), request.request_id().to_owned());
+        let late = ClientError::Timeout { kind: key.0, request_id: key.2.clone(), waited: timeout };
+        let answer = async {
+            let request = self.signed(request).await?;
+            let waiter = self.inner.waiter(key).await?;
+            let sequence = self.inner.publish(&request, Some(&self.inner.private_id)).await?;
+            answer_to(sequence, waiter).await
+        };
+        let document = tokio::time::timeout(timeout, answer).await.unwrap_or(Err(late))?;
+        T::read(&document).map_err(ClientError::Result)
+    }
+}
+
+/// A late answer to an earlier call with the same id is passed over, where the cluster says which request it answers.
+async fn answer_to(sequence: u64, mut waiter: Waiter) -> Result<bytes::Bytes, ClientError> {
+    while let Some(Delivered { document, answers }) = waiter.results.recv().await {
+        if answers.is_none_or(|answers| answers == sequence) {
+            return Ok(document);
+        }
+    }
+    Err(ClientError::Closed)
+}
+
+fn refused(code: Option<ErrorCode>, code_text: String, reason: String) -> ClientError {
+    ClientError::Refused { code, code_text, reason }
+}
+
+impl Inner {
+    /// Starts waiting; the private lane of this kind is there when this returns.
+    async fn waiter(&self, key: (Kind, String, String)) -> Result<Waiter, ClientError> {
+        let kind = key.0;
+        let [(_, keygen), (_, sign), (_, reshare)] = self.lanes();
+        let lane = match kind {
+            Kind::Keygen => keygen,
+            Kind::Sign => sign,
+            Kind::Reshare => reshare,
+        };
+        lane.get_or_try_init(|| Lane::open(&self.jetstream, kind, &self.private_id, &self.waiters)).await?;
+        let waiter = self.waiters.register(key);
+        // Checked after registering: whoever closes later ends this waiter too.
+        if self.closed.load(Ordering::SeqCst) { Err(ClientError::Closed) } else { Ok(waiter) }
+    }
+
+    fn lanes(&self) -> [(Kind, &OnceCell<Lane>); 3] {
+        [(Kind::Keygen, &self.keygen_lane), (Kind::Sign, &self.sign_lane), (Kind::Reshare, &self.reshare_lane)]
+    }
+
+    /// Puts a request into its queue and returns its sequence there. Repeats are recognised by the server.
+    async fn publish(&self, request: &Request, client_id: Option<&str>) -> Result<u64, ClientError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(ClientError::Closed);
+        }
+        let subject = subjects::request_subject(request.kind(), request.request_id());
+        let message_id = self.jetstream.client().new_inbox();
+        let mut wait = PUBLISH_RETRY_MIN;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut message =
+                jetstream::message::PublishMessage::build().payload(request.to_json().into()).message_id(&message_id);
+            if let Some(client_id) = client_id {
+                message = message.header(subjects::CLIENT_ID_HEADER, client_id);
+            }
+            let acknowledged = match self.jetstream.send_publish(subject.clone(), message).await {
+                Ok(acknowledgement) => acknowledgement.await,
+                Err(error) => Err(error),
+            };
+            match acknowledged {
+                Ok(acknowledgement) => return Ok(acknowledgement.sequence),
+                Err(error) if attempt >= PUBLISH_TRIES => return Err(ClientError::Publish(error.to_string())),
+                Err(_) => tokio::time::sleep(wait).await,
+            }
+            wait *= 2;
+        }
+    }
+
+    fn remove_own_consumers(&self) -> BoxFuture<'static, ()> {
+        let mut names = Vec::new();
+        for (kind, lane) in self.lanes() {
+            if lane.initialized() {
+                names.push(subjects::result_durable(kind, Some(&self.private_id)));
+            }
+            if self.generated {
+                names.push(subjects::result_durable(kind, self.client_id.as_deref()));
+            }
+        }
+        let jetstream = self.jetstream.clone();
+        Box::pin(async move {
+            for name in names {
+                // One that was never made is not there to be removed; others the server forgets by itself.
+                drop(jetstream.delete_consumer_from_stream(name, subjects::RESULT_STREAM.name).await);
+            }
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.closed.load(Ordering::SeqCst)
+        {
+            runtime.spawn(self.remove_own_consumers());
+        }
+    }
+}
+
+async fn ensure_stream(jetstream: &jetstream::Context, spec: &StreamSpec) -> Result<(), ClientError> {
+    use jetstream::{
+        context::CreateStreamErrorKind,
+        stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    };
+
+    if jetstream.get_stream(spec.name).await.is_ok() {
+        return Ok(());
+    }
+    let created = jetstream
+        .create_stream(Config {
+            name: spec.name.to_owned(),
+            description: Some(spec.description.to_owned()),
+            subjects: spec.subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            retention: match spec.retention {
+                subjects::Retention::Limits => RetentionPolicy::Limits,
+                subjects::Retention::WorkQueue => RetentionPolicy::WorkQueue,
+            },
+            max_age: spec.max_age.unwrap_or_default(),
+            max_bytes: spec.max_bytes,
+            duplicate_window: spec.duplicate_window,
+            storage: StorageType::File,
+            discard: DiscardPolicy::Old,
+            ..Config::default()
+        })
+        .await;
+    match created {
+        Ok(_) => Ok(()),
+        // Somebody else made it in between, perhaps with other limits.
+        Err(error)
+            if matches!(error.kind(), CreateStreamErrorKind::JetStream(inner)
+                if inner.error_code() == jetstream::ErrorCode::STREAM_NAME_EXIST) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(ClientError::Stream { name: spec.name, problem: error.to_string() }),
+    }
+}
+
+/// A running listener, which outlives lost connections and consumers; dropping it ends it.
+#[derive(Debug)]
+pub struct Listening {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Listening {
+    fn start<T: ResultDocument>(mut results: Results<T>, mut handle: impl FnMut(T) + Send + 'static) -> Self {
+        let task = tokio::spawn(async move {
+            let mut wait = RELISTEN_MIN;
+            loop {
+                match results.next().await {
+                    Some(Ok(received)) => {
+                        wait = RELISTEN_MIN;
+                        let (result, token) = received.into_parts();
+                        handle(result);
+                        // If this fails the result is delivered again: at least once.
+                        drop(token.ack().await);
+                    }
+                    Some(Err(ClientError::Result(_))) => {}
+                    Some(Err(_)) | None => {
+                        tokio::time::sleep(wait).await;
+                        wait = (wait * 2).min(RELISTEN_MAX);
+                        if let Ok(reopened) = results.reopen().await {
+                            results = reopened;
+                        }
+                    }
+                }
+            }
+        });
+        Self { task }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

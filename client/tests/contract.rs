@@ -1,0 +1,523 @@
+//! The contract with existing clients: signed bytes, decoding, authorization. Vectors were computed independently.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use mpcium_client::{
+    AuthorizerSignature, ErrorCode, KeygenRequest, Kind, Request, ReshareRequest, SignRequest,
+    auth::{AuthError, Authorization, AuthorizerKey, InitiatorKey, authorize, verify_initiator},
+    gojson::decode_base64,
+};
+use proptest::prelude::*;
+
+const INITIATOR: &str = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8";
+const AUTHORIZER: &str = "2543b92ff1095511476adc8369db6ddc933665a11978dda1404ee1066ca9559d";
+const P256_SPKI: &str = concat!(
+    "3059301306072a8648ce3d020106082a8648ce3d03010703420004515c3d6eb9e396b904d3feca7f54fdcd0cc1e997bf375dca",
+    "515ad0a6c3b4035f4536be3a50f318fbf9a5475902a221502bef0d57e08c53b2cc0a56f17d9f9354"
+);
+
+fn key(first: u8) -> SigningKey {
+    SigningKey::from_bytes(&std::array::from_fn(|at| first + u8::try_from(at).unwrap()))
+}
+
+fn initiator() -> InitiatorKey {
+    InitiatorKey::parse("ed25519", INITIATOR).unwrap()
+}
+
+fn keygen() -> Request {
+    KeygenRequest { wallet_id: "wallet-1".into(), ..KeygenRequest::default() }.into()
+}
+
+fn sign() -> Request {
+    SignRequest {
+        key_type: "secp256k1".into(),
+        wallet_id: "wallet-1".into(),
+        network_internal_code: "ethereum-mainnet".into(),
+        tx_id: "tx-1".into(),
+        tx: Some(hex::decode("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824").unwrap()),
+        ..SignRequest::default()
+    }
+    .into()
+}
+
+fn reshare() -> Request {
+    ReshareRequest {
+        session_id: "sess-1".into(),
+        node_ids: Some(vec!["n-a".into(), "n-b".into()]),
+        new_threshold: 1,
+        key_type: "secp256k1".into(),
+        wallet_id: "wallet-1".into(),
+        ..ReshareRequest::default()
+    }
+    .into()
+}
+
+fn check(mut request: Request, bytes: &str, signature: &str) {
+    assert_eq!(String::from_utf8(request.canonical()).unwrap(), bytes);
+    let signature = decode_base64(signature).unwrap();
+    assert_eq!(key(0).sign(&request.canonical()).to_bytes().to_vec(), signature);
+    assert_eq!(verify_initiator(&initiator(), &request), Err(AuthError::SignatureEmpty));
+    request.set_signature(signature.clone());
+    assert_eq!(verify_initiator(&initiator(), &request), Ok(()));
+    let mut changed = signature;
+    changed[10] ^= 1;
+    request.set_signature(changed);
+    assert!(matches!(verify_initiator(&initiator(), &request), Err(AuthError::InvalidSignature { .. })));
+}
+
+#[test]
+fn signed_bytes_of_keygen() {
+    check(
+        keygen(),
+        "wallet-1",
+        "uTuFKE+YmnIR1tE4m8mqv65NlTuudAGR3zrz71f/BeQyCoIQ4cwSv/npBe+OpFbgSUNnq6iNrIbfKj9MYNWzDw==",
+    );
+}
+
+#[test]
+fn signed_bytes_of_sign() {
+    check(
+        sign(),
+        concat!(
+            r#"{"key_type":"secp256k1","wallet_id":"wallet-1","network_internal_code":"ethereum-mainnet","#,
+            r#""tx_id":"tx-1","tx":"LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="}"#
+        ),
+        "A41u5TzB+Nowg8ef2NlT5wNF29Q/B7dAapF/YEB7fp5U1j0s/cr2/QCg7bJgHQ5ice+LRLtxgjx0MtAbfPFHCQ==",
+    );
+    check(
+        SignRequest {
+            key_type: "ed25519".into(),
+            wallet_id: "a<b>&c\"\\/\u{2028}\u{7f}\u{1}é".into(),
+            network_internal_code: "solana".into(),
+            tx_id: "tx 2".into(),
+            ..SignRequest::default()
+        }
+        .into(),
+        concat!(
+            r#"{"key_type":"ed25519","wallet_id":"a\u003cb\u003e\u0026c\"\\/\u2028"#,
+            "\u{7f}",
+            r#"\u0001é","network_internal_code":"solana","tx_id":"tx 2","tx":null}"#
+        ),
+        "4wWgEfG0U2RupGf4Fx39vPdWZOPJS1JgvwFhpdsoi23jSZGjqSoAmQXaSUrpV6/Bfyf111S2qNkl+mvDmBmZCw==",
+    );
+    check(
+        SignRequest {
+            key_type: "ed25519".into(),
+            wallet_id: "wallet-1".into(),
+            tx_id: "tx-3".into(),
+            tx: Some(Vec::new()),
+            ..SignRequest::default()
+        }
+        .into(),
+        r#"{"key_type":"ed25519","wallet_id":"wallet-1","network_internal_code":"","tx_id":"tx-3","tx":""}"#,
+        "lYDHuuQqt7QJB0l/YioE7Bj8GUOFR2QbsD72E32pAQfLj4BPglvE5HgvU3tYYi4LSp4nsF/xgPXiyDteMlj6BQ==",
+    );
+}
+
+#[test]
+fn signed_bytes_of_reshare() {
+    check(
+        reshare(),
+        concat!(
+            r#"{"session_id":"sess-1","node_ids":["n-a","n-b"],"new_threshold":1,"#,
+            r#""key_type":"secp256k1","wallet_id":"wallet-1"}"#
+        ),
+        "fwJQwSxe66XOsQJ6s2kuSVw2Z0V0iBQTFWCzYyHF1HO1oq/Gla6pSJadLUGlPqgTT01e2lLqm7B6u+c+gYwkBA==",
+    );
+    check(
+        ReshareRequest {
+            session_id: "sess-2".into(),
+            key_type: "ed25519".into(),
+            wallet_id: "wallet-1".into(),
+            ..ReshareRequest::default()
+        }
+        .into(),
+        r#"{"session_id":"sess-2","node_ids":null,"new_threshold":0,"key_type":"ed25519","wallet_id":"wallet-1"}"#,
+        "Y4PNpPTqCGrKwEEjyV0GBqsWaIabatkfAPT3hcPqH0c5URzuMgQzdmoP36YZTILMi9aMymPrx4aFOWvZ26ZVAQ==",
+    );
+}
+
+fn signed(mut request: Request) -> Request {
+    let signature = key(0).sign(&request.canonical()).to_bytes().to_vec();
+    request.set_signature(signature);
+    request
+}
+
+fn approved(mut request: Request, id: &str, by: &SigningKey) -> Request {
+    let signature = Some(by.sign(&request.authorizer_bytes()).to_bytes().to_vec());
+    let item = AuthorizerSignature { authorizer_id: id.into(), signature };
+    match &mut request {
+        Request::Keygen(r) => r.authorizer_signatures.push(item),
+        Request::Sign(r) => r.authorizer_signatures.push(item),
+        Request::Reshare(r) => r.authorizer_signatures.push(item),
+    }
+    request
+}
+
+#[test]
+fn signed_bytes_of_authorizers() {
+    let request = signed(sign());
+    assert_eq!(
+        String::from_utf8(request.authorizer_bytes()).unwrap(),
+        concat!(
+            r#"{"initiator_id":"tx-1","initiator_raw":"eyJrZXlfdHlwZSI6InNlY3AyNTZrMSIsIndhbGxldF9pZCI6IndhbGxldC0xIiwi"#,
+            "bmV0d29ya19pbnRlcm5hbF9jb2RlIjoiZXRoZXJldW0tbWFpbm5ldCIsInR4X2lkIjoidHgtMSIsInR4IjoiTFBKTnVsK3dvdzRtNkRzc",
+            "XhibmluaHNXSGx3ZnAwSmVjd1F6WXBPTG1DUT0ifQ==",
+            r#"","initiator_sig":"A41u5TzB+Nowg8ef2NlT5wNF29Q/B7dAapF/YEB7fp5U1j0s/cr2/QCg7bJgHQ5ice+LRLtxgjx0MtAbfPFHCQ=="}"#
+        )
+    );
+    let expected = "ud+VN4hrl/eVFazZPO2WNqyQuDhpIkCrTHCUAAtClmeuWlVfZKZbhbkwSk9Z1nxvxP3d7CIh4hsz09LQU6LIBA==";
+    let signature = approved(request, "a", &key(0x40)).authorizer_signatures()[0].signature.clone();
+    assert_eq!(signature, decode_base64(expected).ok());
+
+    let request = signed(keygen());
+    assert_eq!(
+        String::from_utf8(request.authorizer_bytes()).unwrap(),
+        concat!(
+            r#"{"initiator_id":"wallet-1","initiator_raw":"d2FsbGV0LTE=","initiator_sig":"#,
+            r#""uTuFKE+YmnIR1tE4m8mqv65NlTuudAGR3zrz71f/BeQyCoIQ4cwSv/npBe+OpFbgSUNnq6iNrIbfKj9MYNWzDw=="}"#
+        )
+    );
+    let expected = "4zBvNq825n4hDiHRj8NriGEh+XLQOGvLFXnF/Q3s/pnkHbn8S1N1nCV+dCGl1pUPhLg8y1Bbw61Uq70wa2SFAg==";
+    let signature = approved(request, "a", &key(0x40)).authorizer_signatures()[0].signature.clone();
+    assert_eq!(signature, decode_base64(expected).ok());
+}
+
+#[test]
+fn p256_initiators_sign_in_der_with_high_or_low_s() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+    let der = hex::decode(P256_SPKI).unwrap();
+    let expected = InitiatorKey::parse("p256", P256_SPKI).unwrap();
+    for text in [format!("0x{P256_SPKI}"), STANDARD.encode(&der)] {
+        assert_eq!(InitiatorKey::parse("p256", &text).unwrap(), expected);
+    }
+    let high_s = concat!(
+        "304502207d3f6b742946a0d270375f82691317d28ea7e5bbfed9dbee16b70b5f2b263a08022100838198817edf306e3538d5a7",
+        "7554dd656bd0978f815951888932b5a5787bced0"
+    );
+    let mut request = keygen();
+    request.set_signature(hex::decode(high_s).unwrap());
+    assert_eq!(verify_initiator(&expected, &request), Ok(()));
+    for bad in [&high_s[..high_s.len() - 2], &format!("{high_s}00"), &format!("{}01{}", &high_s[..4], &high_s[6..])] {
+        request.set_signature(hex::decode(bad).unwrap());
+        let error = verify_initiator(&expected, &request).unwrap_err();
+        assert_eq!(error.reason(), "Failed to verify initiator message: invalid signature");
+    }
+    let raw_point = &P256_SPKI[52..];
+    for (algorithm, text) in [
+        ("p256", raw_point),
+        ("p256", INITIATOR),
+        ("ed25519", P256_SPKI),
+        ("rsa", INITIATOR),
+        ("ed25519", &"00".repeat(32)),
+    ] {
+        assert!(InitiatorKey::parse(algorithm, text).is_err(), "{algorithm} {text} was accepted");
+    }
+    assert!(AuthorizerKey::parse("p256", &STANDARD.encode(&der)).is_err(), "authorizers have no base64 form");
+    assert!(AuthorizerKey::parse("p256", &format!("0x{P256_SPKI}")).is_ok());
+}
+
+#[test]
+fn authorizers_are_checked_in_order() {
+    let authorization = |enabled, required: &[&str], names: &[&str]| Authorization {
+        enabled,
+        required: required.iter().map(|&id| id.to_owned()).collect(),
+        keys: names.iter().map(|&id| (id.to_owned(), AuthorizerKey::parse("ed25519", AUTHORIZER).unwrap())).collect(),
+    };
+    let by = key(0x40);
+    let none = signed(sign());
+    let good = approved(none.clone(), "Alice", &by);
+    let forged = approved(none.clone(), "Alice", &key(9));
+    let check = |a: &Authorization, r: &Request| authorize(&initiator(), a, r);
+
+    assert_eq!(check(&Authorization::default(), &forged), Ok(()), "ignored when disabled");
+    assert_eq!(check(&authorization(true, &[], &["Alice"]), &none), Ok(()));
+    let required = authorization(true, &["Alice"], &["Alice", "bob"]);
+    assert_eq!(check(&required, &good), Ok(()), "upper case works");
+    let error = check(&required, &none).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MissingAuthorizerSignature);
+    assert_eq!(error.reason(), "Failed to authorize initiator message: missing required authorizer signature: Alice");
+    let error = check(&required, &forged).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidAuthorizerSignature);
+    assert_eq!(error.to_string(), "authorizer Alice verification failed: ed25519 verification failed for Alice");
+    let stranger = approved(good.clone(), "eve", &by);
+    let error = check(&required, &stranger).unwrap_err();
+    assert_eq!(error.to_string(), "authorizer eve verification failed: authorizer eve not found in cache");
+    assert_eq!(check(&required, &approved(good.clone(), "Alice", &by)), Ok(()), "repeated ids are all verified");
+    assert!(check(&required, &approved(good.clone(), "bob", &key(9))).is_err(), "those not required are verified too");
+    assert_eq!(check(&authorization(true, &["alice"], &["Alice"]), &approved(none.clone(), "alice", &by)), Ok(()));
+
+    let mut unsigned = good;
+    unsigned.set_signature(vec![1; 64]);
+    let error = check(&required, &unsigned).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInitiatorSignature, "the initiator comes first");
+    assert_eq!(error.reason(), "Failed to verify initiator message: invalid signature from initiator");
+}
+
+fn decoded(kind: Kind, document: &str) -> Request {
+    Request::decode(kind, document.as_bytes()).unwrap()
+}
+
+#[test]
+fn documents_are_decoded_like_go_does() {
+    let Request::Sign(request) = decoded(
+        Kind::Sign,
+        concat!(
+            " {\"KEY_TYPE\":\"ed25519\",\"wallet_id\":\"x\",\"wallet_id\":\"w\\ud800\",\"tx_id\":null,\"new\":[{}],",
+            "\"tx\":\"aG\\nk=\",\"derivation_path\":[1,null,4294967295],\"\u{17f}ignature\":[1,2,255],",
+            "\"authorizer_signatures\":[null,{\"authorizer_id\":\"a\",\"signature\":\"\"}]}\n"
+        ),
+    ) else {
+        panic!("another kind");
+    };
+    assert_eq!(request.key_type, "ed25519");
+    assert_eq!(request.wallet_id, "w\u{fffd}");
+    assert_eq!(request.tx_id, "");
+    assert_eq!(request.tx.as_deref(), Some(&b"hi"[..]));
+    assert_eq!(request.derivation_path, [1, 0, u32::MAX]);
+    assert_eq!(request.signature.as_deref(), Some(&[1, 2, 255][..]));
+    assert_eq!(request.authorizer_signatures.len(), 2);
+    assert_eq!(request.authorizer_signatures[1].signature, Some(Vec::new()));
+
+    let absent = decoded(Kind::Sign, "{}");
+    assert_eq!(absent, decoded(Kind::Sign, r#"{"tx":null,"derivation_path":null}"#));
+    assert_eq!(absent, decoded(Kind::Sign, "null"));
+    assert_ne!(absent.canonical(), decoded(Kind::Sign, r#"{"tx":""}"#).canonical());
+    let nil = decoded(Kind::Reshare, r#"{"node_ids":null}"#);
+    let empty = decoded(Kind::Reshare, r#"{"node_ids":[]}"#);
+    assert_ne!(nil.canonical(), empty.canonical());
+    assert_ne!(nil.payload_bytes(), empty.payload_bytes());
+}
+
+#[test]
+fn wrong_types_are_refused_and_the_rest_is_still_read() {
+    for (kind, document) in [
+        (Kind::Keygen, "[]"),
+        (Kind::Keygen, ""),
+        (Kind::Keygen, r#"{"wallet_id":7}"#),
+        (Kind::Keygen, r#"{"wallet_id":"w"} x"#),
+        (Kind::Sign, r#"{"tx":"aGk"}"#),
+        (Kind::Sign, r#"{"tx":[256]}"#),
+        (Kind::Sign, r#"{"derivation_path":[-1]}"#),
+        (Kind::Sign, r#"{"derivation_path":[4294967296]}"#),
+        (Kind::Sign, r#"{"derivation_path":[1.0]}"#),
+        (Kind::Reshare, r#"{"new_threshold":1e0}"#),
+        (Kind::Reshare, r#"{"new_threshold":"1"}"#),
+        (Kind::Reshare, r#"{"new_threshold":9223372036854775808}"#),
+        (Kind::Reshare, r#"{"node_ids":"a"}"#),
+        (Kind::Reshare, r#"{"authorizer_signatures":[1]}"#),
+    ] {
+        assert!(Request::decode(kind, document.as_bytes()).is_err(), "{document} was accepted");
+    }
+    let error = Request::decode(Kind::Sign, br#"{"tx":5,"tx_id":"t","wallet_id":"w"}"#).unwrap_err();
+    assert_eq!(error.reason, "tx: expected base64 text, got number 5");
+    assert_eq!((error.partial.wallet_id(), error.partial.request_id()), ("w", "t"));
+    let long = format!(r#"{{"wallet_id":"{}"}}"#, "w".repeat(600_000));
+    assert!(Request::decode(Kind::Keygen, long.as_bytes()).is_err());
+}
+
+fn field_of(request: impl Into<Request>) -> Option<&'static str> {
+    request.into().validate().err().map(|invalid| invalid.field)
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    assert_eq!([keygen(), sign(), reshare()].map(|request| request.validate()), [Ok(()), Ok(()), Ok(())]);
+    let wallet = |id: &str| KeygenRequest { wallet_id: id.to_owned(), ..KeygenRequest::default() };
+    for id in ["", "{", "{\"key_type\"", &"w".repeat(257)] {
+        assert_eq!(field_of(wallet(id)), Some("wallet_id"), "{id}");
+    }
+    for id in ["a b.c", "[", "é", &"w".repeat(256), " {"] {
+        assert_eq!(field_of(wallet(id)), None, "{id}");
+    }
+
+    let Request::Sign(good) = sign() else { panic!("another kind") };
+    assert_eq!(field_of(SignRequest { tx_id: String::new(), ..good.clone() }), Some("tx_id"));
+    assert_eq!(field_of(SignRequest { key_type: "p256".into(), ..good.clone() }), Some("key_type"));
+    assert_eq!(field_of(SignRequest { derivation_path: vec![0; 256], ..good.clone() }), Some("derivation_path"));
+    assert_eq!(field_of(SignRequest { derivation_path: vec![1 << 31], ..good.clone() }), Some("derivation_path"));
+    assert_eq!(field_of(SignRequest { derivation_path: vec![(1 << 31) - 1; 255], ..good.clone() }), None);
+    assert_eq!(
+        field_of(SignRequest { network_internal_code: "n".repeat(257), ..good.clone() }),
+        Some("network_internal_code")
+    );
+    let order = hex::decode("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141").unwrap();
+    let mut below = order.clone();
+    below[31] -= 1;
+    for (tx, refused) in
+        [(order, true), (vec![1; 33], true), (below, false), (vec![0; 40], false), (b"Hello".to_vec(), false)]
+    {
+        let request = SignRequest { tx: Some(tx.clone()), ..good.clone() };
+        assert_eq!(field_of(request), refused.then_some("tx"), "{tx:02x?}");
+    }
+    let message = SignRequest { key_type: "ed25519".into(), tx: Some(vec![0; 256 * 1024]), ..good.clone() };
+    assert_eq!(field_of(message.clone()), None);
+    assert_eq!(field_of(SignRequest { tx: Some(vec![0; 256 * 1024 + 1]), ..message }), Some("tx"));
+    assert_eq!(field_of(SignRequest { signature: Some(vec![0; 129]), ..good.clone() }), Some("signature"));
+    let approvals = vec![AuthorizerSignature::default(); 65];
+    assert_eq!(field_of(SignRequest { authorizer_signatures: approvals, ..good }), Some("authorizer_signatures"));
+
+    let Request::Reshare(good) = reshare() else { panic!("another kind") };
+    assert_eq!(field_of(ReshareRequest { session_id: String::new(), ..good.clone() }), Some("session_id"));
+    assert_eq!(field_of(ReshareRequest { node_ids: None, ..good.clone() }), Some("node_ids"));
+    let twice = Some(vec!["n-a".into(), "n-a".into()]);
+    assert_eq!(field_of(ReshareRequest { node_ids: twice, ..good.clone() }), Some("node_ids"));
+    for threshold in [-1, 3, i64::MAX] {
+        assert_eq!(field_of(ReshareRequest { new_threshold: threshold, ..good.clone() }), Some("new_threshold"));
+    }
+}
+
+#[test]
+fn short_digests_are_padded() {
+    let Request::Sign(mut request) = sign() else { panic!("another kind") };
+    request.tx = Some(b"Hello".to_vec());
+    let mut expected = [0; 32];
+    expected[27..].copy_from_slice(b"Hello");
+    assert_eq!(request.digest(), Ok(expected));
+    request.tx = Some([&[0; 9][..], b"Hello"].concat());
+    assert_eq!(request.digest(), Ok(expected));
+    request.tx = None;
+    assert_eq!(request.digest(), Ok([0; 32]));
+}
+
+/// Text with what JSON and subjects treat specially.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        proptest::collection::vec(
+            prop_oneof![
+                any::<char>(),
+                proptest::sample::select(vec![
+                    '{', '}', '"', '\\', '<', '.', '\u{2028}', '\u{7f}', '\n', ':', 'w', '1'
+                ]),
+            ],
+            0..12
+        )
+        .prop_map(|characters| characters.into_iter().collect()),
+        Just(r#"{"key_type":"ed25519","wallet_id":"w","network_internal_code":"","tx_id":"t","tx":null}"#.to_owned()),
+    ]
+}
+
+fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
+    proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40))
+}
+
+fn approvals() -> impl Strategy<Value = Vec<AuthorizerSignature>> {
+    let item =
+        (text(), bytes()).prop_map(|(authorizer_id, signature)| AuthorizerSignature { authorizer_id, signature });
+    proptest::collection::vec(item, 0..3)
+}
+
+fn key_type() -> impl Strategy<Value = String> {
+    prop_oneof![Just("secp256k1".to_owned()), Just("ed25519".to_owned()), text()]
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (text(), bytes(), approvals()).prop_map(|(wallet_id, signature, authorizer_signatures)| {
+            KeygenRequest { wallet_id, signature, authorizer_signatures }.into()
+        }),
+        (
+            (key_type(), text(), text(), text(), bytes()),
+            (bytes(), proptest::collection::vec(any::<u32>(), 0..4), approvals())
+        )
+            .prop_map(|(signed, rest)| {
+                let (key_type, wallet_id, network_internal_code, tx_id, tx) = signed;
+                let (signature, derivation_path, authorizer_signatures) = rest;
+                SignRequest {
+                    key_type,
+                    wallet_id,
+                    network_internal_code,
+                    tx_id,
+                    tx,
+                    signature,
+                    derivation_path,
+                    authorizer_signatures,
+                }
+                .into()
+            }),
+        (
+            (text(), proptest::option::of(proptest::collection::vec(text(), 0..4)), any::<i64>()),
+            (key_type(), text(), bytes(), approvals())
+        )
+            .prop_map(|(first, rest)| {
+                let (session_id, node_ids, new_threshold) = first;
+                let (key_type, wallet_id, signature, authorizer_signatures) = rest;
+                // Go leaves an empty signature out, so it comes back as nil.
+                let signature = signature.filter(|signature| !signature.is_empty());
+                ReshareRequest {
+                    session_id,
+                    node_ids,
+                    new_threshold,
+                    key_type,
+                    wallet_id,
+                    signature,
+                    authorizer_signatures,
+                }
+                .into()
+            }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn documents_survive_a_round_trip(request in any_request()) {
+        let again = Request::decode(request.kind(), &request.to_json());
+        prop_assert_eq!(again.as_ref(), Ok(&request));
+        let again = again.unwrap();
+        prop_assert_eq!(again.canonical(), request.canonical());
+        prop_assert_eq!(again.all_bytes(), request.all_bytes());
+    }
+
+    #[test]
+    fn written_documents_are_json_for_others_too(request in any_request()) {
+        let document: serde_json::Value = serde_json::from_slice(&request.to_json()).unwrap();
+        prop_assert_eq!(document["wallet_id"].as_str(), Some(request.wallet_id()));
+    }
+
+    #[test]
+    fn equal_encodings_mean_equal_requests(a in any_request(), b in any_request()) {
+        prop_assert_eq!(a.all_bytes() == b.all_bytes(), a == b);
+        let same_payload = a.payload_bytes() == b.payload_bytes();
+        prop_assert!(!same_payload || a.canonical() == b.canonical());
+    }
+
+    #[test]
+    fn signatures_are_no_part_of_the_payload(request in any_request(), signature in bytes()) {
+        let mut other = request.clone();
+        other.set_signature(signature.unwrap_or_default());
+        prop_assert_eq!(other.payload_bytes(), request.payload_bytes());
+        prop_assert_eq!(other.canonical(), request.canonical());
+    }
+
+    #[test]
+    fn no_signed_bytes_are_valid_as_two_kinds(request in any_request()) {
+        prop_assume!(request.validate().is_ok());
+        let signed = request.canonical();
+        for kind in [Kind::Keygen, Kind::Sign, Kind::Reshare] {
+            let other = match kind {
+                Kind::Keygen => String::from_utf8(signed.clone())
+                    .map(|wallet_id| KeygenRequest { wallet_id, ..KeygenRequest::default() }.into()).ok(),
+                kind => Request::decode(kind, &signed).ok(),
+            };
+            if let Some(other) = other && other.validate().is_ok() && other.canonical() == signed {
+                prop_assert_eq!(kind, request.kind());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for kind in [Kind::Keygen, Kind::Sign, Kind::Reshare] {
+            drop(Request::decode(kind, &body));
+        }
+    }
+
+    #[test]
+    fn different_ids_make_different_tokens(a in text(), b in text()) {
+        use mpcium_client::subjects::{escape_token, unescape_token};
+        let token = escape_token(&a);
+        prop_assert!(!token.is_empty() && !token.contains(['.', ' ', '*', '>', '\t', '\r', '\n', '\0']));
+        prop_assert_eq!(unescape_token(&token), Some(a.clone()));
+        prop_assert_eq!(token == escape_token(&b), a == b);
+    }
+}
