@@ -1,0 +1,468 @@
+//! Auxiliary data of the ECDSA suite: made in the background by the nodes that answer, once, for all wallets.
+//!
+//! Every node makes ingredients (safe primes, for CGGMP24) at low priority and keeps a reserve. The lowest node that
+//! answers and has one proposes a run among all nodes; if some are missing for long, among those that answer. A set
+//! may be used once every member has stored it and signed that its public rows are the same: then no two members
+//! disagree about it. Several sets may exist; a signature uses one that contains its signers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Duration, NodeId, Secret, Time,
+    context::{After as ContextAfter, Context, Event, JobFor},
+    identity, limits,
+    link::Lane,
+    message::{Message as Envelope, SessionMessage},
+    node::{AuxiliaryStatus, IngredientStatus},
+    protocol::{AuxiliarySet, AuxiliaryView, Done, Outcome, Priority},
+    report::Report,
+    request::signing::participant::check_participants,
+    session::{Failure, Owner, Participant, Plan, SessionId, Sessions},
+    store::{Batch, Keyspace},
+    tags,
+};
+
+/// Between nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// What the sender has: said when a link comes up and when it changes.
+    State { has_ingredient: bool, sets: Vec<Agreed> },
+    /// Leader to participants.
+    Propose(Proposal),
+}
+
+/// A member's signed word that it stored a set with exactly these public rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Agreed {
+    name: [u8; 32],
+    signature: crate::wallet::Signature,
+}
+
+/// A run among these participants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Proposal {
+    participants: Vec<Participant>,
+    nonce: [u8; 16],
+}
+
+/// What continues after a write.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// A set is durable here: say so.
+    Stored,
+    /// Nobody waits for it.
+    Nothing,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Set {
+    members: Vec<NodeId>,
+    index: u16,
+    data: AuxiliarySet,
+    /// Names of the pieces that went into it; they are kept until every member agrees, so that a run that half failed
+    /// can be repeated at once.
+    pieces: Vec<Vec<u8>>,
+    agreed: BTreeMap<NodeId, crate::wallet::Signature>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredSet {
+    V1(Set),
+}
+
+impl Set {
+    fn is_agreed(&self) -> bool {
+        self.agreed.len() == self.members.len()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(&StoredSet::V1(self.clone())).expect("a record of plain data serialises")
+    }
+}
+
+struct Joining {
+    members: Vec<NodeId>,
+    pieces: Vec<Vec<u8>>,
+}
+
+/// How long a missing node is waited for before a set is made without it.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// First wait before a failed run is repeated; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(2);
+/// Longest wait before a failed run is repeated.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// This node's auxiliary data.
+pub(crate) struct Auxiliary {
+    sets: BTreeMap<[u8; 32], Set>,
+    pieces: BTreeMap<Vec<u8>, Secret>,
+    /// Pieces that are being made.
+    making: usize,
+    joining: BTreeMap<SessionId, Joining>,
+    has_ingredient: BTreeMap<NodeId, bool>,
+    /// Since when no agreed set contains everybody that it should.
+    lacking_since: Option<Time>,
+    next_try: Time,
+    backoff: Duration,
+}
+
+impl Default for Auxiliary {
+    fn default() -> Self {
+        Self {
+            sets: BTreeMap::new(),
+            pieces: BTreeMap::new(),
+            making: 0,
+            joining: BTreeMap::new(),
+            has_ingredient: BTreeMap::new(),
+            lacking_since: None,
+            next_try: Time(0),
+            backoff: RETRY_MIN,
+        }
+    }
+}
+
+impl Auxiliary {
+    /// Takes back what the store holds.
+    pub fn restore(&mut self, ctx: &mut Context, records: &[(Keyspace, Vec<u8>, Secret)]) {
+        for (keyspace, key, value) in records {
+            match keyspace {
+                Keyspace::Ingredients => drop(self.pieces.insert(key.clone(), value.clone())),
+                Keyspace::Auxiliary => {
+                    let suite = ctx.suites.secp256k1.clone();
+                    let Some(auxiliary) = suite.auxiliary() else { continue };
+                    // The store authenticates what it returns: an unreadable record is ours and wrong.
+                    let StoredSet::V1(set) = postcard::from_bytes(value.expose())
+                        .unwrap_or_else(|error| panic!("auxiliary set {}: {error}", hex::encode(key)));
+                    let name = set_name(suite.name(), &set.members, &set.data.rows);
+                    match auxiliary.check(&set.data, set.index) {
+                        Ok(()) => drop(self.sets.insert(name, set)),
+                        Err(abort) => ctx.report(Report::Alarm {
+                            what: format!("auxiliary set {} is unusable: {}", hex::encode(key), abort.reason),
+                        }),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks at what is to be done: pieces to make, a run to propose.
+    pub fn drive(&mut self, ctx: &mut Context) {
+        let suite = ctx.suites.secp256k1.clone();
+        let Some(auxiliary) = suite.auxiliary() else { return };
+        let wanted = self.wanted(ctx);
+        let parallel = ctx.config.workers.saturating_sub(1).max(1);
+        while self.pieces.len() + self.making < wanted && self.making < parallel {
+            self.making += 1;
+            let seed = ctx.random_bytes::<32>();
+            let suite = suite.clone();
+            let work = Box::new(move |entropy: [u8; 32]| {
+                let mut mixed = seed.to_vec();
+                mixed.extend(entropy);
+                match suite.auxiliary() {
+                    Some(auxiliary) => Done::Piece(auxiliary.make_ingredient_piece(tags::SESSION_SEED.hash(&mixed))),
+                    None => Done::Piece(Secret::new(Vec::new())),
+                }
+            });
+            ctx.compute(JobFor::Piece, Priority::Background, "safe prime", false, work);
+        }
+        let _ = auxiliary;
+        self.propose(ctx);
+    }
+
+    pub fn on_piece(&mut self, ctx: &mut Context, piece: Secret) {
+        self.making = self.making.saturating_sub(1);
+        let key = ctx.random_bytes::<16>().to_vec();
+        let had = self.has_own_ingredient(ctx);
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Ingredients, key.clone(), piece.expose().to_vec());
+        self.pieces.insert(key, piece);
+        ctx.persist(batch, ContextAfter::Auxiliary(After::Nothing));
+        let wanted = self.wanted(ctx);
+        ctx.report(Report::IngredientMade { pieces: self.pieces.len(), wanted });
+        if !had && self.has_own_ingredient(ctx) {
+            self.tell_everybody(ctx);
+        }
+        self.drive(ctx);
+    }
+
+    pub fn on_link_up(&mut self, ctx: &mut Context, peer: NodeId) {
+        self.has_ingredient.remove(&peer);
+        let state = self.state(ctx);
+        ctx.send(peer, Lane::Control, Envelope::Auxiliary(state));
+    }
+
+    pub fn on_link_down(&mut self, peer: NodeId) {
+        self.has_ingredient.remove(&peer);
+    }
+
+    pub fn on_message(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, message: Message) {
+        match message {
+            Message::State { has_ingredient, sets } => {
+                self.has_ingredient.insert(from, has_ingredient);
+                for agreed in sets.into_iter().take(limits::SESSIONS_MAX) {
+                    self.on_agreed(ctx, from, &agreed);
+                }
+                self.drive(ctx);
+            }
+            Message::Propose(proposal) => self.on_proposal(ctx, sessions, from, &proposal),
+        }
+    }
+
+    fn on_agreed(&mut self, ctx: &mut Context, from: NodeId, agreed: &Agreed) {
+        let Some(set) = self.sets.get_mut(&agreed.name) else { return };
+        let Some(key) = ctx.config.peer(from).map(|p| p.key) else { return };
+        if set.is_agreed() || !set.members.contains(&from) {
+            return;
+        }
+        if !identity::verify(&key, tags::AUXILIARY_AGREED, &agreed_body(&agreed.name, from), &agreed.signature.0) {
+            ctx.report(Report::Ignored { peer: ctx.name(from), what: "a wrong signature on an auxiliary set".into() });
+            return;
+        }
+        set.agreed.insert(from, agreed.signature);
+        let mut batch = Batch::default();
+        if set.is_agreed() {
+            for piece in std::mem::take(&mut set.pieces) {
+                self.pieces.remove(&piece);
+                batch.remove(Keyspace::Ingredients, piece);
+            }
+        }
+        batch.put(Keyspace::Auxiliary, agreed.name.to_vec(), set.encode());
+        ctx.persist(batch, ContextAfter::Auxiliary(After::Nothing));
+        if set.is_agreed() {
+            let members = set.members.clone();
+            ctx.report(Report::AuxiliaryReady { set: short(&agreed.name), members: ctx.names(members) });
+            self.lacking_since = None;
+            ctx.event(Event::Resume);
+        }
+    }
+
+    fn on_proposal(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, proposal: &Proposal) {
+        let session = proposal.session();
+        let suite = ctx.suites.secp256k1.clone();
+        let Some(auxiliary) = suite.auxiliary() else { return };
+        let members: Vec<NodeId> = proposal.participants.iter().map(|p| p.0).collect();
+        let pieces: Vec<Vec<u8>> =
+            self.pieces.keys().take(usize::from(auxiliary.ingredient_pieces())).cloned().collect();
+        let problem = if let Err(decline) = check_participants(ctx, &proposal.participants) {
+            Some(decline.to_string())
+        } else if !members.is_sorted() || members.len() < usize::from(ctx.config.threshold) || !members.contains(&from)
+        {
+            Some("the proposed members are no committee".to_owned())
+        } else if pieces.len() < usize::from(auxiliary.ingredient_pieces()) {
+            Some("it has no ingredient yet".to_owned())
+        } else if !self.joining.is_empty() || !sessions.has_room() {
+            Some("another run is under way".to_owned())
+        } else {
+            None
+        };
+        if let Some(reason) = problem {
+            ctx.send(from, Lane::Bulk, Envelope::Session(SessionMessage::Abort { session, reason }));
+            return;
+        }
+        let parties = u16::try_from(members.len()).unwrap_or(u16::MAX);
+        let ingredient: Vec<Secret> = pieces.iter().filter_map(|p| self.pieces.get(p).cloned()).collect();
+        let body = (suite.name(), proposal);
+        let execution_id = tags::EXECUTION.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
+        let pace = auxiliary.pace(parties);
+        self.joining.insert(session, Joining { members, pieces });
+        let starter = suite.clone();
+        sessions.start(
+            ctx,
+            Plan {
+                id: session,
+                owner: Owner::Auxiliary,
+                protocol: "auxiliary".to_owned(),
+                wallet: String::new(),
+                attempt: 0,
+                coordinator: from,
+                participants: proposal.participants.clone(),
+                execution_id,
+                pace,
+                deadline: None,
+                priority: Priority::Background,
+                lane: Lane::Bulk,
+                start: Box::new(move |run| match starter.auxiliary() {
+                    Some(auxiliary) => auxiliary.start(run, ingredient),
+                    None => Err(crate::protocol::Abort::new("the suite has no auxiliary data")),
+                }),
+            },
+        );
+    }
+
+    pub fn on_session_ended(&mut self, ctx: &mut Context, session: SessionId, result: Result<Outcome, Failure>) {
+        let Some(joining) = self.joining.remove(&session) else { return };
+        let Ok(Outcome::Auxiliary(data)) = result else {
+            self.next_try = ctx.now.time.after(self.backoff);
+            self.backoff = (self.backoff * 2).min(RETRY_MAX);
+            return;
+        };
+        let Some(index) = joining.members.iter().position(|m| *m == ctx.me).and_then(|i| u16::try_from(i).ok()) else {
+            return;
+        };
+        self.backoff = RETRY_MIN;
+        // The others have a moment to agree before anybody thinks of another run.
+        self.next_try = ctx.now.time.after(RETRY_MAX);
+        let name = set_name(ctx.suites.secp256k1.name(), &joining.members, &data.rows);
+        let signature = ctx.identity.sign(tags::AUXILIARY_AGREED, &agreed_body(&name, ctx.me));
+        let mut agreed = BTreeMap::new();
+        agreed.insert(ctx.me, crate::wallet::Signature(signature));
+        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed };
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Auxiliary, name.to_vec(), set.encode());
+        self.sets.insert(name, set);
+        ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
+    }
+
+    pub fn on_persisted(&mut self, ctx: &mut Context, after: &After) {
+        match after {
+            After::Stored => self.tell_everybody(ctx),
+            After::Nothing => {}
+        }
+    }
+
+    pub fn on_wake(&mut self, ctx: &mut Context) {
+        self.drive(ctx);
+    }
+
+    pub fn wake_at(&self, ctx: &Context) -> Option<Time> {
+        let since = self.lacking_since?;
+        let now = ctx.now.time;
+        let patience = since.after(PATIENCE);
+        [self.next_try, patience].into_iter().filter(|at| *at > now).min()
+    }
+
+    /// Proposes a run if one is needed and it is this node's turn.
+    fn propose(&mut self, ctx: &mut Context) {
+        let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
+        let reachable = ctx.reachable();
+        let missing = reachable.len() < all.len();
+        let covered = |members: &[NodeId]| {
+            self.sets.values().any(|s| s.is_agreed() && members.iter().all(|m| s.members.contains(m)))
+        };
+        if covered(&all) || (missing && covered(&reachable)) {
+            self.lacking_since = None;
+            return;
+        }
+        let now = ctx.now.time;
+        let since = *self.lacking_since.get_or_insert(now);
+        let ready: Vec<NodeId> = reachable
+            .iter()
+            .copied()
+            .filter(|id| {
+                if *id == ctx.me { self.has_own_ingredient(ctx) } else { self.has_ingredient.get(id) == Some(&true) }
+            })
+            .collect();
+        let complete = ready.len() == all.len();
+        let enough = ready.len() >= usize::from(ctx.config.threshold);
+        let patient = now >= since.after(PATIENCE);
+        if now < self.next_try || !self.joining.is_empty() || !enough || !(complete || patient) {
+            return;
+        }
+        if ready.first() != Some(&ctx.me) {
+            return;
+        }
+        self.next_try = now.after(self.backoff);
+        let participants = ready.iter().filter_map(|id| Some((*id, ctx.incarnation_of(*id)?))).collect();
+        let proposal = Proposal { participants, nonce: ctx.random_bytes() };
+        for node in ready {
+            ctx.send(node, Lane::Bulk, Envelope::Auxiliary(Message::Propose(proposal.clone())));
+        }
+    }
+
+    fn wanted(&self, ctx: &Context) -> usize {
+        let Some(auxiliary) = ctx.suites.secp256k1.auxiliary() else { return 0 };
+        let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
+        let covered = self.sets.values().any(|s| s.is_agreed() && all.iter().all(|m| s.members.contains(m)));
+        let ingredients = ctx.config.ingredients_reserve.max(usize::from(!covered));
+        ingredients * usize::from(auxiliary.ingredient_pieces())
+    }
+
+    fn has_own_ingredient(&self, ctx: &Context) -> bool {
+        let pieces = ctx.suites.secp256k1.auxiliary().map_or(0, |a| usize::from(a.ingredient_pieces()));
+        self.pieces.len() >= pieces
+    }
+
+    fn state(&self, ctx: &Context) -> Message {
+        let own = |set: &Set| set.agreed.get(&ctx.me).copied();
+        let sets = self.sets.iter().filter_map(|(name, set)| Some(Agreed { name: *name, signature: own(set)? }));
+        Message::State { has_ingredient: self.has_own_ingredient(ctx), sets: sets.collect() }
+    }
+
+    fn tell_everybody(&self, ctx: &mut Context) {
+        let state = self.state(ctx);
+        for node in ctx.reachable() {
+            if node != ctx.me {
+                ctx.send(node, Lane::Control, Envelope::Auxiliary(state.clone()));
+            }
+        }
+    }
+
+    /// What a signer needs of a set: its own secrets, and the rows of the signers in their order.
+    pub fn view(&self, name: [u8; 32], signers: &[NodeId]) -> Option<AuxiliaryView> {
+        let set = self.sets.get(&name)?;
+        let rows = signers.iter().map(|node| {
+            let at = set.members.iter().position(|m| m == node)?;
+            set.data.rows.get(at).cloned()
+        });
+        Some(AuxiliaryView { secret: set.data.secret.clone(), rows: rows.collect::<Option<_>>()? })
+    }
+
+    /// The first `threshold` candidates that one agreed set covers, and that set. Candidates come in order of
+    /// preference; the set with the most preferred choice wins.
+    pub fn choose(&self, candidates: &[NodeId], threshold: usize) -> Option<([u8; 32], Vec<NodeId>)> {
+        self.sets
+            .iter()
+            .filter(|(_, set)| set.is_agreed())
+            .filter_map(|(name, set)| {
+                let at: Vec<usize> = candidates
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, c)| set.members.contains(c))
+                    .map(|(at, _)| at)
+                    .take(threshold)
+                    .collect();
+                (at.len() == threshold).then_some((at, name))
+            })
+            .min()
+            .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
+    }
+
+    pub fn status(&self, ctx: &Context) -> (IngredientStatus, Vec<AuxiliaryStatus>) {
+        let ingredients =
+            IngredientStatus { pieces: self.pieces.len(), wanted: self.wanted(ctx), making: self.making > 0 };
+        let sets = self
+            .sets
+            .iter()
+            .map(|(name, set)| AuxiliaryStatus {
+                name: short(name),
+                members: ctx.names(set.members.iter().copied()),
+                agreed: set.is_agreed(),
+            })
+            .collect();
+        (ingredients, sets)
+    }
+}
+
+impl Proposal {
+    fn session(&self) -> SessionId {
+        SessionId(tags::SESSION.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
+    }
+}
+
+fn set_name(suite: &str, members: &[NodeId], rows: &[Vec<u8>]) -> [u8; 32] {
+    let body = (suite, members, rows);
+    tags::AUXILIARY_SET.hash(&postcard::to_stdvec(&body).expect("plain data serialises"))
+}
+
+fn agreed_body(name: &[u8; 32], node: NodeId) -> Vec<u8> {
+    let mut body = name.to_vec();
+    body.extend(node.as_bytes());
+    body
+}
+
+fn short(name: &[u8; 32]) -> String {
+    hex::encode(&name[..4])
+}

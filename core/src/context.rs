@@ -1,0 +1,283 @@
+//! What all parts of a node share: its configuration, the present moment, the way out, and the promises that a
+//! continuation runs only after what it depends on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore as _, SeedableRng as _};
+
+use crate::{
+    Config, Identity, Incarnation, NodeId, Now, Output, Time,
+    input::DeliveryId,
+    link::{Lane, Links, SendError},
+    message::Message,
+    output::{LoadId, PersistId, Publication, PublishId, Settlement},
+    protocol::{Job, JobId, Outcome, Priority, Suites, Work},
+    report::Report,
+    session::{Failure, Owner, SessionId},
+    store::{Batch, Keyspace},
+    tags,
+};
+
+/// What one part of the node tells the others; the node routes it.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message from a peer, or from this node to itself.
+    Message { from: NodeId, message: Message },
+    /// A run ended.
+    SessionEnded { session: SessionId, owner: Owner, result: Result<Outcome, Failure> },
+    /// A wallet's records are in memory now, or known to be absent.
+    WalletLoaded(String),
+    /// A ledger record is in memory now, or known to be absent.
+    LedgerLoaded([u8; 32]),
+    /// A wallet's certificate became durable here.
+    WalletActivated(String),
+    /// Something changed that requests may wait for: links, auxiliary sets, free places.
+    Resume,
+}
+
+/// Which part continues after a write.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// The node's own incarnation is durable: links may begin.
+    Boot,
+    /// A peer's incarnation is remembered.
+    Remembered(NodeId, Incarnation),
+    /// Signing goes on.
+    Signing(crate::request::signing::After),
+    /// A wallet's creation goes on.
+    Wallet(crate::wallet::activation::After),
+    /// Auxiliary data goes on.
+    Auxiliary(crate::auxiliary::After),
+}
+
+/// Which part wants a record.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// The wallet cache.
+    Wallet(crate::wallet::cache::Wanted),
+    /// The ledger.
+    Ledger([u8; 32]),
+}
+
+/// What a job was for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum JobFor {
+    /// A step of a session.
+    Session(SessionId),
+    /// A piece of an ingredient.
+    Piece,
+}
+
+/// The shared state of a node's parts.
+pub(crate) struct Context {
+    pub config: Config,
+    pub identity: Identity,
+    pub suites: Suites,
+    pub me: NodeId,
+    pub incarnation: Incarnation,
+    pub now: Now,
+    /// `None` until this node's incarnation is durable.
+    pub links: Option<Links>,
+    /// Why this node must not sign: store damage, a rolled-back store.
+    pub unfit: Vec<String>,
+    outputs: VecDeque<Output>,
+    events: VecDeque<Event>,
+    rng: ChaCha20Rng,
+    next_id: u64,
+    writes: BTreeMap<PersistId, After>,
+    loads: BTreeMap<LoadId, Wanted>,
+    jobs: BTreeMap<JobId, JobFor>,
+    publications: BTreeMap<PublishId, DeliveryId>,
+    /// Nodes whose blame lasts until the given time.
+    blamed: BTreeMap<NodeId, Time>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({}, {})", self.me, self.incarnation)
+    }
+}
+
+impl Context {
+    pub fn new(config: Config, identity: Identity, suites: Suites, seed: [u8; 32], now: Now) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut incarnation = [0; 16];
+        rng.fill_bytes(&mut incarnation);
+        Self {
+            me: config.me,
+            config,
+            identity,
+            suites,
+            incarnation: Incarnation(incarnation),
+            now,
+            links: None,
+            unfit: Vec::new(),
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+            rng,
+            next_id: 0,
+            writes: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            publications: BTreeMap::new(),
+            blamed: BTreeMap::new(),
+        }
+    }
+
+    // Ways out.
+
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn report(&mut self, report: Report) {
+        self.outputs.push_back(Output::Report(report));
+    }
+
+    pub fn settle(&mut self, delivery: DeliveryId, how: Settlement) {
+        self.outputs.push_back(Output::Settle { delivery, how });
+    }
+
+    pub fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Sends to a peer over its link, or to this node itself. `false`: the link is down or its lane is full, so the
+    /// message is lost.
+    pub fn send(&mut self, to: NodeId, lane: Lane, message: Message) -> bool {
+        if to == self.me {
+            self.event(Event::Message { from: to, message });
+            return true;
+        }
+        let Some(links) = self.links.as_mut() else { return false };
+        matches!(links.send(self.now.time, to, lane, message.encode()), Ok(()))
+    }
+
+    /// Like [`send`](Self::send), telling a full lane from a link that is down.
+    pub fn try_send(&mut self, to: NodeId, lane: Lane, message: &Message) -> Result<(), SendError> {
+        let Some(links) = self.links.as_mut() else { return Err(SendError::NotUp) };
+        links.send(self.now.time, to, lane, message.encode())
+    }
+
+    // Promises.
+
+    /// Makes `batch` durable; `after` comes back once it is.
+    pub fn persist(&mut self, batch: Batch, after: After) {
+        let id = PersistId(self.fresh_id());
+        self.writes.insert(id, after);
+        self.outputs.push_back(Output::Persist { id, batch });
+    }
+
+    pub fn persisted(&mut self, id: PersistId) -> Option<After> {
+        self.writes.remove(&id)
+    }
+
+    pub fn load(&mut self, keyspace: Keyspace, key: Vec<u8>, wanted: Wanted) {
+        let id = LoadId(self.fresh_id());
+        self.loads.insert(id, wanted);
+        self.outputs.push_back(Output::Load { id, keyspace, key });
+    }
+
+    pub fn loaded(&mut self, id: LoadId) -> Option<Wanted> {
+        self.loads.remove(&id)
+    }
+
+    /// Orders work from the workers.
+    pub fn compute(&mut self, what: JobFor, priority: Priority, label: &'static str, heavy: bool, work: Work) -> JobId {
+        let id = JobId(self.fresh_id());
+        self.jobs.insert(id, what);
+        self.outputs.push_back(Output::Compute(Job { id, priority, label, heavy, work }));
+        id
+    }
+
+    pub fn computed(&mut self, id: JobId) -> Option<JobFor> {
+        self.jobs.remove(&id)
+    }
+
+    pub fn publish(&mut self, delivery: DeliveryId, subject: String, dedup: String, body: Vec<u8>) {
+        let id = PublishId(self.fresh_id());
+        self.publications.insert(id, delivery);
+        self.outputs.push_back(Output::Publish(Publication { id, subject, dedup, body }));
+    }
+
+    pub fn published(&mut self, id: PublishId) -> Option<DeliveryId> {
+        self.publications.remove(&id)
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    // Randomness.
+
+    /// The seed of one run's generator: core's generator and the execution id, hashed.
+    pub fn session_seed(&mut self, execution_id: &[u8; 32]) -> [u8; 32] {
+        let mut bytes = [0; 64];
+        self.rng.fill_bytes(&mut bytes[..32]);
+        bytes[32..].copy_from_slice(execution_id);
+        tags::SESSION_SEED.hash(&bytes)
+    }
+
+    pub fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A uniform number below `bound` (0 if `bound` is 0).
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.rng.next_u64() % bound }
+    }
+
+    // Peers.
+
+    pub fn name(&self, id: NodeId) -> String {
+        self.config.name(id)
+    }
+
+    pub fn names(&self, ids: impl IntoIterator<Item = NodeId>) -> Vec<String> {
+        ids.into_iter().map(|id| self.config.name(id)).collect()
+    }
+
+    /// The incarnation under which a node answers now; this node's own for itself.
+    pub fn incarnation_of(&self, id: NodeId) -> Option<Incarnation> {
+        if id == self.me {
+            return Some(self.incarnation);
+        }
+        self.links.as_ref().and_then(|links| links.incarnation_of(id))
+    }
+
+    pub fn is_up(&self, id: NodeId) -> bool {
+        self.incarnation_of(id).is_some()
+    }
+
+    /// Nodes that answer, this one included.
+    pub fn reachable(&self) -> Vec<NodeId> {
+        self.config.peers.iter().map(|p| p.id).filter(|id| self.is_up(*id)).collect()
+    }
+
+    /// Leaves a node out of attempts where others can do its work, for a while.
+    pub fn blame(&mut self, id: NodeId) {
+        if id != self.me {
+            self.blamed.insert(id, self.now.time.after(crate::limits::BLAME_LASTS));
+        }
+    }
+
+    pub fn is_blamed(&self, id: NodeId) -> bool {
+        self.blamed.get(&id).is_some_and(|until| *until > self.now.time)
+    }
+
+    pub fn forgive(&mut self, id: NodeId) {
+        self.blamed.remove(&id);
+    }
+}

@@ -1,0 +1,122 @@
+//! Who is who: node ids, long-term identity keys, incarnations.
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::tags::Tag;
+
+/// A node's permanent id: a UUID, as in `peers.json`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId([u8; 16]);
+
+impl NodeId {
+    /// From the sixteen bytes of a UUID.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The sixteen bytes of the UUID.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Parses the usual text form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, in either case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 36 || [8, 13, 18, 23].iter().any(|&at| bytes.get(at) != Some(&b'-')) {
+            return None;
+        }
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        let mut id = [0; 16];
+        hex::decode_to_slice(digits, &mut id).ok()?;
+        Some(Self(id))
+    }
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let h = hex::encode(self.0);
+        write!(f, "{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+    }
+}
+
+impl std::fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One start of one node: sixteen random bytes, durable before anyone hears of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation(pub [u8; 16]);
+
+impl std::fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+impl std::fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What everyone knows of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Permanent id.
+    pub id: NodeId,
+    /// Name for people (`node0`).
+    pub name: String,
+    /// Long-term Ed25519 key.
+    pub key: VerifyingKey,
+}
+
+/// This node's long-term key.
+#[derive(Clone)]
+pub struct Identity {
+    id: NodeId,
+    key: SigningKey,
+}
+
+impl Identity {
+    /// From the 32-byte Ed25519 seed.
+    #[must_use]
+    pub fn new(id: NodeId, seed: &[u8; 32]) -> Self {
+        Self { id, key: SigningKey::from_bytes(seed) }
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> VerifyingKey {
+        self.key.verifying_key()
+    }
+
+    /// Signs `body` under a domain tag.
+    #[must_use]
+    pub fn sign(&self, tag: Tag, body: &[u8]) -> [u8; 64] {
+        self.key.sign(&tag.preimage(body)).to_bytes()
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({})", self.id)
+    }
+}
+
+/// Whether `signature` is `key`'s over `body` under `tag` (strict: no small-order keys, no malleability).
+#[must_use]
+pub fn verify(key: &VerifyingKey, tag: Tag, body: &[u8], signature: &[u8]) -> bool {
+    Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&tag.preimage(body), &s).is_ok())
+}

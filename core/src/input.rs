@@ -1,0 +1,70 @@
+//! What happens to a node.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    NodeId, Secret, WallTime,
+    output::{LoadId, PersistId, PublishId, Record},
+    protocol::Computed,
+};
+
+/// Names a delivery for as long as this process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub u64);
+
+/// The kinds of request, each with a queue of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RequestKind {
+    /// Create a wallet.
+    Keygen,
+    /// Sign with a wallet.
+    Sign,
+    /// Move a key to another committee.
+    Reshare,
+}
+
+/// One delivery of one client's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its name towards the queue.
+    pub id: DeliveryId,
+    /// From which queue.
+    pub kind: RequestKind,
+    /// The JSON document.
+    pub body: Vec<u8>,
+    /// The `ClientID` header: unauthenticated; only decides the result's subject.
+    pub client: Option<String>,
+    /// The stream that holds it.
+    pub stream: String,
+    /// Its sequence number in the stream.
+    pub sequence: u64,
+    /// When the stream took it.
+    pub timestamp: WallTime,
+    /// How often it has been delivered, this time included.
+    pub deliveries: u64,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A request was delivered.
+    Request(Delivery),
+    /// Bytes arrived on this node's subject: unauthenticated, perhaps repeated, late, reordered or forged.
+    Datagram(Vec<u8>),
+    /// What discovery says now: which of the configured peers are registered. A hint, never a permission.
+    Peers(Vec<NodeId>),
+    /// A batch is durable.
+    Persisted(PersistId),
+    /// A read came back; `None`: there is no such record.
+    Loaded(LoadId, Option<Secret>),
+    /// One page of a listing came back, in order of names.
+    Scanned(LoadId, Vec<Record>),
+    /// A job finished on a worker.
+    Computed(Computed),
+    /// The result stream has taken a publication.
+    Published(PublishId),
+    /// Time has passed [`Node::wake_at`](crate::node::Node::wake_at).
+    Wake,
+    /// Take no more requests and hand back what has not started: the process is about to stop.
+    Drain,
+}

@@ -1,0 +1,102 @@
+//! Every limit of core in one place: no queue, buffer, table or timer grows without one of these.
+
+use crate::Duration;
+
+/// Members of a cluster.
+pub const NODES_MAX: usize = 32;
+/// Bytes of a wallet id, transaction id or network code.
+pub const ID_BYTES_MAX: usize = 256;
+/// Bytes of a request document.
+pub const REQUEST_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of a record's name in the store.
+pub const RECORD_KEY_BYTES_MAX: usize = 512;
+
+/// Bytes of one datagram, headers included.
+pub const DATAGRAM_BYTES_MAX: usize = 66 * 1024;
+/// Payload bytes of one packet: larger messages are cut.
+pub const FRAGMENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one message between peers.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that may wait unacknowledged in one lane of one link.
+pub const LANE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Packets in flight per lane before the sender waits for acknowledgements.
+pub const LANE_WINDOW_PACKETS: usize = 256;
+
+/// A link says something at least this often.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A link that heard nothing for this long is down.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// First wait before a packet is sent again; doubles up to [`RESEND_MAX`].
+pub const RESEND_MIN: Duration = Duration::from_millis(200);
+/// Longest wait before a packet is sent again.
+pub const RESEND_MAX: Duration = Duration::from_secs(2);
+/// First wait before a handshake is tried again; doubles up to [`HANDSHAKE_RETRY_MAX`].
+pub const HANDSHAKE_RETRY_MIN: Duration = Duration::from_millis(250);
+/// Longest wait before a handshake is tried again.
+pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(4);
+/// Handshakes answered per claimed sender per second.
+pub const HANDSHAKES_PER_SECOND: u32 = 8;
+
+/// Own incarnations that are remembered.
+pub const INCARNATIONS_KEPT: usize = 10_000;
+
+/// Sessions of all kinds that this node takes part in at once.
+pub const SESSIONS_MAX: usize = 512;
+/// Messages of one session that wait for its proposal or its worker.
+pub const SESSION_INBOX_MAX: usize = 1024;
+/// Sessions for which messages wait that overtook their proposal.
+pub const EARLY_SESSIONS_MAX: usize = 64;
+/// Bytes of all messages that overtook their proposal.
+pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long they wait.
+pub const EARLY_WAIT: Duration = Duration::from_secs(10);
+
+/// Requests that wait or run at this node as coordinator.
+pub const REQUESTS_MAX: usize = 1024;
+/// Prepared, undecided sessions per wallet and epoch.
+pub const PREPARED_PER_EPOCH_MAX: usize = 16;
+/// How long a coordinator waits for the answers to a proposal.
+pub const PROPOSAL_WAIT: Duration = Duration::from_secs(3);
+/// How long a peer that was blamed or silent is left out where others can do its work.
+pub const BLAME_LASTS: Duration = Duration::from_secs(30);
+/// First wait before a failed attempt is repeated; doubles up to [`RETRY_MAX`].
+pub const RETRY_MIN: Duration = Duration::from_millis(200);
+/// Longest wait before a failed attempt is repeated.
+pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often a delivery that waits or runs is kept alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often recovery asks again about a half-finished key generation.
+pub const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
+/// Wallets whose certificates and shares stay in memory.
+pub const WALLETS_CACHED: usize = 4096;
+/// Answered requests that stay in memory.
+pub const LEDGER_CACHED: usize = 8192;
+
+// Links, further limits.
+
+/// Fragments that may wait in one lane of one link, so that small messages cannot pile up below the limit of bytes.
+pub const LANE_FRAGMENTS_MAX: usize = 16 * 1024;
+/// Unacknowledged bytes of the bulk lane, so that a signature never queues behind more than this.
+pub const BULK_WINDOW_BYTES: usize = 1024 * 1024;
+/// Unacknowledged bytes of each other lane.
+pub const LANE_WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of fragments that overtook an earlier one, per lane.
+pub const LANE_HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long an acknowledgement waits for data that can carry it.
+pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(5);
+/// Fragments that are acknowledged without waiting for data.
+pub const ACKNOWLEDGE_FRAGMENTS: usize = 16;
+/// Bytes that are acknowledged without waiting for data.
+pub const ACKNOWLEDGE_BYTES: usize = 128 * 1024;
+/// Unfinished handshakes per peer that this node answered.
+pub const HANDSHAKES_OPEN_MAX: usize = 4;
+/// How often a handshake's last message is sent before the handshake starts over.
+pub const CONFIRMS_MAX: u32 = 4;
+/// Parts of the configuration that peers compare.
+pub const FACETS_MAX: usize = 32;
+/// Bytes of the name of such a part.
+pub const FACET_NAME_BYTES_MAX: usize = 64;
+/// Earlier incarnations of one peer that are kept to notice their return.
+pub const PEER_INCARNATIONS_KEPT: usize = 32;
+/// The same trouble with the same peer is told at most this often.
+pub const TROUBLE_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,441 @@
+//! The handshake: hello, reply, confirmation (SIGMA).
+//!
+//! Both sides sign everything said so far (version, roles, ids, incarnations, what each remembers of the other, fresh
+//! X25519 keys, hashes of the configuration), and each proves that it holds the keys that follow from it. Invariant:
+//! traffic keys depend on nothing but the two ephemeral secrets and the transcript, so whoever learns an identity key
+//! later cannot open recorded traffic.
+//!
+//! ```text
+//! hello   = 1 version | handshake id 8 | party | signature 64            signed: 'H' | all before the signature
+//! reply   = 2 version | handshake id 8 | party | known 1 | signature 64 | confirmation 32
+//!                                                                        signed: 'R' | hello | all before it
+//! confirm = 3 version | handshake id 8 | known 1 | signature 64 | confirmation 32
+//!                                                                        signed: 'C' | hello | reply | all before it
+//! party   = from 16 | to 16 | incarnation 16 | flag 1 | remembered incarnation 16 | X25519 key 32 | facets
+//! facets  = count 1 | (length 1 | name | SHA-256 of the value 32)*
+//! ```
+//! `known` says whether the sender's store knows the incarnation that the other side remembers of it.
+
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::wire::{self, Reader};
+use crate::{Identity, Incarnation, NodeId, PeerInfo, identity, limits, tags};
+
+const SIGNATURE: usize = 64;
+const CONFIRMATION: usize = 32;
+
+/// Names the two sides' parts of the configuration: name and hash of the value.
+pub(super) type Facets = Vec<(String, [u8; 32])>;
+
+/// Hashes the values.
+pub(super) fn facets(values: &[(String, String)]) -> Facets {
+    let mut facets: Facets = values
+        .iter()
+        .map(|(name, value)| {
+            let mut body = Vec::with_capacity(name.len() + 1 + value.len());
+            body.extend_from_slice(name.as_bytes());
+            body.push(0);
+            body.extend_from_slice(value.as_bytes());
+            (name.clone(), tags::FINGERPRINT.hash(&body))
+        })
+        .collect();
+    facets.sort();
+    facets
+}
+
+/// The names of facets that differ or that only one side has.
+pub(super) fn differences(ours: &Facets, theirs: &Facets) -> Vec<String> {
+    let one_sided = |a: &Facets, b: &Facets| -> Vec<String> {
+        a.iter().filter(|facet| !b.contains(facet)).map(|(name, _)| name.clone()).collect()
+    };
+    let mut names = one_sided(ours, theirs);
+    names.extend(one_sided(theirs, ours));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What one side says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Party {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub incarnation: Incarnation,
+    /// The last incarnation of the other side that this side durably remembers.
+    pub remembered: Option<Incarnation>,
+    pub key: [u8; 32],
+    pub facets: Facets,
+}
+
+impl Party {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.from.as_bytes());
+        out.extend_from_slice(self.to.as_bytes());
+        out.extend_from_slice(&self.incarnation.0);
+        out.push(u8::from(self.remembered.is_some()));
+        out.extend_from_slice(&self.remembered.map_or([0; 16], |i| i.0));
+        out.extend_from_slice(&self.key);
+        out.push(self.facets.len() as u8);
+        for (name, hash) in &self.facets {
+            out.push(name.len() as u8);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(hash);
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let from = NodeId::from_bytes(reader.array()?);
+        let to = NodeId::from_bytes(reader.array()?);
+        let incarnation = Incarnation(reader.array()?);
+        let known = reader.flag()?;
+        let remembered = Incarnation(reader.array()?);
+        let key = reader.array()?;
+        let count = usize::from(reader.u8()?);
+        if count > limits::FACETS_MAX {
+            return None;
+        }
+        let mut facets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let length = usize::from(reader.u8()?);
+            if length > limits::FACET_NAME_BYTES_MAX {
+                return None;
+            }
+            // Names end up in logs: nothing but plain words.
+            let name = std::str::from_utf8(reader.take(length)?).ok()?;
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || " -_.".contains(c)) {
+                return None;
+            }
+            facets.push((name.to_owned(), reader.array()?));
+        }
+        Some(Self { from, to, incarnation, remembered: known.then_some(remembered), key, facets })
+    }
+}
+
+/// The id of a handshake and the sender, read before anything is verified.
+pub(super) fn peek(bytes: &[u8]) -> Option<([u8; 8], Option<NodeId>)> {
+    let kind = *bytes.first()?;
+    let mut reader = Reader(bytes.get(2..)?);
+    let id = reader.array()?;
+    let from = match kind {
+        wire::HELLO | wire::REPLY => Some(NodeId::from_bytes(reader.array()?)),
+        _ => None,
+    };
+    Some((id, from))
+}
+
+/// The incarnation that a hello or a reply claims, read before anything is verified.
+pub(super) fn claimed_incarnation(bytes: &[u8]) -> Option<Incarnation> {
+    let mut reader = Reader(bytes.get(2 + 8 + 16 + 16..)?);
+    reader.array().map(Incarnation)
+}
+
+/// Why a handshake message is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is cut short or malformed.
+    Malformed,
+    /// It is for another node or from another one than its id says.
+    Misaddressed,
+    /// The signature is not that of the peer's identity key.
+    Signature,
+    /// The key exchange has a predictable outcome, or the peer derived other keys.
+    Keys,
+}
+
+fn preimage(role: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(1 + parts.iter().map(|p| p.len() + 4).sum::<usize>());
+    body.push(role);
+    for part in parts {
+        body.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        body.extend_from_slice(part);
+    }
+    body
+}
+
+fn start(kind: u8, id: [u8; 8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(&[kind, wire::VERSION]);
+    bytes.extend_from_slice(&id);
+    bytes
+}
+
+/// Splits a datagram into the signed part and what follows it.
+fn split(bytes: &[u8], tail: usize) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(bytes.len().checked_sub(tail)?)
+}
+
+/// Keys of one link, from the point of view of one side.
+#[derive(Clone)]
+pub(super) struct Keys {
+    pub link: [u8; 8],
+    pub send: Zeroizing<[u8; 32]>,
+    pub receive: Zeroizing<[u8; 32]>,
+    confirm_initiator: [u8; CONFIRMATION],
+    confirm_responder: [u8; CONFIRMATION],
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(..)")
+    }
+}
+
+impl Keys {
+    fn derive(secret: &StaticSecret, theirs: [u8; 32], transcript: &[u8], initiator: bool) -> Result<Self, Refused> {
+        let shared = secret.diffie_hellman(&PublicKey::from(theirs));
+        if !shared.was_contributory() {
+            return Err(Refused::Keys);
+        }
+        let hkdf = Hkdf::<Sha256>::new(Some(Sha256::digest(transcript).as_slice()), shared.as_bytes());
+        let expand = |what: &str| -> Result<Zeroizing<[u8; 32]>, Refused> {
+            let mut key = Zeroizing::new([0; 32]);
+            hkdf.expand(&tags::LINK_KEYS.preimage(what.as_bytes()), key.as_mut_slice()).map_err(|_| Refused::Keys)?;
+            Ok(key)
+        };
+        let to_responder = expand("initiator to responder")?;
+        let to_initiator = expand("responder to initiator")?;
+        let id = expand("link id")?;
+        let mut link = [0; 8];
+        link.copy_from_slice(&id[..8]);
+        let (send, receive) = if initiator { (to_responder, to_initiator) } else { (to_initiator, to_responder) };
+        Ok(Self {
+            link,
+            send,
+            receive,
+            confirm_initiator: *expand("initiator confirms")?,
+            confirm_responder: *expand("responder confirms")?,
+        })
+    }
+}
+
+/// What a finished handshake established.
+#[derive(Clone, Debug)]
+pub(super) struct Agreed {
+    /// The handshake.
+    pub id: [u8; 8],
+    pub keys: Keys,
+    pub peer: Party,
+    /// Whether the peer knows the incarnation that we remember of it.
+    pub peer_known: bool,
+}
+
+/// Our hello, waiting for its reply.
+pub(super) struct Initiator {
+    pub id: [u8; 8],
+    secret: StaticSecret,
+    me: Party,
+    pub hello: Vec<u8>,
+}
+
+impl Initiator {
+    /// `secret` and `id` are fresh random bytes.
+    pub fn new(identity: &Identity, mut me: Party, id: [u8; 8], secret: [u8; 32]) -> Self {
+        let secret = StaticSecret::from(secret);
+        me.key = PublicKey::from(&secret).to_bytes();
+        let mut hello = start(wire::HELLO, id);
+        me.write(&mut hello);
+        let signature = identity.sign(tags::HANDSHAKE, &preimage(b'H', &[&hello]));
+        hello.extend_from_slice(&signature);
+        Self { id, secret, me, hello }
+    }
+
+    /// Verifies the reply. On success: what is agreed, and our last message.
+    /// `known` answers whether our store knows an incarnation of ours.
+    pub fn finish(
+        &self,
+        identity: &Identity,
+        peer: &PeerInfo,
+        reply: &[u8],
+        known: impl Fn(Option<Incarnation>) -> bool,
+    ) -> Result<(Agreed, Vec<u8>), Refused> {
+        let (signed, tail) = split(reply, SIGNATURE + CONFIRMATION).ok_or(Refused::Malformed)?;
+        let (signature, confirmation) = tail.split_at_checked(SIGNATURE).ok_or(Refused::Malformed)?;
+        let mut reader = Reader(signed.get(10..).ok_or(Refused::Malformed)?);
+        let party = Party::read(&mut reader).ok_or(Refused::Malformed)?;
+        let peer_known = reader.flag().ok_or(Refused::Malformed)?;
+        if !reader.0.is_empty() {
+            return Err(Refused::Malformed);
+        }
+        if party.from != peer.id || party.to != self.me.from {
+            return Err(Refused::Misaddressed);
+        }
+        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature) {
+            return Err(Refused::Signature);
+        }
+        let keys = Keys::derive(&self.secret, party.key, &preimage(b'K', &[&self.hello, signed]), true)?;
+        if !bool::from(keys.confirm_responder.as_slice().ct_eq(confirmation)) {
+            return Err(Refused::Keys);
+        }
+        let mut confirm = start(wire::CONFIRM, self.id);
+        confirm.push(u8::from(known(party.remembered)));
+        let signature = identity.sign(tags::HANDSHAKE, &preimage(b'C', &[&self.hello, signed, &confirm]));
+        confirm.extend_from_slice(&signature);
+        confirm.extend_from_slice(&keys.confirm_initiator);
+        Ok((Agreed { id: self.id, keys, peer: party, peer_known }, confirm))
+    }
+}
+
+/// A hello that bears the peer's signature. It may be a replay.
+pub(super) struct Hello {
+    pub id: [u8; 8],
+    pub peer: Party,
+    bytes: Vec<u8>,
+}
+
+impl Hello {
+    pub fn read(me: NodeId, peer: &PeerInfo, bytes: &[u8]) -> Result<Self, Refused> {
+        let (signed, signature) = split(bytes, SIGNATURE).ok_or(Refused::Malformed)?;
+        let mut reader = Reader(signed.get(2..).ok_or(Refused::Malformed)?);
+        let id = reader.array().ok_or(Refused::Malformed)?;
+        let party = Party::read(&mut reader).ok_or(Refused::Malformed)?;
+        if !reader.0.is_empty() {
+            return Err(Refused::Malformed);
+        }
+        if party.from != peer.id || party.to != me {
+            return Err(Refused::Misaddressed);
+        }
+        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'H', &[signed]), signature) {
+            return Err(Refused::Signature);
+        }
+        Ok(Self { id, peer: party, bytes: bytes.to_vec() })
+    }
+}
+
+/// Our reply, waiting for its confirmation.
+pub(super) struct Responder {
+    pub id: [u8; 8],
+    pub reply: Vec<u8>,
+    signed: usize,
+    hello: Hello,
+    keys: Keys,
+}
+
+impl Responder {
+    /// `secret` is fresh random bytes; `known`: whether our store knows what the peer remembers of us.
+    pub fn new(
+        identity: &Identity,
+        mut me: Party,
+        hello: Hello,
+        known: bool,
+        secret: [u8; 32],
+    ) -> Result<Self, Refused> {
+        let secret = StaticSecret::from(secret);
+        me.key = PublicKey::from(&secret).to_bytes();
+        let mut reply = start(wire::REPLY, hello.id);
+        me.write(&mut reply);
+        reply.push(u8::from(known));
+        let signed = reply.len();
+        let keys = Keys::derive(&secret, hello.peer.key, &preimage(b'K', &[&hello.bytes, &reply]), false)?;
+        let signature = identity.sign(tags::HANDSHAKE, &preimage(b'R', &[&hello.bytes, &reply]));
+        reply.extend_from_slice(&signature);
+        reply.extend_from_slice(&keys.confirm_responder);
+        Ok(Self { id: hello.id, reply, signed, hello, keys })
+    }
+
+    /// Verifies the confirmation.
+    pub fn finish(&self, peer: &PeerInfo, confirm: &[u8]) -> Result<Agreed, Refused> {
+        let (signed, tail) = split(confirm, SIGNATURE + CONFIRMATION).ok_or(Refused::Malformed)?;
+        let (signature, confirmation) = tail.split_at_checked(SIGNATURE).ok_or(Refused::Malformed)?;
+        let mut reader = Reader(signed.get(10..).ok_or(Refused::Malformed)?);
+        let peer_known = reader.flag().ok_or(Refused::Malformed)?;
+        if !reader.0.is_empty() {
+            return Err(Refused::Malformed);
+        }
+        if !bool::from(self.keys.confirm_initiator.as_slice().ct_eq(confirmation)) {
+            return Err(Refused::Keys);
+        }
+        let replied = self.reply.get(..self.signed).ok_or(Refused::Malformed)?;
+        let body = preimage(b'C', &[&self.hello.bytes, replied, signed]);
+        if !identity::verify(&peer.key, tags::HANDSHAKE, &body, signature) {
+            return Err(Refused::Signature);
+        }
+        Ok(Agreed { id: self.id, keys: self.keys.clone(), peer: self.hello.peer.clone(), peer_known })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(from: u8, to: u8) -> Party {
+        Party {
+            from: NodeId::from_bytes([from; 16]),
+            to: NodeId::from_bytes([to; 16]),
+            incarnation: Incarnation([from; 16]),
+            remembered: None,
+            key: [0; 32],
+            facets: facets(&[("threshold".into(), "2".into())]),
+        }
+    }
+
+    fn node(id: u8) -> (Identity, PeerInfo) {
+        let identity = Identity::new(NodeId::from_bytes([id; 16]), &[id; 32]);
+        let info = PeerInfo { id: identity.id(), name: format!("node{id}"), key: identity.public() };
+        (identity, info)
+    }
+
+    #[test]
+    fn both_sides_derive_the_same_keys_crosswise() {
+        let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
+        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], [3; 32]);
+        let hello = Hello::read(bob.id(), &alice_info, &initiator.hello).expect("genuine");
+        let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
+        let (ours, confirm) = initiator.finish(&alice, &bob_info, &responder.reply, |_| false).expect("genuine");
+        let theirs = responder.finish(&alice_info, &confirm).expect("genuine");
+        assert_eq!(ours.keys.send, theirs.keys.receive);
+        assert_eq!(ours.keys.receive, theirs.keys.send);
+        assert_ne!(ours.keys.send, ours.keys.receive);
+        assert_eq!(ours.keys.link, theirs.keys.link);
+        assert!(ours.peer_known && !theirs.peer_known);
+        assert_eq!(format!("{:?}", ours.keys), "Keys(..)");
+    }
+
+    #[test]
+    fn every_flipped_bit_of_every_handshake_message_is_refused() {
+        let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
+        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], [3; 32]);
+        let hello = Hello::read(bob.id(), &alice_info, &initiator.hello).expect("genuine");
+        let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
+        let (_, confirm) = initiator.finish(&alice, &bob_info, &responder.reply, |_| true).expect("genuine");
+        let flipped = |bytes: &[u8], at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 1;
+            bytes
+        };
+        for at in 0..initiator.hello.len() {
+            assert!(Hello::read(bob.id(), &alice_info, &flipped(&initiator.hello, at)).is_err(), "hello {at}");
+        }
+        for at in 0..responder.reply.len() {
+            let reply = flipped(&responder.reply, at);
+            assert!(initiator.finish(&alice, &bob_info, &reply, |_| true).is_err(), "reply {at}");
+        }
+        for at in 0..confirm.len() {
+            assert!(responder.finish(&alice_info, &flipped(&confirm, at)).is_err(), "confirmation {at}");
+        }
+    }
+
+    #[test]
+    fn a_key_exchange_with_a_predictable_outcome_is_refused() {
+        let ((alice, alice_info), (bob, _)) = (node(1), node(2));
+        // The peer itself signs a hello with a key of small order.
+        let mut weak = start(wire::HELLO, [7; 8]);
+        party(1, 2).write(&mut weak);
+        let signature = alice.sign(tags::HANDSHAKE, &preimage(b'H', &[&weak]));
+        weak.extend_from_slice(&signature);
+        let hello = Hello::read(bob.id(), &alice_info, &weak).expect("signed");
+        assert_eq!(Responder::new(&bob, party(2, 1), hello, true, [4; 32]).err(), Some(Refused::Keys));
+    }
+
+    #[test]
+    fn differences_are_named_whichever_side_has_them() {
+        let facet = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let ours = facets(&[facet("suites", "a"), facet("threshold", "2"), facet("only ours", "x")]);
+        let theirs = facets(&[facet("threshold", "3"), facet("suites", "a"), facet("only theirs", "x")]);
+        assert_eq!(differences(&ours, &theirs), ["only ours", "only theirs", "threshold"]);
+        assert!(differences(&ours, &ours).is_empty());
+    }
+}

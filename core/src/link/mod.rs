@@ -1,0 +1,413 @@
+//! Links: what peers say to each other, and the only thing they say it through.
+//!
+//! The bus below loses, repeats, reorders and delays; anyone on it may read and write. A link makes of it, per pair of
+//! nodes and pair of *incarnations*, three lanes of messages that arrive once, in order, unread and unaltered.
+//!
+//! Invariants:
+//! - A link is up only after both sides have proven their identity and the fresh keys, agree on the configuration, and
+//!   durably remember each other's incarnation. Until then an older link lives on; nothing that is merely replayed
+//!   ends it.
+//! - Messages are handed up only between `Up` and `Down` of the incarnation that sent them.
+//! - When both sides start, the node with the lower id leads: while its hello is out it answers a hello of the other
+//!   side with its own, so two handshakes never finish crosswise.
+//!
+//! `handshake` says who it is and agrees on keys, `packets` seals and acknowledges, `lane` repeats and orders, `peer`
+//! is the state of one pair, `wire` holds the byte layouts, `trouble` what goes into reports.
+
+mod handshake;
+mod lane;
+mod packets;
+mod peer;
+mod trouble;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+
+pub use trouble::Trouble;
+
+use self::{handshake::Facets, peer::Peer, trouble::Gate};
+use crate::{Duration, Identity, Incarnation, NodeId, PeerInfo, Time, limits};
+
+/// What links need to begin.
+#[derive(Clone)]
+pub struct LinkConfig {
+    /// This node's identity.
+    pub identity: Identity,
+    /// All nodes of the cluster; this one may be among them.
+    pub peers: Vec<PeerInfo>,
+    /// Parts of the configuration that all nodes must share: name (plain ASCII words, at most
+    /// [`FACET_NAME_BYTES_MAX`](limits::FACET_NAME_BYTES_MAX) bytes; at most [`FACETS_MAX`](limits::FACETS_MAX) are
+    /// compared) and value. Compared at first contact; only hashes of the values travel.
+    pub facets: Vec<(String, String)>,
+    /// This start of this node, durable already.
+    pub incarnation: Incarnation,
+    /// All earlier starts of this node that its store knows.
+    pub history: BTreeSet<Incarnation>,
+    /// The last start of each peer that this node's store remembers.
+    pub remembered: BTreeMap<NodeId, Incarnation>,
+    /// Fresh random bytes.
+    pub seed: [u8; 32],
+}
+
+impl std::fmt::Debug for LinkConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LinkConfig({:?}, {})", self.identity, self.incarnation)
+    }
+}
+
+/// One of a link's independent streams; none waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Requests, decisions, small talk.
+    Control,
+    /// Messages of signing sessions.
+    Signing,
+    /// Everything large: auxiliary data, key generation.
+    Bulk,
+}
+
+const LANES: [Lane; 3] = [Lane::Control, Lane::Signing, Lane::Bulk];
+
+impl Lane {
+    fn index(self) -> usize {
+        match self {
+            Self::Control => 0,
+            Self::Signing => 1,
+            Self::Bulk => 2,
+        }
+    }
+
+    fn code(self) -> u8 {
+        self.index() as u8
+    }
+}
+
+/// Why a message was not taken. Nothing of it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The peer does not answer, or there is no such peer.
+    NotUp,
+    /// Too much waits in this lane, or the message is longer than
+    /// [`MESSAGE_BYTES_MAX`](limits::MESSAGE_BYTES_MAX).
+    Full,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotUp => "the peer does not answer",
+            Self::Full => "too much waits to be sent to the peer",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// What the two sides' stores know of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The peer has never met this node.
+    First,
+    /// Each side knows the start that the other remembers.
+    Known,
+    /// The peer remembers a start of this node that our store does not know: our store was rolled back, restored or
+    /// copied.
+    RolledBack,
+    /// We remember a start of the peer that its store does not know.
+    PeerRolledBack,
+    /// Both of the above.
+    BothRolledBack,
+}
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownReason {
+    /// The peer was started again.
+    Restarted,
+    /// The peer, in the same incarnation, had lost the link and made a new one.
+    Replaced,
+    /// The peer said nothing for [`LINK_SILENCE_MAX`](limits::LINK_SILENCE_MAX).
+    Silent,
+    /// The peer broke the link protocol in the way that a [`Trouble`] names.
+    Violation,
+}
+
+impl std::fmt::Display for DownReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Restarted => f.write_str("it was started again"),
+            Self::Replaced => f.write_str("it had lost the link and made a new one"),
+            Self::Silent => write!(f, "nothing heard for {} s", limits::LINK_SILENCE_MAX.as_secs()),
+            Self::Violation => f.write_str("it broke the link protocol"),
+        }
+    }
+}
+
+/// What links want or have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkOutput {
+    /// Send bytes to a peer; may be lost.
+    Datagram {
+        /// The addressee.
+        to: NodeId,
+        /// At most [`DATAGRAM_BYTES_MAX`](limits::DATAGRAM_BYTES_MAX).
+        bytes: Vec<u8>,
+    },
+    /// Remember durably that this was the peer's last start, then call [`Links::remembered`].
+    Remember {
+        /// The peer.
+        peer: NodeId,
+        /// Its start.
+        incarnation: Incarnation,
+    },
+    /// The peer answers.
+    Up {
+        /// The peer.
+        peer: NodeId,
+        /// Its start.
+        incarnation: Incarnation,
+        /// What the stores know of each other.
+        standing: Standing,
+    },
+    /// The link ended; whatever was sent through it and not answered is lost.
+    Down {
+        /// The peer.
+        peer: NodeId,
+        /// The start whose link ended.
+        incarnation: Incarnation,
+        /// Why.
+        reason: DownReason,
+    },
+    /// A message from a peer.
+    Message {
+        /// The peer.
+        peer: NodeId,
+        /// Its start.
+        incarnation: Incarnation,
+        /// The lane.
+        lane: Lane,
+        /// The message as it was sent.
+        bytes: Vec<u8>,
+    },
+    /// Something for the reports.
+    Trouble(Trouble),
+}
+
+/// How the link to one peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// The peer.
+    pub peer: NodeId,
+    /// Its start, while up.
+    pub incarnation: Option<Incarnation>,
+    /// Since when it is up.
+    pub up_since: Option<Time>,
+    /// When an authentic packet arrived last, while up.
+    pub last_heard: Option<Time>,
+    /// Estimate of the round-trip time.
+    pub round_trip: Option<Duration>,
+    /// Bytes that wait to be sent or acknowledged.
+    pub queued_bytes: usize,
+    /// What the link waits for, in words; empty while up.
+    pub waits_for: String,
+}
+
+/// What all peers share.
+struct Common {
+    identity: Identity,
+    me: NodeId,
+    facets: Facets,
+    incarnation: Incarnation,
+    history: BTreeSet<Incarnation>,
+    rng: ChaCha20Rng,
+    outputs: VecDeque<LinkOutput>,
+}
+
+impl Common {
+    /// Whether our store knows this start of ours; a peer that remembers none has nothing to contradict.
+    fn knows(&self, incarnation: Option<Incarnation>) -> bool {
+        incarnation.is_none_or(|i| i == self.incarnation || self.history.contains(&i))
+    }
+}
+
+/// The links of one node to all others.
+///
+/// Drain [`poll`](Self::poll) after every call, and after the messages it gave have been handled: packets are built
+/// when nothing else is left, so that answers and acknowledgements share them.
+pub struct Links {
+    common: Common,
+    /// Sorted by id.
+    peers: Vec<Peer>,
+    /// Troubles that concern no particular peer.
+    strangers: Gate,
+    now: Time,
+    /// The first peer that may have something to flush.
+    flushing: usize,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Links({}, {} peers)", self.common.me, self.peers.len())
+    }
+}
+
+impl Links {
+    /// Begins a handshake with every peer.
+    #[must_use]
+    pub fn new(config: LinkConfig, now: Time) -> Self {
+        let me = config.identity.id();
+        let mut facets = handshake::facets(&config.facets);
+        facets.retain(|(name, _)| name.len() <= limits::FACET_NAME_BYTES_MAX);
+        facets.truncate(limits::FACETS_MAX);
+        let mut common = Common {
+            me,
+            facets,
+            identity: config.identity,
+            incarnation: config.incarnation,
+            history: config.history,
+            rng: ChaCha20Rng::from_seed(config.seed),
+            outputs: VecDeque::new(),
+        };
+        let remembered = config.remembered;
+        let mut peers: Vec<Peer> = config
+            .peers
+            .into_iter()
+            .filter(|info| info.id != me)
+            .map(|info| {
+                let known = remembered.get(&info.id).copied();
+                Peer::new(info, known, now)
+            })
+            .collect();
+        peers.sort_by_key(Peer::id);
+        for peer in &mut peers {
+            peer.begin(&mut common, now);
+        }
+        Self { common, peers, strangers: Gate::default(), now, flushing: 0 }
+    }
+
+    /// Absorbs whatever arrived; any bytes will do.
+    pub fn handle_datagram(&mut self, now: Time, bytes: &[u8]) {
+        self.advance(now);
+        let (Some(&kind), Some(&version)) = (bytes.first(), bytes.get(1)) else { return self.stranger() };
+        if bytes.len() > limits::DATAGRAM_BYTES_MAX || !(wire::HELLO..=wire::PACKET).contains(&kind) {
+            return self.stranger();
+        }
+        if version != wire::VERSION {
+            return self.complain(Trouble::Version { theirs: version, ours: wire::VERSION });
+        }
+        if kind == wire::PACKET {
+            // Packets of links that are gone, or of another process with this identity, are common and harmless.
+            let Some(header) = wire::PacketHeader::read(bytes) else { return self.stranger() };
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.expects_packets_of(header.link)) {
+                peer.packet(&mut self.common, self.now, bytes);
+            }
+            return;
+        }
+        let Some((id, from)) = handshake::peek(bytes) else { return self.stranger() };
+        if from == Some(self.common.me) {
+            return;
+        }
+        let peer = match from {
+            Some(from) => self.peers.iter_mut().find(|peer| peer.id() == from),
+            None => match self.peers.iter_mut().find(|peer| peer.expects_confirmation_of(id)) {
+                Some(peer) => Some(peer),
+                // A late repetition.
+                None => return,
+            },
+        };
+        let Some(peer) = peer else { return self.stranger() };
+        match kind {
+            wire::HELLO => peer.hello(&mut self.common, self.now, bytes),
+            wire::REPLY => peer.reply(&mut self.common, self.now, id, bytes),
+            _ => peer.confirm(&mut self.common, self.now, id, bytes),
+        }
+    }
+
+    /// Timers.
+    pub fn handle_wake(&mut self, now: Time) {
+        self.advance(now);
+        for peer in &mut self.peers {
+            peer.wake(&mut self.common, self.now);
+        }
+    }
+
+    /// Answers [`LinkOutput::Remember`] once it is durable.
+    pub fn remembered(&mut self, now: Time, peer: NodeId, incarnation: Incarnation) {
+        self.advance(now);
+        if let Some(at) = self.position(peer)
+            && let Some(peer) = self.peers.get_mut(at)
+        {
+            peer.remembered(&mut self.common, self.now, incarnation);
+        }
+    }
+
+    /// Queues a message; it leaves with the next [`poll`](Self::poll)s.
+    ///
+    /// # Errors
+    /// The link is down, or the lane is full; either way nothing of the message is sent.
+    pub fn send(&mut self, now: Time, peer: NodeId, lane: Lane, message: Vec<u8>) -> Result<(), SendError> {
+        self.advance(now);
+        let at = self.position(peer).ok_or(SendError::NotUp)?;
+        let link = self.peers.get_mut(at).and_then(Peer::link_mut).ok_or(SendError::NotUp)?;
+        if message.len() > limits::MESSAGE_BYTES_MAX || !link.push(lane, message) {
+            return Err(SendError::Full);
+        }
+        Ok(())
+    }
+
+    /// The next thing that links want or have.
+    pub fn poll(&mut self) -> Option<LinkOutput> {
+        if let Some(output) = self.common.outputs.pop_front() {
+            return Some(output);
+        }
+        while let Some(peer) = self.peers.get_mut(self.flushing) {
+            let to = peer.id();
+            if let Some(bytes) = peer.link_mut().and_then(|link| link.seal_next(self.now)) {
+                return Some(LinkOutput::Datagram { to, bytes });
+            }
+            self.flushing += 1;
+        }
+        self.flushing = 0;
+        None
+    }
+
+    /// When [`handle_wake`](Self::handle_wake) should be called.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        self.peers.iter().map(Peer::wake_at).min()
+    }
+
+    /// The start under which a peer answers; `None` while it does not.
+    #[must_use]
+    pub fn incarnation_of(&self, peer: NodeId) -> Option<Incarnation> {
+        self.peers.get(self.position(peer)?)?.incarnation()
+    }
+
+    /// How every link is, for people; by id.
+    #[must_use]
+    pub fn states(&self) -> Vec<LinkState> {
+        self.peers.iter().map(Peer::state).collect()
+    }
+
+    fn position(&self, peer: NodeId) -> Option<usize> {
+        self.peers.binary_search_by_key(&peer, Peer::id).ok()
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.flushing = 0;
+    }
+
+    fn stranger(&mut self) {
+        self.complain(Trouble::Stranger);
+    }
+
+    fn complain(&mut self, trouble: Trouble) {
+        if self.strangers.admits(self.now, &trouble) {
+            self.common.outputs.push_back(LinkOutput::Trouble(trouble));
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! The state of one pair of nodes: the link that is up, and handshakes under way.
+//!
+//! Invariant: a handshake changes nothing about an existing link until it has finished on fresh evidence from both
+//! sides and the peer's incarnation is durably remembered.
+
+use std::collections::VecDeque;
+
+use rand_core::RngCore as _;
+use zeroize::Zeroizing;
+
+use super::{
+    Common, DownReason, LinkOutput, LinkState, Standing, Trouble,
+    handshake::{self, Agreed, Hello, Initiator, Party, Refused, Responder},
+    packets::{Link, Rejected},
+    trouble::Gate,
+};
+use crate::{Duration, Incarnation, NodeId, PeerInfo, Time, limits};
+
+/// Lets a number of events per second pass.
+struct Bucket {
+    /// Microseconds' worth of events that may pass now.
+    credit: u64,
+    at: Time,
+}
+
+impl Bucket {
+    const COST: u64 = 1_000_000 / limits::HANDSHAKES_PER_SECOND as u64;
+
+    fn new(now: Time) -> Self {
+        Self { credit: 1_000_000, at: now }
+    }
+
+    fn admits(&mut self, now: Time) -> bool {
+        let passed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+        self.credit = self.credit.saturating_add(passed).min(1_000_000);
+        self.at = now;
+        let admitted = self.credit >= Self::COST;
+        if admitted {
+            self.credit -= Self::COST;
+        }
+        admitted
+    }
+}
+
+/// How far a handshake that we began has come.
+enum Stage {
+    /// The hello is out.
+    Greeted,
+    /// The reply is good; the peer's incarnation is being remembered.
+    Storing { agreed: Agreed, confirm: Vec<u8> },
+    /// Our confirmation is out; the peer's first packet ends the handshake.
+    Confirming { agreed: Agreed, confirm: Vec<u8>, tries: u32 },
+}
+
+struct Initiation {
+    handshake: Initiator,
+    stage: Stage,
+    begun: Time,
+}
+
+/// A handshake that the peer began.
+struct Answer {
+    responder: Responder,
+    /// Finished, while the peer's incarnation is being remembered.
+    agreed: Option<Agreed>,
+}
+
+/// One pair of nodes.
+pub(super) struct Peer {
+    info: PeerInfo,
+    /// Durable.
+    remembered: Option<Incarnation>,
+    /// What is being made durable.
+    remembering: Option<Incarnation>,
+    link: Option<Link>,
+    initiation: Option<Initiation>,
+    answers: VecDeque<Answer>,
+    retry_at: Option<Time>,
+    retry_wait: Duration,
+    /// Hellos in the peer's name.
+    hellos: Bucket,
+    /// Replies and confirmations in the peer's name.
+    proofs: Bucket,
+    /// Starts of the peer that were up before the present one.
+    earlier: VecDeque<Incarnation>,
+    last_up: Option<Incarnation>,
+    /// Facets that differ, while they keep the link down.
+    differs: Vec<String>,
+    gate: Gate,
+}
+
+impl Peer {
+    pub fn new(info: PeerInfo, remembered: Option<Incarnation>, now: Time) -> Self {
+        Self {
+            info,
+            remembered,
+            remembering: None,
+            link: None,
+            initiation: None,
+            answers: VecDeque::new(),
+            retry_at: None,
+            retry_wait: limits::HANDSHAKE_RETRY_MIN,
+            hellos: Bucket::new(now),
+            proofs: Bucket::new(now),
+            earlier: VecDeque::new(),
+            last_up: None,
+            differs: Vec::new(),
+            gate: Gate::default(),
+        }
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.info.id
+    }
+
+    pub fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.link.as_ref().map(Link::incarnation)
+    }
+
+    /// Sends a fresh hello. Each try has keys of its own: an unanswered secret does not grow old.
+    pub fn begin(&mut self, common: &mut Common, now: Time) {
+        let me = self.party(common);
+        let mut id = [0; 8];
+        common.rng.fill_bytes(&mut id);
+        let mut secret = Zeroizing::new([0; 32]);
+        common.rng.fill_bytes(secret.as_mut_slice());
+        let handshake = Initiator::new(&common.identity, me, id, *secret);
+        self.say(common, handshake.hello.clone());
+        self.initiation = Some(Initiation { handshake, stage: Stage::Greeted, begun: now });
+        if common.me < self.info.id {
+            // The leader does not also follow.
+            self.answers.clear();
+        }
+        self.retry_at = Some(now.after(self.retry_wait));
+        self.retry_wait = (self.retry_wait * 2).min(limits::HANDSHAKE_RETRY_MAX);
+    }
+
+    fn party(&self, common: &Common) -> Party {
+        Party {
+            from: common.me,
+            to: self.info.id,
+            incarnation: common.incarnation,
+            remembered: self.remembered,
+            key: [0; 32],
+            facets: common.facets.clone(),
+        }
+    }
+
+    /// The peer begins a handshake, or somebody repeats an old beginning.
+    pub fn hello(&mut self, common: &mut Common, now: Time, bytes: &[u8]) {
+        if !self.hellos.admits(now) {
+            return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
+        }
+        let hello = match Hello::read(common.me, &self.info, bytes) {
+            Ok(hello) => hello,
+            Err(refused) => return self.refuse(common, now, refused),
+        };
+        if let Some(answer) = self.answers.iter().find(|answer| answer.responder.id == hello.id) {
+            let reply = answer.responder.reply.clone();
+            return self.say(common, reply);
+        }
+        if common.me < self.info.id && self.link.is_none() {
+            // We lead: answer with our own hello, unless it has only just left.
+            let stale = self.initiation.as_ref().is_none_or(|initiation| match &initiation.stage {
+                Stage::Greeted => initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) <= now,
+                Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } => {
+                    agreed.peer.incarnation != hello.peer.incarnation
+                        && initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) <= now
+                }
+            });
+            if stale {
+                self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+                self.begin(common, now);
+            }
+            return;
+        }
+        let me = self.party(common);
+        let known = common.knows(hello.peer.remembered);
+        let mut secret = Zeroizing::new([0; 32]);
+        common.rng.fill_bytes(secret.as_mut_slice());
+        match Responder::new(&common.identity, me, hello, known, *secret) {
+            Ok(responder) => {
+                let reply = responder.reply.clone();
+                if self.answers.len() >= limits::HANDSHAKES_OPEN_MAX {
+                    self.answers.pop_front();
+                }
+                self.answers.push_back(Answer { responder, agreed: None });
+                // Give the leader's handshake its time before ours begins again.
+                self.retry_at = self.retry_at.map(|at| at.max(now.after(limits::HANDSHAKE_RETRY_MIN)));
+                self.say(common, reply);
+            }
+            Err(refused) => self.refuse(common, now, refused),
+        }
+    }
+
+    /// The peer answers our hello.
+    pub fn reply(&mut self, common: &mut Common, now: Time, id: [u8; 8], bytes: &[u8]) {
+        let Some(initiation) = self.initiation.as_ref().filter(|i| i.handshake.id == id) else { return };
+        if let Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } = &initiation.stage {
+            // Repetitions are common; a second answer from another start means a second process.
+            if handshake::claimed_incarnation(bytes) == Some(agreed.peer.incarnation) || !self.proofs.admits(now) {
+                return;
+            }
+            let second = initiation.handshake.finish(&common.identity, &self.info, bytes, |i| common.knows(i));
+            if second.is_ok() {
+                self.complain(common, now, Trouble::DuplicateIdentity { peer: self.info.name.clone() });
+            }
+            return;
+        }
+        if !self.proofs.admits(now) {
+            return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
+        }
+        let finished = initiation.handshake.finish(&common.identity, &self.info, bytes, |i| common.knows(i));
+        let (agreed, confirm) = match finished {
+            Ok(finished) => finished,
+            Err(refused) => return self.refuse(common, now, refused),
+        };
+        if self.differs_from(common, now, &agreed.peer) {
+            // The other side should learn of it too; it makes no link either.
+            self.say(common, confirm);
+            self.initiation = None;
+            self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX));
+            return;
+        }
+        let incarnation = agreed.peer.incarnation;
+        if let Some(initiation) = self.initiation.as_mut() {
+            initiation.stage = Stage::Storing { agreed, confirm };
+        }
+        if self.is_durable(incarnation) {
+            self.proceed(common, now);
+        } else {
+            self.remember(common, incarnation);
+            self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX));
+        }
+    }
+
+    /// The peer ends a handshake that it began.
+    pub fn confirm(&mut self, common: &mut Common, now: Time, id: [u8; 8], bytes: &[u8]) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.agreed.id == id) {
+            // It did not hear our first packet.
+            return link.speak();
+        }
+        let Some(at) = self.answers.iter().position(|a| a.responder.id == id && a.agreed.is_none()) else { return };
+        if !self.proofs.admits(now) {
+            return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
+        }
+        let Some(answer) = self.answers.get_mut(at) else { return };
+        let agreed = match answer.responder.finish(&self.info, bytes) {
+            Ok(agreed) => agreed,
+            // Most likely an old confirmation repeated after its old hello: it proves nothing and harms nothing.
+            Err(Refused::Keys) => return,
+            Err(refused) => return self.refuse(common, now, refused),
+        };
+        if self.differs_from(common, now, &agreed.peer) {
+            self.answers.remove(at);
+            return;
+        }
+        let incarnation = agreed.peer.incarnation;
+        if self.is_durable(incarnation) {
+            self.establish(common, now, agreed);
+        } else {
+            if let Some(answer) = self.answers.get_mut(at) {
+                answer.agreed = Some(agreed);
+            }
+            self.remember(common, incarnation);
+        }
+    }
+
+    /// Whether the store's last word on the peer, writes under way included, is this incarnation.
+    fn is_durable(&self, incarnation: Incarnation) -> bool {
+        self.remembered == Some(incarnation) && self.remembering.is_none_or(|i| i == incarnation)
+    }
+
+    fn remember(&mut self, common: &mut Common, incarnation: Incarnation) {
+        if self.remembering != Some(incarnation) {
+            self.remembering = Some(incarnation);
+            common.outputs.push_back(LinkOutput::Remember { peer: self.info.id, incarnation });
+        }
+    }
+
+    /// The peer's incarnation is durable.
+    pub fn remembered(&mut self, common: &mut Common, now: Time, incarnation: Incarnation) {
+        self.remembered = Some(incarnation);
+        if self.remembering == Some(incarnation) {
+            self.remembering = None;
+        }
+        self.proceed(common, now);
+        let ready = |answer: &Answer| answer.agreed.as_ref().is_some_and(|a| a.peer.incarnation == incarnation);
+        if let Some(at) = self.answers.iter().position(ready)
+            && let Some(agreed) = self.answers.remove(at).and_then(|answer| answer.agreed)
+        {
+            self.establish(common, now, agreed);
+        }
+    }
+
+    /// Sends the confirmation of our own handshake if its peer is remembered.
+    fn proceed(&mut self, common: &mut Common, now: Time) {
+        let durable = self.remembered;
+        let Some(initiation) = self.initiation.as_mut() else { return };
+        if let Stage::Storing { agreed, confirm } = &initiation.stage
+            && durable == Some(agreed.peer.incarnation)
+        {
+            let (agreed, confirm) = (agreed.clone(), confirm.clone());
+            initiation.stage = Stage::Confirming { agreed, confirm: confirm.clone(), tries: 1 };
+            self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+            self.retry_at = Some(now.after(self.retry_wait));
+            self.say(common, confirm);
+        }
+    }
+
+    /// Whether a packet of the link with this id would be for us.
+    pub fn expects_packets_of(&self, id: [u8; 8]) -> bool {
+        self.link.as_ref().is_some_and(|link| link.agreed.keys.link == id) || self.confirming(id).is_some()
+    }
+
+    /// Whether a handshake's last message with this id would be for us.
+    pub fn expects_confirmation_of(&self, id: [u8; 8]) -> bool {
+        self.answers.iter().any(|answer| answer.responder.id == id)
+            || self.link.as_ref().is_some_and(|link| link.agreed.id == id)
+    }
+
+    fn confirming(&self, id: [u8; 8]) -> Option<&Agreed> {
+        match &self.initiation.as_ref()?.stage {
+            Stage::Confirming { agreed, .. } if agreed.keys.link == id => Some(agreed),
+            _ => None,
+        }
+    }
+
+    /// A packet of the present link, or the first one of the next.
+    pub fn packet(&mut self, common: &mut Common, now: Time, bytes: &[u8]) {
+        let id = super::wire::PacketHeader::read(bytes).map(|header| header.link);
+        if let Some(agreed) = id.and_then(|id| self.confirming(id)).cloned() {
+            // Nothing is delivered before the link is up, so open it with a link that is not yet ours.
+            let mut link = Link::new(agreed.clone(), now);
+            let mut messages = Vec::new();
+            match link.open(now, bytes, |lane, bytes| messages.push((lane, bytes))) {
+                Ok(()) => {
+                    self.establish_as(common, now, link);
+                    self.deliver(common, messages);
+                }
+                Err(Rejected::Forged) => {
+                    self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() });
+                }
+                Err(Rejected::Repeated) => {}
+                Err(Rejected::Violation(what)) => {
+                    self.complain(common, now, Trouble::Violation { peer: self.info.name.clone(), what });
+                }
+            }
+            return;
+        }
+        let Some(link) = self.link.as_mut() else { return };
+        let (peer, incarnation) = (self.info.id, link.incarnation());
+        let outputs = &mut common.outputs;
+        let opened = link.open(now, bytes, |lane, bytes| {
+            outputs.push_back(LinkOutput::Message { peer, incarnation, lane, bytes });
+        });
+        match opened {
+            Ok(()) | Err(Rejected::Repeated) => {}
+            Err(Rejected::Forged) => self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() }),
+            Err(Rejected::Violation(what)) => {
+                self.complain(common, now, Trouble::Violation { peer: self.info.name.clone(), what });
+                self.end(common, DownReason::Violation);
+                self.retry_wait = limits::HANDSHAKE_RETRY_MAX;
+                self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX));
+            }
+        }
+    }
+
+    fn deliver(&mut self, common: &mut Common, messages: Vec<(super::Lane, Vec<u8>)>) {
+        let Some(incarnation) = self.incarnation() else { return };
+        for (lane, bytes) in messages {
+            common.outputs.push_back(LinkOutput::Message { peer: self.info.id, incarnation, lane, bytes });
+        }
+    }
+
+    fn establish(&mut self, common: &mut Common, now: Time, agreed: Agreed) {
+        self.establish_as(common, now, Link::new(agreed, now));
+    }
+
+    fn establish_as(&mut self, common: &mut Common, now: Time, link: Link) {
+        let incarnation = link.incarnation();
+        let standing = self.standing(common, &link.agreed);
+        if let Some(old) = self.incarnation() {
+            self.end(common, if old == incarnation { DownReason::Replaced } else { DownReason::Restarted });
+        }
+        let name = || self.info.name.clone();
+        let mut troubles = Vec::new();
+        if self.last_up != Some(incarnation) {
+            if self.earlier.contains(&incarnation) {
+                troubles.push(Trouble::DuplicateIdentity { peer: name() });
+            }
+            if let Some(last) = self.last_up.replace(incarnation)
+                && !self.earlier.contains(&last)
+            {
+                if self.earlier.len() >= limits::PEER_INCARNATIONS_KEPT {
+                    self.earlier.pop_front();
+                }
+                self.earlier.push_back(last);
+            }
+        }
+        if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
+            troubles.push(Trouble::RolledBack { peer: name() });
+        }
+        if matches!(standing, Standing::PeerRolledBack | Standing::BothRolledBack) {
+            troubles.push(Trouble::PeerRolledBack { peer: name() });
+        }
+        for trouble in troubles {
+            self.complain(common, now, trouble);
+        }
+        self.link = Some(link);
+        self.initiation = None;
+        self.answers.clear();
+        self.retry_at = None;
+        self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+        self.differs.clear();
+        common.outputs.push_back(LinkOutput::Up { peer: self.info.id, incarnation, standing });
+    }
+
+    fn standing(&self, common: &Common, agreed: &Agreed) -> Standing {
+        match (common.knows(agreed.peer.remembered), agreed.peer_known) {
+            (false, false) => Standing::BothRolledBack,
+            (false, true) => Standing::RolledBack,
+            (true, false) => Standing::PeerRolledBack,
+            (true, true) if agreed.peer.remembered.is_none() => Standing::First,
+            (true, true) => Standing::Known,
+        }
+    }
+
+    fn end(&mut self, common: &mut Common, reason: DownReason) {
+        if let Some(link) = self.link.take() {
+            let incarnation = link.incarnation();
+            common.outputs.push_back(LinkOutput::Down { peer: self.info.id, incarnation, reason });
+        }
+    }
+
+    /// Timers.
+    pub fn wake(&mut self, common: &mut Common, now: Time) {
+        if let Some(link) = self.link.as_mut() {
+            if link.last_heard.after(limits::LINK_SILENCE_MAX) <= now {
+                self.end(common, DownReason::Silent);
+                self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+                self.begin(common, now);
+            } else {
+                link.tick(now);
+            }
+            return;
+        }
+        if self.retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        match self.initiation.as_mut().map(|initiation| &mut initiation.stage) {
+            Some(Stage::Confirming { confirm, tries, .. }) if *tries < limits::CONFIRMS_MAX => {
+                *tries += 1;
+                let confirm = confirm.clone();
+                self.retry_at = Some(now.after(self.retry_wait));
+                self.retry_wait = (self.retry_wait * 2).min(limits::HANDSHAKE_RETRY_MAX);
+                self.say(common, confirm);
+            }
+            // The disk is slow; a new handshake would not be faster.
+            Some(Stage::Storing { .. }) => self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX)),
+            _ => self.begin(common, now),
+        }
+    }
+
+    pub fn wake_at(&self) -> Time {
+        match (&self.link, self.retry_at) {
+            (Some(link), _) => link.wake_at(),
+            (None, Some(at)) => at,
+            // Without a link a retry is always set; this only keeps a mistake from waiting for ever.
+            (None, None) => Time(u64::MAX),
+        }
+    }
+
+    pub fn state(&self) -> LinkState {
+        let link = self.link.as_ref();
+        let waits_for = match (link, self.initiation.as_ref().map(|i| &i.stage)) {
+            (Some(_), _) => String::new(),
+            _ if !self.differs.is_empty() => {
+                format!("the same configuration: {} differ", self.differs.join(", "))
+            }
+            (None, Some(Stage::Greeted) | None) => "an answer to its hello".to_owned(),
+            (None, Some(Stage::Storing { .. })) => "its own disk".to_owned(),
+            (None, Some(Stage::Confirming { .. })) => "the first packet".to_owned(),
+        };
+        LinkState {
+            peer: self.info.id,
+            incarnation: link.map(Link::incarnation),
+            up_since: link.map(|l| l.since),
+            last_heard: link.map(|l| l.last_heard),
+            round_trip: link.and_then(Link::round_trip),
+            queued_bytes: link.map_or(0, Link::queued),
+            waits_for,
+        }
+    }
+
+    fn differs_from(&mut self, common: &mut Common, now: Time, peer: &Party) -> bool {
+        self.differs = handshake::differences(&common.facets, &peer.facets);
+        if self.differs.is_empty() {
+            return false;
+        }
+        let trouble = Trouble::Configuration { peer: self.info.name.clone(), differs: self.differs.clone() };
+        self.complain(common, now, trouble);
+        true
+    }
+
+    fn refuse(&mut self, common: &mut Common, now: Time, refused: Refused) {
+        let peer = self.info.name.clone();
+        self.complain(
+            common,
+            now,
+            match refused {
+                Refused::Malformed | Refused::Misaddressed => Trouble::Malformed { peer },
+                Refused::Signature => Trouble::BadSignature { peer },
+                Refused::Keys => Trouble::BadKeys { peer },
+            },
+        );
+    }
+
+    fn say(&self, common: &mut Common, bytes: Vec<u8>) {
+        common.outputs.push_back(LinkOutput::Datagram { to: self.info.id, bytes });
+    }
+
+    fn complain(&mut self, common: &mut Common, now: Time, trouble: Trouble) {
+        if self.gate.admits(now, &trouble) {
+            common.outputs.push_back(LinkOutput::Trouble(trouble));
+        }
+    }
+}

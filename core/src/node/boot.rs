@@ -1,0 +1,95 @@
+//! A start: this incarnation becomes durable, what earlier ones knew is taken back, and doubts about the store make
+//! the node unfit to promise, vote or sign.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Incarnation, NodeId,
+    context::{After, Context},
+    link::LinkConfig,
+    report::Report,
+    store::{Batch, BootRecord, Keyspace},
+};
+
+/// Name of the record that says that the store was found to be rolled back.
+const ROLLED_BACK: &[u8] = b"rolled back";
+
+/// Begins a start; the links begin once [`After::Boot`] comes.
+pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
+    let mut history = BTreeSet::new();
+    let mut remembered = BTreeMap::new();
+    ctx.unfit.clone_from(&boot.damage);
+    for (keyspace, key, value) in &boot.records {
+        match keyspace {
+            Keyspace::Meta if key == ROLLED_BACK => {
+                ctx.unfit.push(String::from_utf8_lossy(value.expose()).into_owned());
+            }
+            Keyspace::Meta => {
+                if let Ok(incarnation) = key.as_slice().try_into() {
+                    history.insert(Incarnation(incarnation));
+                }
+            }
+            Keyspace::Peers => {
+                if let (Ok(peer), Ok(incarnation)) = (key.as_slice().try_into(), value.expose().try_into()) {
+                    remembered.insert(NodeId::from_bytes(peer), Incarnation(incarnation));
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut batch = Batch::default();
+    batch.put(Keyspace::Meta, ctx.incarnation.0.to_vec(), Vec::new());
+    ctx.persist(batch, After::Boot);
+    ctx.report(Report::Started {
+        node: ctx.name(ctx.me),
+        incarnation: ctx.incarnation.to_string(),
+        nodes: ctx.config.peers.len(),
+        threshold: ctx.config.threshold,
+    });
+    for what in ctx.unfit.clone() {
+        ctx.report(Report::Alarm { what: format!("{what}; this node does not sign until that is mended") });
+    }
+    LinkConfig {
+        identity: ctx.identity.clone(),
+        peers: ctx.config.peers.clone(),
+        facets: facets(ctx),
+        incarnation: ctx.incarnation,
+        history,
+        remembered,
+        seed: ctx.random_bytes(),
+    }
+}
+
+/// A peer remembers a start of this node that the store does not know. That stays known across further starts.
+pub(super) fn rolled_back(ctx: &mut Context, peer: &str) {
+    if ctx.unfit.iter().any(|reason| reason.starts_with("the store")) {
+        return;
+    }
+    let reason = format!(
+        "the store was rolled back, restored or copied: {peer} remembers a start of this node that the store does not know"
+    );
+    let mut batch = Batch::default();
+    batch.put(Keyspace::Meta, ROLLED_BACK.to_vec(), reason.clone().into_bytes());
+    ctx.persist(batch, After::Auxiliary(crate::auxiliary::After::Nothing));
+    ctx.report(Report::Alarm { what: format!("{reason}; this node does not sign") });
+    ctx.unfit.push(reason);
+}
+
+/// What must be the same at all nodes. Only hashes of the values travel.
+fn facets(ctx: &Context) -> Vec<(String, String)> {
+    let config = &ctx.config;
+    let peers: Vec<String> =
+        config.peers.iter().map(|p| format!("{} {}", p.id, hex::encode(p.key.as_bytes()))).collect();
+    let suites = &ctx.suites;
+    vec![
+        ("number of nodes".to_owned(), config.peers.len().to_string()),
+        ("threshold".to_owned(), config.threshold.to_string()),
+        ("peers".to_owned(), peers.join(", ")),
+        ("chain code".to_owned(), config.chain_code.map(hex::encode).unwrap_or_default()),
+        ("initiator".to_owned(), hex::encode(config.initiator.to_bytes())),
+        ("authorizers".to_owned(), hex::encode(config.authorization.to_bytes())),
+        ("key generation protocol".to_owned(), suites.keygen.name().to_owned()),
+        ("ECDSA protocol".to_owned(), suites.secp256k1.name().to_owned()),
+        ("EdDSA protocol".to_owned(), suites.ed25519.name().to_owned()),
+    ]
+}

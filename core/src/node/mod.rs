@@ -1,0 +1,544 @@
+//! The node: routes inputs to its parts and outputs to the shell. It decides nothing itself, except whether the node is
+//! fit to take requests.
+
+mod boot;
+mod status;
+
+use std::collections::BTreeMap;
+
+pub use status::*;
+
+use crate::{
+    Config, Identity, Incarnation, Input, NodeId, Now, Output, Time,
+    auxiliary::Auxiliary,
+    context::{After, Context, Event, JobFor, Wanted},
+    input::{Delivery, RequestKind},
+    limits,
+    link::{LinkConfig, LinkOutput, Links, Standing},
+    message::Message,
+    protocol::{Done, Suites},
+    report::Report,
+    request::{
+        admission::admit,
+        deliveries::{Deliveries, error_answer, kind_name},
+        keygen,
+        ledger::Ledger,
+        signing,
+    },
+    session::{Owner, Sessions},
+    store::{Batch, BootRecord, Keyspace},
+    wallet::{
+        activation::{self, Activation},
+        cache::Wallets,
+    },
+};
+
+/// A node of the cluster.
+pub struct Node {
+    ctx: Context,
+    /// What links begin with once this node's incarnation is durable.
+    link_config: Option<LinkConfig>,
+    sessions: Sessions,
+    wallets: Wallets,
+    ledger: Ledger,
+    auxiliary: Auxiliary,
+    activation: Activation,
+    deliveries: Deliveries,
+    signing: signing::coordinator::Coordinator,
+    signers: signing::participant::Participants,
+    keygen: keygen::Coordinator,
+    registered: Vec<NodeId>,
+    intake: BTreeMap<RequestKind, bool>,
+    draining: bool,
+    ready: bool,
+    waiting_for: String,
+    resume: bool,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({:?})", self.ctx)
+    }
+}
+
+impl Node {
+    /// A node that has just started.
+    ///
+    /// `config` has been [`checked`](Config::checked), `identity` is that of `config.me`, `boot` is what the store held,
+    /// and `seed` is 32 fresh random bytes. [`poll`](Self::poll) has something to do at once.
+    ///
+    /// # Panics
+    /// If a record of the store cannot be read although the store authenticated it: the software is older than its data.
+    #[must_use]
+    pub fn new(config: Config, identity: Identity, suites: Suites, boot: BootRecord, seed: [u8; 32], now: Now) -> Self {
+        let mut ctx = Context::new(config, identity, suites, seed, now);
+        let mut auxiliary = Auxiliary::default();
+        let mut activation = Activation::default();
+        auxiliary.restore(&mut ctx, &boot.records);
+        activation.restore(&mut ctx, &boot.records);
+        let link_config = boot::begin(&mut ctx, &boot);
+        let mut node = Self {
+            ctx,
+            link_config: Some(link_config),
+            sessions: Sessions::default(),
+            wallets: Wallets::default(),
+            ledger: Ledger::default(),
+            auxiliary,
+            activation,
+            deliveries: Deliveries::default(),
+            signing: signing::coordinator::Coordinator::default(),
+            signers: signing::participant::Participants::default(),
+            keygen: keygen::Coordinator::default(),
+            registered: Vec::new(),
+            intake: BTreeMap::new(),
+            draining: false,
+            ready: false,
+            waiting_for: String::new(),
+            resume: false,
+        };
+        node.auxiliary.drive(&mut node.ctx);
+        node.settle();
+        node
+    }
+
+    /// Handles one input. Never blocks, never fails: bad input becomes a report.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        // A clock that went backwards must not take timers with it.
+        self.ctx.now = Now { time: self.ctx.now.time.max(now.time), wall: now.wall };
+        let time = self.ctx.now.time;
+        match input {
+            Input::Request(delivery) => self.take(delivery),
+            Input::Datagram(bytes) => {
+                if let Some(links) = self.ctx.links.as_mut() {
+                    links.handle_datagram(time, &bytes);
+                }
+            }
+            Input::Peers(ids) => self.registered = ids,
+            Input::Persisted(id) => {
+                if let Some(after) = self.ctx.persisted(id) {
+                    self.on_persisted(after);
+                }
+            }
+            Input::Loaded(id, value) => match self.ctx.loaded(id) {
+                Some(Wanted::Wallet(wanted)) => self.wallets.on_loaded(&mut self.ctx, wanted, value),
+                Some(Wanted::Ledger(key)) => self.ledger.on_loaded(&mut self.ctx, key, value),
+                None => {}
+            },
+            // Nothing lists records yet.
+            Input::Scanned(_, _) => {}
+            Input::Computed(computed) => match (self.ctx.computed(computed.id), computed.done) {
+                (Some(JobFor::Session(session)), done) => {
+                    self.sessions.on_computed(&mut self.ctx, session, done);
+                    self.resume = true;
+                }
+                (Some(JobFor::Piece), Done::Piece(piece)) => self.auxiliary.on_piece(&mut self.ctx, piece),
+                _ => {}
+            },
+            Input::Published(id) => {
+                if let Some(delivery) = self.ctx.published(id) {
+                    self.deliveries.on_published(&mut self.ctx, delivery);
+                }
+            }
+            Input::Wake => self.on_wake(),
+            Input::Drain => {
+                self.draining = true;
+                self.signing.drain(&mut self.ctx, &mut self.deliveries);
+                self.keygen.drain(&mut self.ctx, &mut self.deliveries);
+            }
+        }
+        self.settle();
+    }
+
+    /// The next thing to do; drain until `None` after [`new`](Self::new) and after every [`handle`](Self::handle).
+    pub fn poll(&mut self) -> Option<Output> {
+        self.ctx.poll()
+    }
+
+    /// When the node next wants an [`Input::Wake`].
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        [
+            self.ctx.links.as_ref().and_then(Links::wake_at),
+            self.sessions.wake_at(),
+            self.deliveries.wake_at(),
+            self.signing.wake_at(&self.ctx),
+            self.keygen.wake_at(&self.ctx),
+            self.activation.wake_at(),
+            self.auxiliary.wake_at(&self.ctx),
+            self.wallets.wake_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether nothing that clients wait for is under way here: after [`Input::Drain`], time to stop.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.deliveries.len() == 0
+    }
+
+    fn on_wake(&mut self) {
+        let time = self.ctx.now.time;
+        if let Some(links) = self.ctx.links.as_mut() {
+            links.handle_wake(time);
+        }
+        self.sessions.on_wake(&mut self.ctx);
+        self.deliveries.on_wake(&mut self.ctx);
+        self.wallets.on_wake(&mut self.ctx);
+        self.signers.on_wake(&mut self.ctx);
+        self.auxiliary.on_wake(&mut self.ctx);
+        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+        self.activation.on_wake(&mut self.ctx, &mut parts);
+        self.with_signing(|signing, ctx, parts| signing.on_wake(ctx, parts));
+        self.with_keygen(|keygen, ctx, parts| keygen.on_wake(ctx, parts));
+    }
+
+    /// Carries on until nothing is left to route, then lets links build their packets.
+    fn settle(&mut self) {
+        loop {
+            if let Some(event) = self.ctx.next_event() {
+                self.on_event(event);
+            } else if self.resume {
+                self.resume = false;
+                self.with_signing(|signing, ctx, parts| signing.resume(ctx, parts));
+                self.with_keygen(|keygen, ctx, parts| keygen.resume(ctx, parts));
+            } else if let Some(output) = self.ctx.links.as_mut().and_then(Links::poll) {
+                self.on_link_output(output);
+            } else {
+                break;
+            }
+        }
+        self.gate();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Message { from, message } => self.on_message(from, message),
+            Event::SessionEnded { session, owner, result } => match owner {
+                Owner::Signing => {
+                    let (outcome, failure) = match result {
+                        Ok(outcome) => (Some(outcome), None),
+                        Err(failure) => (None, Some(failure)),
+                    };
+                    self.signers.on_session_ended(&mut self.ctx, &mut self.ledger, session, outcome);
+                    self.with_signing(|signing, ctx, parts| {
+                        signing.on_session_ended(ctx, parts, session, failure.as_ref());
+                    });
+                }
+                Owner::Wallet => {
+                    let failure = result.as_ref().err().cloned();
+                    self.activation.on_session_ended(&mut self.ctx, session, result);
+                    self.with_keygen(|keygen, ctx, parts| {
+                        keygen.on_session_ended(ctx, parts, session, failure.as_ref());
+                    });
+                }
+                Owner::Auxiliary => {
+                    self.auxiliary.on_session_ended(&mut self.ctx, session, result);
+                    self.auxiliary.drive(&mut self.ctx);
+                }
+            },
+            Event::WalletLoaded(wallet) => {
+                let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+                self.activation.on_wallet_loaded(&mut self.ctx, &mut parts, &wallet);
+                self.with_signers(|signers, ctx, parts| signers.on_wallet_loaded(ctx, parts, &wallet));
+                self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
+                self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
+            }
+            Event::LedgerLoaded(key) => {
+                self.with_signers(|signers, ctx, parts| signers.on_ledger_loaded(ctx, parts, key));
+                self.with_signing(|signing, ctx, parts| signing.on_ledger_loaded(ctx, parts, key));
+            }
+            Event::WalletActivated(wallet) => {
+                self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
+                self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
+            }
+            Event::Resume => self.resume = true,
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Session(message) => self.sessions.on_message(&mut self.ctx, from, message),
+            Message::Signing(message) => self.on_signing(from, message),
+            Message::Wallet(activation::Message::Answer { session, answer }) => {
+                self.with_keygen(|keygen, ctx, parts| keygen.on_answer(ctx, parts, from, session, answer));
+            }
+            Message::Wallet(activation::Message::Closed { wallet, request_digest, prepared }) => {
+                self.with_keygen(|keygen, ctx, parts| {
+                    keygen.on_closed(ctx, parts, from, &wallet, request_digest, prepared);
+                });
+            }
+            Message::Wallet(message) => {
+                let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+                self.activation.on_message(&mut self.ctx, &mut parts, from, message);
+            }
+            Message::Auxiliary(message) => {
+                self.auxiliary.on_message(&mut self.ctx, &mut self.sessions, from, message);
+            }
+        }
+    }
+
+    fn on_signing(&mut self, from: NodeId, message: signing::Message) {
+        use signing::Message as M;
+        match message {
+            M::Propose(proposal) => {
+                self.with_signers(|signers, ctx, parts| signers.on_proposal(ctx, parts, from, *proposal));
+            }
+            M::Close { key, attempt } => {
+                self.with_signers(|signers, ctx, parts| signers.on_close(ctx, parts, from, key, attempt));
+            }
+            M::Adopt { request, attempt, signature } => {
+                self.with_signers(|signers, ctx, parts| {
+                    signers.on_adopt(ctx, parts, from, &request, attempt, signature);
+                });
+            }
+            M::Answer { session, answer } => {
+                self.with_signing(|signing, ctx, parts| signing.on_answer(ctx, parts, from, session, answer));
+            }
+            M::Stored { session, signature } => {
+                self.with_signing(|signing, ctx, parts| signing.on_stored(ctx, parts, from, session, signature));
+            }
+            M::Closed { key, attempt, answer } => {
+                self.with_signing(|signing, ctx, parts| signing.on_closed(ctx, parts, from, key, attempt, answer));
+            }
+            M::Adopted { key, attempt } => {
+                self.with_signing(|signing, ctx, parts| signing.on_adopted(ctx, parts, from, key, attempt));
+            }
+        }
+    }
+
+    fn on_persisted(&mut self, after: After) {
+        match after {
+            After::Boot => {
+                if let Some(config) = self.link_config.take() {
+                    self.ctx.links = Some(Links::new(config, self.ctx.now.time));
+                }
+            }
+            After::Remembered(peer, incarnation) => {
+                let time = self.ctx.now.time;
+                if let Some(links) = self.ctx.links.as_mut() {
+                    links.remembered(time, peer, incarnation);
+                }
+            }
+            After::Signing(after) => signing::participant::Participants::on_persisted(&mut self.ctx, after),
+            After::Wallet(after) => {
+                let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+                self.activation.on_persisted(&mut self.ctx, &mut parts, after);
+            }
+            After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, &after),
+        }
+    }
+
+    fn on_link_output(&mut self, output: LinkOutput) {
+        match output {
+            LinkOutput::Datagram { to, bytes } => self.ctx.output(Output::Datagram { to, bytes }),
+            LinkOutput::Remember { peer, incarnation } => {
+                let mut batch = Batch::default();
+                batch.put(Keyspace::Peers, peer.as_bytes().to_vec(), incarnation.0.to_vec());
+                self.ctx.persist(batch, After::Remembered(peer, incarnation));
+            }
+            LinkOutput::Up { peer, incarnation, standing } => self.on_link_up(peer, incarnation, standing),
+            LinkOutput::Down { peer, incarnation, reason } => {
+                let peer_name = self.ctx.name(peer);
+                self.ctx.report(Report::LinkDown { peer: peer_name, reason: reason.to_string() });
+                self.signers.on_link_down((peer, incarnation));
+                self.sessions.on_link_down(&mut self.ctx, peer, incarnation);
+                self.auxiliary.on_link_down(peer);
+                self.with_signing(|signing, ctx, parts| signing.on_link_down(ctx, parts, peer));
+                self.resume = true;
+            }
+            LinkOutput::Message { peer, bytes, .. } => match Message::decode(&bytes) {
+                Some(message) => self.ctx.event(Event::Message { from: peer, message }),
+                None => {
+                    let peer = self.ctx.name(peer);
+                    self.ctx.report(Report::Ignored { peer, what: "a message of an unknown form".to_owned() });
+                }
+            },
+            LinkOutput::Trouble(trouble) => {
+                let alarm = trouble.is_alarm();
+                self.ctx.report(Report::LinkTrouble { what: trouble.to_string(), alarm });
+            }
+        }
+    }
+
+    fn on_link_up(&mut self, peer: NodeId, incarnation: Incarnation, standing: Standing) {
+        let name = self.ctx.name(peer);
+        self.ctx.report(Report::LinkUp { peer: name.clone(), incarnation: incarnation.to_string() });
+        if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
+            boot::rolled_back(&mut self.ctx, &name);
+        }
+        self.ctx.forgive(peer);
+        self.auxiliary.on_link_up(&mut self.ctx, peer);
+        self.auxiliary.drive(&mut self.ctx);
+        self.activation.on_link_up(&mut self.ctx);
+        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+        self.activation.on_wake(&mut self.ctx, &mut parts);
+        self.resume = true;
+    }
+
+    /// A request came from the queue.
+    fn take(&mut self, delivery: Delivery) {
+        self.deliveries.take(&self.ctx, &delivery);
+        if self.draining || self.deliveries.len() > limits::REQUESTS_MAX {
+            self.deliveries.release(&mut self.ctx, delivery.id, limits::RETRY_MIN);
+            return;
+        }
+        let request = match admit(&self.ctx, delivery.kind, &delivery.body) {
+            Ok(request) => request,
+            Err(refusal) => {
+                let answer = error_answer(delivery.kind, refusal.request.as_ref(), refusal.code, &refusal.reason);
+                let id = refusal.request.as_ref().map_or("", |r| r.request_id()).to_owned();
+                self.deliveries.answer(&mut self.ctx, delivery.id, &id, &answer);
+                return;
+            }
+        };
+        self.ctx.report(Report::RequestTaken {
+            kind: kind_name(delivery.kind),
+            wallet: request.wallet().to_owned(),
+            id: request.id().to_owned(),
+            delivery: delivery.deliveries,
+        });
+        let Delivery { id, timestamp, body, kind, .. } = delivery;
+        match kind {
+            RequestKind::Sign => self.with_signing(|signing, ctx, parts| {
+                signing.take(ctx, parts, id, timestamp, body, request);
+            }),
+            RequestKind::Keygen => self.with_keygen(|keygen, ctx, parts| {
+                keygen.take(ctx, parts, id, timestamp, body, request);
+            }),
+            RequestKind::Reshare => {
+                let code = mpcium_client::result::ErrorCode::ReshareFailure;
+                let reason = "resharing is not available in this version";
+                let answer = error_answer(kind, Some(&request.request), code, reason);
+                self.deliveries.answer(&mut self.ctx, id, request.id(), &answer);
+            }
+        }
+    }
+
+    /// Opens and closes the intake of requests, and says when the node becomes ready or stops being so.
+    fn gate(&mut self) {
+        let threshold = usize::from(self.ctx.config.threshold);
+        let reachable = self.ctx.reachable().len();
+        let waiting_for = if self.ctx.links.is_none() {
+            "its store".to_owned()
+        } else if let Some(reason) = self.ctx.unfit.first() {
+            format!("an operator: {reason}")
+        } else if reachable < threshold {
+            let missing = self.ctx.config.peers.iter().map(|p| p.id).filter(|id| !self.ctx.is_up(*id));
+            let names = self.ctx.names(missing);
+            format!("{} more of {} to answer", threshold - reachable, names.join(", "))
+        } else {
+            String::new()
+        };
+        let ready = waiting_for.is_empty();
+        if ready && !self.ready {
+            self.ctx.report(Report::Ready { reachable });
+        } else if !ready && (self.ready || waiting_for != self.waiting_for) {
+            self.ctx.report(Report::NotReady { waiting_for: waiting_for.clone() });
+        }
+        self.ready = ready;
+        self.waiting_for = waiting_for;
+        let room = self.deliveries.len() < limits::REQUESTS_MAX / 2;
+        for kind in [RequestKind::Keygen, RequestKind::Sign, RequestKind::Reshare] {
+            let open = ready && !self.draining && room;
+            if self.intake.get(&kind).copied().unwrap_or(false) != open {
+                self.intake.insert(kind, open);
+                self.ctx.output(Output::Intake { kind, open });
+            }
+        }
+    }
+
+    fn with_signing(
+        &mut self,
+        run: impl FnOnce(&mut signing::coordinator::Coordinator, &mut Context, &mut signing::coordinator::Parts<'_>),
+    ) {
+        let mut parts = signing::coordinator::Parts {
+            sessions: &mut self.sessions,
+            wallets: &mut self.wallets,
+            ledger: &mut self.ledger,
+            auxiliary: &mut self.auxiliary,
+            deliveries: &mut self.deliveries,
+        };
+        run(&mut self.signing, &mut self.ctx, &mut parts);
+    }
+
+    fn with_signers(
+        &mut self,
+        run: impl FnOnce(&mut signing::participant::Participants, &mut Context, &mut signing::participant::Parts<'_>),
+    ) {
+        let mut parts = signing::participant::Parts {
+            sessions: &mut self.sessions,
+            wallets: &mut self.wallets,
+            ledger: &mut self.ledger,
+            auxiliary: &self.auxiliary,
+        };
+        run(&mut self.signers, &mut self.ctx, &mut parts);
+    }
+
+    fn with_keygen(&mut self, run: impl FnOnce(&mut keygen::Coordinator, &mut Context, &mut keygen::Parts<'_>)) {
+        let mut parts = keygen::Parts {
+            sessions: &mut self.sessions,
+            wallets: &mut self.wallets,
+            activation: &mut self.activation,
+            deliveries: &mut self.deliveries,
+        };
+        run(&mut self.keygen, &mut self.ctx, &mut parts);
+    }
+
+    /// How the node is.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status {
+        let ctx = &self.ctx;
+        let states = ctx.links.as_ref().map(Links::states).unwrap_or_default();
+        let peers = ctx.config.peers.iter().filter(|p| p.id != ctx.me).map(|peer| {
+            let state = states.iter().find(|s| s.peer == peer.id);
+            PeerStatus {
+                name: peer.name.clone(),
+                id: peer.id.to_string(),
+                up: ctx.is_up(peer.id),
+                registered: self.registered.contains(&peer.id),
+                detail: match state {
+                    None => "the links have not begun yet".to_owned(),
+                    Some(s) if s.up_since.is_some() => format!(
+                        "answers since {} s, heard {} ms ago",
+                        now.time.since(s.up_since.unwrap_or_default()).as_secs(),
+                        now.time.since(s.last_heard.unwrap_or_default()).as_millis()
+                    ),
+                    Some(s) => s.waits_for.clone(),
+                },
+            }
+        });
+        let (ingredients, auxiliary_sets) = self.auxiliary.status(ctx);
+        let mut requests = self.signing.status(ctx);
+        requests.extend(self.keygen.status(ctx));
+        let mut waiting_for = Vec::new();
+        if !self.waiting_for.is_empty() {
+            waiting_for.push(self.waiting_for.clone());
+        }
+        if !auxiliary_sets.iter().any(|s| s.agreed) && ctx.suites.secp256k1.auxiliary().is_some() {
+            waiting_for.push("auxiliary data: ECDSA signatures wait until the nodes have made it".to_owned());
+        }
+        Status {
+            id: ctx.me.to_string(),
+            name: ctx.name(ctx.me),
+            incarnation: ctx.incarnation.to_string(),
+            ready: self.ready,
+            waiting_for,
+            threshold: ctx.config.threshold,
+            peers: peers.collect(),
+            ingredients,
+            auxiliary_sets,
+            sessions: self.sessions.status(ctx),
+            requests,
+            undecided: self.activation.undecided(),
+            alarms: ctx.unfit.clone(),
+        }
+    }
+
+    /// Requests that this node coordinates.
+    #[must_use]
+    pub fn coordinated(&self) -> usize {
+        self.signing.len() + self.keygen.len()
+    }
+}

@@ -1,0 +1,101 @@
+//! How a node is: what `mpcium status` shows. Plain data, no secrets.
+
+use serde::{Deserialize, Serialize};
+
+/// A node's state at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's id.
+    pub id: String,
+    /// The node's name.
+    pub name: String,
+    /// This start.
+    pub incarnation: String,
+    /// Whether links to enough nodes are up and requests are being taken.
+    pub ready: bool,
+    /// What it waits for, in words; empty when nothing.
+    pub waiting_for: Vec<String>,
+    /// Nodes that sign together.
+    pub threshold: u16,
+    /// The other nodes.
+    pub peers: Vec<PeerStatus>,
+    /// Ingredients of auxiliary sets (safe primes).
+    pub ingredients: IngredientStatus,
+    /// Auxiliary sets.
+    pub auxiliary_sets: Vec<AuxiliaryStatus>,
+    /// Runs of protocols in which this node takes part.
+    pub sessions: Vec<SessionStatus>,
+    /// Requests that this node coordinates.
+    pub requests: Vec<RequestStatus>,
+    /// Key generations that are prepared and not yet decided.
+    pub undecided: Vec<String>,
+    /// What the store lacks, and other things that somebody must look at.
+    pub alarms: Vec<String>,
+}
+
+/// A peer as seen from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Whether discovery lists it.
+    pub registered: bool,
+    /// More in words: since when, or what the link waits for.
+    pub detail: String,
+}
+
+/// Ingredients in store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngredientStatus {
+    /// Pieces in store.
+    pub pieces: usize,
+    /// Pieces wanted.
+    pub wanted: usize,
+    /// Whether pieces are being made now.
+    pub making: bool,
+}
+
+/// One auxiliary set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuxiliaryStatus {
+    /// Its name.
+    pub name: String,
+    /// Its members.
+    pub members: Vec<String>,
+    /// Whether every member has agreed to it, so that it can be used.
+    pub agreed: bool,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// The session's id, shortened.
+    pub session: String,
+    /// Which protocol.
+    pub protocol: String,
+    /// For which wallet, if any.
+    pub wallet: String,
+    /// Milliseconds since it started here.
+    pub age_ms: u64,
+    /// From whom it waits for a message.
+    pub waits_for: Vec<String>,
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestStatus {
+    /// `keygen`, `sign` or `reshare`.
+    pub kind: String,
+    /// The wallet.
+    pub wallet: String,
+    /// The client's transaction or session id.
+    pub id: String,
+    /// Milliseconds since this node took it.
+    pub age_ms: u64,
+    /// What happens to it now, in words.
+    pub state: String,
+}

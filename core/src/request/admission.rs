@@ -1,0 +1,106 @@
+//! The border at which a client's document becomes a checked request. Every node passes it for itself: the node that
+//! took the request from the queue, and every participant that is asked to work for it.
+
+use mpcium_client::{
+    auth::authorize,
+    request::{KeyType, Kind, Request, SignRequest},
+    result::ErrorCode,
+};
+
+use super::ledger::RequestKey;
+use crate::{context::Context, input::RequestKind, limits, protocol::Curve, tags};
+
+/// A request that passed every check that needs no record.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    pub request: Request,
+    /// Names the request: kind, wallet, and the client's id.
+    pub key: RequestKey,
+    /// What two deliveries of one request share: all fields but the signatures.
+    pub payload: [u8; 32],
+    /// An encoding of all decoded fields: what the execution id covers.
+    pub all_fields: Vec<u8>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// What could be read of it, for the answer.
+    pub request: Option<Request>,
+    pub code: ErrorCode,
+    pub reason: String,
+}
+
+impl Admitted {
+    pub fn wallet(&self) -> &str {
+        self.request.wallet_id()
+    }
+
+    /// The client's id of the request: transaction, session, or the wallet itself.
+    pub fn id(&self) -> &str {
+        self.request.request_id()
+    }
+
+    /// The signing request that it is.
+    ///
+    /// # Panics
+    /// If it is another kind: callers admit by kind.
+    pub fn signing(&self) -> &SignRequest {
+        match &self.request {
+            Request::Sign(sign) => sign,
+            other => panic!("a signing request was expected, not one for wallet {}", other.wallet_id()),
+        }
+    }
+
+    /// The curve of a signing request.
+    pub fn curve(&self) -> Curve {
+        match self.signing().key_type() {
+            Ok(KeyType::Ed25519) => Curve::Ed25519,
+            // `admit` has refused unknown names.
+            _ => Curve::Secp256k1,
+        }
+    }
+}
+
+/// Decodes, validates and authorises a document.
+pub(crate) fn admit(ctx: &Context, kind: RequestKind, body: &[u8]) -> Result<Admitted, Refusal> {
+    if body.len() > limits::REQUEST_BYTES_MAX {
+        return Err(Refusal {
+            request: None,
+            code: ErrorCode::MsgValidation,
+            reason: format!("the request has {} bytes and may have {} at most", body.len(), limits::REQUEST_BYTES_MAX),
+        });
+    }
+    let kind = match kind {
+        RequestKind::Keygen => Kind::Keygen,
+        RequestKind::Sign => Kind::Sign,
+        RequestKind::Reshare => Kind::Reshare,
+    };
+    let request = Request::decode(kind, body).map_err(|error| Refusal {
+        request: None,
+        code: ErrorCode::UnmarshalFailure,
+        reason: error.to_string(),
+    })?;
+    if let Err(invalid) = request.validate() {
+        let reason = invalid.to_string();
+        return Err(Refusal { request: Some(request), code: ErrorCode::MsgValidation, reason });
+    }
+    if let Err(error) = authorize(&ctx.config.initiator, &ctx.config.authorization, &request) {
+        return Err(Refusal { request: Some(request), code: error.code(), reason: error.reason() });
+    }
+    let kind_byte = [match kind {
+        Kind::Keygen => 0_u8,
+        Kind::Sign => 1,
+        Kind::Reshare => 2,
+    }];
+    let mut named = kind_byte.to_vec();
+    named.extend(u32::try_from(request.wallet_id().len()).unwrap_or(u32::MAX).to_be_bytes());
+    named.extend(request.wallet_id().as_bytes());
+    named.extend(request.request_id().as_bytes());
+    Ok(Admitted {
+        key: tags::REQUEST_KEY.hash(&named),
+        payload: tags::REQUEST.hash(&request.payload_bytes()),
+        all_fields: request.all_bytes(),
+        request,
+    })
+}

@@ -1,0 +1,115 @@
+//! Which request was answered with which signature: durable, and cached.
+//!
+//! A record is written by every signer before the signature may be published, and refuses the same request id with
+//! another payload for as long as it exists.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::signing::Attempt;
+use crate::{
+    Secret, WallTime,
+    context::{Context, Event, Wanted},
+    limits,
+    store::{Batch, Keyspace},
+};
+
+/// Names a request: a hash of kind, wallet and the client's id.
+pub(crate) type RequestKey = [u8; 32];
+
+/// The result of a signing request as one member holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// Digest of the payload, signatures left out, so that a randomised signature does not make a retry another request.
+    pub payload: [u8; 32],
+    /// The attempt that made it, or the last one that adopted it.
+    pub attempt: Attempt,
+    /// The signature, in the suite's form.
+    pub signature: Vec<u8>,
+    /// When it was stored.
+    pub at: WallTime,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    V1(Held),
+}
+
+/// What is known of a request here.
+pub(crate) enum Lookup {
+    /// Being read: [`Event::LedgerLoaded`] follows.
+    Loading,
+    /// No result is held here.
+    Absent,
+    /// This result is held here.
+    Held(Held),
+}
+
+enum Entry {
+    Loading,
+    Absent,
+    Held(Held),
+}
+
+/// The ledger's cache over the store.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    entries: BTreeMap<RequestKey, Entry>,
+    order: VecDeque<RequestKey>,
+}
+
+impl Ledger {
+    pub fn lookup(&mut self, ctx: &mut Context, key: RequestKey) -> Lookup {
+        match self.entries.get(&key) {
+            Some(Entry::Loading) => Lookup::Loading,
+            Some(Entry::Absent) => Lookup::Absent,
+            Some(Entry::Held(held)) => Lookup::Held(held.clone()),
+            None => {
+                self.insert(key, Entry::Loading);
+                ctx.load(Keyspace::Ledger, key.to_vec(), Wanted::Ledger(key));
+                Lookup::Loading
+            }
+        }
+    }
+
+    pub fn on_loaded(&mut self, ctx: &mut Context, key: RequestKey, value: Option<Secret>) {
+        // A result that was stored while the read was under way is newer than what was read.
+        if matches!(self.entries.get(&key), Some(Entry::Loading) | None) {
+            let entry = match value {
+                None => Entry::Absent,
+                Some(bytes) => match postcard::from_bytes(bytes.expose()) {
+                    Ok(Stored::V1(held)) => Entry::Held(held),
+                    // The store authenticates what it returns: an unreadable record is ours and wrong.
+                    Err(error) => panic!("ledger record {} cannot be read: {error}", hex::encode(key)),
+                },
+            };
+            self.insert(key, entry);
+        }
+        ctx.event(Event::LedgerLoaded(key));
+    }
+
+    /// Adds the record to a batch, and to the cache at once: whoever asks meanwhile is told of the result, which is
+    /// harmless, because only durable copies count for publication.
+    pub fn hold(&mut self, batch: &mut Batch, key: RequestKey, held: Held) {
+        let bytes = postcard::to_stdvec(&Stored::V1(held.clone())).expect("a record of plain data serialises");
+        batch.put(Keyspace::Ledger, key.to_vec(), bytes);
+        self.insert(key, Entry::Held(held));
+    }
+
+    fn insert(&mut self, key: RequestKey, entry: Entry) {
+        if self.entries.insert(key, entry).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > limits::LEDGER_CACHED {
+            let Some(oldest) = self.order.pop_front() else { break };
+            match self.entries.get(&oldest) {
+                // Its answer is still under way.
+                Some(Entry::Loading) => self.order.push_back(oldest),
+                _ => {
+                    self.entries.remove(&oldest);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The participant's side of signing: checks a proposal as if nobody had, promises, signs, stores, tells.
+
+use std::collections::BTreeMap;
+
+use super::{After, Answer, Attempt, CloseAnswer, Decline, Message, Proposal, message_to_sign, signing_key};
+use crate::{
+    NodeId, Time, WallTime,
+    auxiliary::Auxiliary,
+    context::{After as ContextAfter, Context},
+    input::RequestKind,
+    limits,
+    link::Lane,
+    message::Message as Envelope,
+    protocol::{Curve, Outcome, Priority, Signing},
+    request::{
+        admission::{Admitted, admit},
+        ledger::{Held, Ledger, Lookup, RequestKey},
+    },
+    session::{Participant, Plan, SessionId, Sessions},
+    store::Batch,
+    wallet::cache::{self, Wallets},
+};
+
+/// What this incarnation promised for a request.
+struct Promise {
+    attempt: Attempt,
+    /// `None`: promised to a coordinator that closes the request, without knowing the payload.
+    payload: Option<[u8; 32]>,
+    /// After this, nobody runs an attempt at the request any more.
+    until: WallTime,
+}
+
+/// A proposal that waits for records.
+struct Incoming {
+    from: Participant,
+    proposal: Proposal,
+    request: Admitted,
+    since: Time,
+}
+
+/// A session that runs here for somebody's attempt.
+struct Taking {
+    key: RequestKey,
+    payload: [u8; 32],
+    attempt: Attempt,
+    coordinator: Participant,
+}
+
+/// This node as a participant in signing.
+#[derive(Default)]
+pub(crate) struct Participants {
+    promises: BTreeMap<RequestKey, Promise>,
+    incoming: BTreeMap<SessionId, Incoming>,
+    taking: BTreeMap<SessionId, Taking>,
+}
+
+/// The parts of the node that a participant needs.
+pub(crate) struct Parts<'a> {
+    pub sessions: &'a mut Sessions,
+    pub wallets: &'a mut Wallets,
+    pub ledger: &'a mut Ledger,
+    pub auxiliary: &'a Auxiliary,
+}
+
+impl Participants {
+    pub fn on_proposal(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, proposal: Proposal) {
+        let session = proposal.session();
+        let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        match self.check(ctx, from, &proposal) {
+            Err(decline) => answer(ctx, from, session, Answer::Declined(decline)),
+            Ok(request) => {
+                if self.incoming.len() >= limits::REQUESTS_MAX {
+                    answer(ctx, from, session, Answer::Declined(Decline::Busy));
+                    return;
+                }
+                let since = ctx.now.time;
+                self.incoming.insert(session, Incoming { from: (from, incarnation), proposal, request, since });
+                self.drive(ctx, parts, session);
+            }
+        }
+    }
+
+    /// Everything about a proposal that needs no record.
+    fn check(&self, ctx: &Context, from: NodeId, proposal: &Proposal) -> Result<Admitted, Decline> {
+        if !ctx.unfit.is_empty() {
+            return Err(Decline::Unfit);
+        }
+        if proposal.attempt.coordinator != from {
+            return Err(Decline::Refused("the proposal names another coordinator than its sender".to_owned()));
+        }
+        if ctx.now.wall > proposal.deadline {
+            return Err(Decline::Deadline);
+        }
+        // A coordinator that set a deadline of its own could keep a request alive for ever.
+        if proposal.deadline > ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew) {
+            return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
+        }
+        check_participants(ctx, &proposal.participants)?;
+        admit(ctx, RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason))
+    }
+
+    /// Goes on with proposals that waited for this wallet's records.
+    pub fn on_wallet_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
+        for session in self.waiting(|i| i.request.wallet() == wallet) {
+            self.drive(ctx, parts, session);
+        }
+    }
+
+    /// Goes on with proposals that waited for this ledger record.
+    pub fn on_ledger_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, key: RequestKey) {
+        for session in self.waiting(|i| i.request.key == key) {
+            self.drive(ctx, parts, session);
+        }
+    }
+
+    fn waiting(&self, which: impl Fn(&Incoming) -> bool) -> Vec<SessionId> {
+        self.incoming.iter().filter(|(_, i)| which(i)).map(|(id, _)| *id).collect()
+    }
+
+    fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, session: SessionId) {
+        let Some(incoming) = self.incoming.get(&session) else { return };
+        let wallet = match parts.wallets.lookup(ctx, incoming.request.wallet()) {
+            cache::Lookup::Loading => return,
+            cache::Lookup::Absent => None,
+            cache::Lookup::Found(wallet) => Some(wallet),
+        };
+        let held = match parts.ledger.lookup(ctx, incoming.request.key) {
+            Lookup::Loading => return,
+            Lookup::Absent => None,
+            Lookup::Held(held) => Some(held),
+        };
+        let Some(incoming) = self.incoming.remove(&session) else { return };
+        // The sender's link may have changed while records were read.
+        if ctx.incarnation_of(incoming.from.0) != Some(incoming.from.1) {
+            return;
+        }
+        let result = self.decide(ctx, parts, session, &incoming, wallet, held);
+        answer(ctx, incoming.from.0, session, result.unwrap_or_else(Answer::Declined));
+    }
+
+    fn decide(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        session: SessionId,
+        incoming: &Incoming,
+        wallet: Option<cache::Wallet>,
+        held: Option<Held>,
+    ) -> Result<Answer, Decline> {
+        let Incoming { proposal, request, .. } = incoming;
+        if !ctx.unfit.is_empty() {
+            return Err(Decline::Unfit);
+        }
+        let until = proposal.deadline.after(ctx.config.clock_skew);
+        if let Some(held) = held {
+            if held.payload != request.payload {
+                return Err(Decline::OtherPayload);
+            }
+            self.promise(ctx, request, proposal.attempt, until)?;
+            return Ok(Answer::Holds(held));
+        }
+        let Some(wallet) = wallet else {
+            return Err(Decline::Lacks(format!("it does not know wallet {}", request.wallet())));
+        };
+        if wallet.certificate_hash != proposal.certificate {
+            return Err(Decline::Lacks("it knows another epoch of the wallet".to_owned()));
+        }
+        if wallet.frozen {
+            return Err(Decline::Lacks("the wallet's key is moving to another committee".to_owned()));
+        }
+        let curve = request.curve();
+        let committee = wallet.committee();
+        let mut signers = Vec::with_capacity(proposal.participants.len());
+        for (node, _) in &proposal.participants {
+            let Some(at) = committee.position(*node) else {
+                return Err(Decline::Refused(format!("{} holds no share of the wallet", ctx.name(*node))));
+            };
+            signers.push(at);
+        }
+        if signers.len() != usize::from(committee.threshold) {
+            return Err(Decline::Refused(format!(
+                "{} participants are proposed and {} sign",
+                signers.len(),
+                committee.threshold
+            )));
+        }
+        let Some(share) = wallet.share(curve) else {
+            return Err(Decline::Lacks("its share of the wallet is not in its store".to_owned()));
+        };
+        let key =
+            signing_key(curve, &share.public_key, ctx.config.chain_code.as_ref(), &request.signing().derivation_path)
+                .map_err(Decline::Refused)?;
+        let message = message_to_sign(request.signing()).map_err(Decline::Refused)?;
+        let suite = ctx.suites.signing(curve).clone();
+        let nodes: Vec<NodeId> = proposal.participants.iter().map(|p| p.0).collect();
+        let auxiliary = match (suite.auxiliary().is_some(), proposal.auxiliary) {
+            (false, _) => None,
+            (true, Some(name)) => Some(
+                parts
+                    .auxiliary
+                    .view(name, &nodes)
+                    .ok_or_else(|| Decline::Lacks("it does not hold that auxiliary set".to_owned()))?,
+            ),
+            (true, None) => return Err(Decline::Refused("the proposal names no auxiliary set".to_owned())),
+        };
+        let pace = suite.pace(u16::try_from(signers.len()).unwrap_or(u16::MAX));
+        if !parts.sessions.has_room() || (pace.heavy && parts.sessions.heavy() >= ctx.config.workers.max(1)) {
+            return Err(Decline::Busy);
+        }
+        self.promise(ctx, request, proposal.attempt, until)?;
+        let execution_id = proposal.execution_id(suite.name(), &key.public_key, &request.all_fields);
+        let taking = Taking {
+            key: request.key,
+            payload: request.payload,
+            attempt: proposal.attempt,
+            coordinator: incoming.from,
+        };
+        self.taking.insert(session, taking);
+        parts.sessions.start(
+            ctx,
+            Plan {
+                id: session,
+                owner: crate::session::Owner::Signing,
+                protocol: protocol_name(curve).to_owned(),
+                wallet: request.wallet().to_owned(),
+                attempt: proposal.attempt.number,
+                coordinator: proposal.attempt.coordinator,
+                participants: proposal.participants.clone(),
+                execution_id,
+                pace,
+                deadline: Some(proposal.deadline),
+                priority: Priority::Signing,
+                lane: Lane::Signing,
+                start: Box::new(move |run| {
+                    let key = match &key.shift {
+                        None => share,
+                        Some(shift) => std::sync::Arc::new(share.shifted(shift)?),
+                    };
+                    suite.start(run, Signing { key, signers, message, auxiliary })
+                }),
+            },
+        );
+        Ok(Answer::Accepted)
+    }
+
+    /// Promises an attempt, for this incarnation, unless a higher one or another payload was promised.
+    fn promise(&mut self, ctx: &Context, request: &Admitted, attempt: Attempt, until: WallTime) -> Result<(), Decline> {
+        self.forget_promises(ctx);
+        let full = self.promises.len() >= PROMISES_MAX;
+        match self.promises.get_mut(&request.key) {
+            Some(known) if known.payload.is_some_and(|payload| payload != request.payload) => {
+                Err(Decline::OtherPayload)
+            }
+            Some(known) if known.attempt > attempt => Err(Decline::Higher(known.attempt)),
+            Some(known) => {
+                known.payload = Some(request.payload);
+                known.attempt = attempt;
+                known.until = known.until.max(until);
+                Ok(())
+            }
+            None if full => Err(Decline::Busy),
+            None => {
+                self.promises.insert(request.key, Promise { attempt, payload: Some(request.payload), until });
+                Ok(())
+            }
+        }
+    }
+
+    /// Promises to a closing coordinator.
+    pub fn on_close(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        key: RequestKey,
+        attempt: Attempt,
+    ) {
+        let answer = if !ctx.unfit.is_empty() || attempt.coordinator != from {
+            CloseAnswer::Unknown
+        } else {
+            match parts.ledger.lookup(ctx, key) {
+                // The coordinator asks again until it is answered; by then the record has been read.
+                Lookup::Loading => return,
+                lookup => {
+                    let until = ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew);
+                    let full = self.promises.len() >= PROMISES_MAX;
+                    match self.promises.get_mut(&key) {
+                        Some(known) if known.attempt > attempt => CloseAnswer::Higher(known.attempt),
+                        known => {
+                            match known {
+                                Some(known) => {
+                                    known.attempt = attempt;
+                                    known.until = known.until.max(until);
+                                }
+                                None if full => return,
+                                None => {
+                                    let payload = match &lookup {
+                                        Lookup::Held(held) => Some(held.payload),
+                                        _ => None,
+                                    };
+                                    self.promises.insert(key, Promise { attempt, payload, until });
+                                }
+                            }
+                            match lookup {
+                                Lookup::Held(held) => CloseAnswer::Holds(held),
+                                _ => CloseAnswer::Empty,
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        send(ctx, from, Message::Closed { key, attempt, answer });
+    }
+
+    /// Stores a result that an attempt found instead of signing again.
+    pub fn on_adopt(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        request: &[u8],
+        attempt: Attempt,
+        signature: Vec<u8>,
+    ) {
+        let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        let Ok(request) = admit(ctx, RequestKind::Sign, request) else { return };
+        // Only exactly the attempt that this incarnation promised; a lost promise makes the coordinator start again.
+        if !ctx.unfit.is_empty() || self.promises.get(&request.key).is_none_or(|p| p.attempt != attempt) {
+            return;
+        }
+        let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, request.wallet()) else { return };
+        if !verifies(ctx, &wallet, &request, &signature) {
+            ctx.blame(from);
+            ctx.report(crate::report::Report::Ignored {
+                peer: ctx.name(from),
+                what: "a result to adopt whose signature does not verify".to_owned(),
+            });
+            return;
+        }
+        let mut batch = Batch::default();
+        let held = Held { payload: request.payload, attempt, signature, at: ctx.now.wall };
+        parts.ledger.hold(&mut batch, request.key, held);
+        let after = After::Adopted { key: request.key, attempt, coordinator: (from, incarnation) };
+        ctx.persist(batch, ContextAfter::Signing(after));
+    }
+
+    /// A session that this node took part in ended. A result is stored unless a higher attempt was promised meanwhile.
+    pub fn on_session_ended(
+        &mut self,
+        ctx: &mut Context,
+        ledger: &mut Ledger,
+        session: SessionId,
+        outcome: Option<Outcome>,
+    ) {
+        let Some(taking) = self.taking.remove(&session) else { return };
+        let Some(Outcome::Signature(signature)) = outcome else { return };
+        if self.promises.get(&taking.key).is_none_or(|p| p.attempt != taking.attempt) {
+            return;
+        }
+        let mut batch = Batch::default();
+        let held =
+            Held { payload: taking.payload, attempt: taking.attempt, signature: signature.clone(), at: ctx.now.wall };
+        ledger.hold(&mut batch, taking.key, held);
+        let after = After::Stored { session, coordinator: taking.coordinator, signature };
+        ctx.persist(batch, ContextAfter::Signing(after));
+    }
+
+    /// A write is durable: say so, to the incarnation that asked.
+    pub fn on_persisted(ctx: &mut Context, after: After) {
+        let (coordinator, message) = match after {
+            After::Stored { session, coordinator, signature } => (coordinator, Message::Stored { session, signature }),
+            After::Adopted { key, attempt, coordinator } => (coordinator, Message::Adopted { key, attempt }),
+        };
+        if ctx.incarnation_of(coordinator.0) == Some(coordinator.1) {
+            send(ctx, coordinator.0, message);
+        }
+    }
+
+    pub fn on_link_down(&mut self, peer: Participant) {
+        self.incoming.retain(|_, i| i.from != peer);
+    }
+
+    fn forget_promises(&mut self, ctx: &Context) {
+        if self.promises.len() >= PROMISES_MAX / 2 {
+            let now = ctx.now.wall;
+            self.promises.retain(|_, p| p.until >= now);
+        }
+    }
+
+    pub fn on_wake(&mut self, ctx: &mut Context) {
+        // A record that the store never returned would be a bug of the store; the proposal must not stay for ever.
+        let now = ctx.now.time;
+        self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));
+    }
+}
+
+/// Promises kept in memory.
+const PROMISES_MAX: usize = 65_536;
+
+/// For reports.
+pub(crate) fn protocol_name(curve: Curve) -> &'static str {
+    match curve {
+        Curve::Secp256k1 => "sign secp256k1",
+        Curve::Ed25519 => "sign ed25519",
+    }
+}
+
+/// Whether a signature is the right one for a request, under the wallet's (derived) key.
+pub(crate) fn verifies(ctx: &Context, wallet: &cache::Wallet, request: &Admitted, signature: &[u8]) -> bool {
+    let curve = request.curve();
+    let Some(public_key) = wallet.public_key(curve) else { return false };
+    let Ok(key) = signing_key(curve, public_key, ctx.config.chain_code.as_ref(), &request.signing().derivation_path)
+    else {
+        return false;
+    };
+    let Ok(message) = message_to_sign(request.signing()) else { return false };
+    ctx.suites.signing(curve).verify(&key.public_key, &message, signature)
+}
+
+/// Whether the participants are distinct, include this start of this node, and answer under the named incarnations.
+pub(crate) fn check_participants(ctx: &Context, participants: &[Participant]) -> Result<(), Decline> {
+    if participants.len() > limits::NODES_MAX {
+        return Err(Decline::Refused("more participants than a cluster has nodes".to_owned()));
+    }
+    for (at, (node, incarnation)) in participants.iter().enumerate() {
+        if participants[at + 1..].iter().any(|p| p.0 == *node) {
+            return Err(Decline::Refused(format!("{} is proposed twice", ctx.name(*node))));
+        }
+        match ctx.incarnation_of(*node) {
+            Some(known) if known == *incarnation => {}
+            Some(_) => return Err(Decline::Links(format!("{} has restarted", ctx.name(*node)))),
+            None => return Err(Decline::Links(format!("it has no link to {}", ctx.name(*node)))),
+        }
+    }
+    if !participants.iter().any(|p| p.0 == ctx.me) {
+        return Err(Decline::Refused("the proposal does not name the node that it was sent to".to_owned()));
+    }
+    Ok(())
+}
+
+fn answer(ctx: &mut Context, to: NodeId, session: SessionId, answer: Answer) {
+    send(ctx, to, Message::Answer { session, answer });
+}
+
+pub(super) fn send(ctx: &mut Context, to: NodeId, message: Message) {
+    ctx.send(to, Lane::Signing, Envelope::Signing(message));
+}

@@ -1,0 +1,129 @@
+//! Messages that overtook the proposal of their session: a small bounded waiting room.
+
+use std::collections::BTreeMap;
+
+use super::{Participant, SessionId};
+use crate::{NodeId, Time, limits, protocol::Incoming};
+
+struct Waiting {
+    since: Time,
+    messages: Vec<(Participant, Incoming)>,
+}
+
+/// The waiting room. Full: the session that has waited longest makes room, so a peer that invents sessions can only
+/// delay, not block.
+#[derive(Default)]
+pub(super) struct Early {
+    sessions: BTreeMap<SessionId, Waiting>,
+    bytes: usize,
+}
+
+impl Early {
+    pub fn keep(&mut self, now: Time, session: SessionId, from: Participant, incoming: Incoming) {
+        let size = incoming.bytes.len();
+        if size > limits::EARLY_BYTES_MAX {
+            return;
+        }
+        while self.bytes + size > limits::EARLY_BYTES_MAX
+            || (self.sessions.len() >= limits::EARLY_SESSIONS_MAX && !self.sessions.contains_key(&session))
+        {
+            let Some(oldest) = self.sessions.iter().min_by_key(|(_, w)| w.since).map(|(id, _)| *id) else { return };
+            self.drop_session(oldest);
+        }
+        let waiting = self.sessions.entry(session).or_insert(Waiting { since: now, messages: Vec::new() });
+        if waiting.messages.len() < limits::SESSION_INBOX_MAX {
+            self.bytes += size;
+            waiting.messages.push((from, incoming));
+        }
+    }
+
+    pub fn take(&mut self, session: SessionId) -> Vec<(Participant, Incoming)> {
+        let messages = self.sessions.remove(&session).map(|w| w.messages).unwrap_or_default();
+        self.bytes -= messages.iter().map(|m| m.1.bytes.len()).sum::<usize>();
+        messages
+    }
+
+    pub fn drop_session(&mut self, session: SessionId) {
+        drop(self.take(session));
+    }
+
+    pub fn drop_peer(&mut self, peer: NodeId) {
+        let mut freed = 0;
+        for waiting in self.sessions.values_mut() {
+            waiting.messages.retain(|(from, incoming)| {
+                let keep = from.0 != peer;
+                if !keep {
+                    freed += incoming.bytes.len();
+                }
+                keep
+            });
+        }
+        self.bytes -= freed;
+        self.sessions.retain(|_, w| !w.messages.is_empty());
+    }
+
+    pub fn expire(&mut self, now: Time) {
+        let old: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, w)| now >= w.since.after(limits::EARLY_WAIT)).map(|(id, _)| *id).collect();
+        for id in old {
+            self.drop_session(id);
+        }
+    }
+
+    pub fn wake_at(&self) -> Option<Time> {
+        self.sessions.values().map(|w| w.since.after(limits::EARLY_WAIT)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Incarnation;
+
+    fn message(size: usize) -> Incoming {
+        Incoming { from: 0, broadcast: true, bytes: vec![0; size] }
+    }
+
+    fn peer(n: u8) -> Participant {
+        (NodeId::from_bytes([n; 16]), Incarnation([n; 16]))
+    }
+
+    fn id(n: u16) -> SessionId {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        SessionId(bytes)
+    }
+
+    #[test]
+    fn a_flood_of_invented_sessions_never_exceeds_the_limits() {
+        let mut early = Early::default();
+        for n in 0..1000 {
+            early.keep(Time(u64::from(n)), id(n), peer(1), message(100_000));
+            assert!(early.sessions.len() <= limits::EARLY_SESSIONS_MAX);
+            assert!(early.bytes <= limits::EARLY_BYTES_MAX);
+        }
+        assert_eq!(early.take(id(999)).len(), 1, "the newest is kept");
+        assert!(early.take(id(0)).is_empty(), "the oldest made room");
+    }
+
+    #[test]
+    fn messages_of_a_peer_that_restarted_are_dropped() {
+        let mut early = Early::default();
+        early.keep(Time(0), id(1), peer(1), message(10));
+        early.keep(Time(0), id(1), peer(2), message(10));
+        early.drop_peer(peer(1).0);
+        let left = early.take(id(1));
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].0, peer(2));
+        assert_eq!(early.bytes, 0);
+    }
+
+    #[test]
+    fn what_waited_too_long_is_dropped() {
+        let mut early = Early::default();
+        early.keep(Time(0), id(1), peer(1), message(10));
+        let end = early.wake_at().expect("something waits");
+        early.expire(end);
+        assert!(early.take(id(1)).is_empty());
+    }
+}

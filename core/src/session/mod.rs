@@ -1,0 +1,474 @@
+//! Sessions: this node's part in runs of protocols.
+//!
+//! A session binds one [`Party`] to its participants, each with the incarnation under which it agreed to take part.
+//! The party computes on workers; messages wait meanwhile. Invariant: every session that was started ends with exactly
+//! one [`Event::SessionEnded`], by outcome, failure, silence, cap, deadline or cancellation.
+
+mod early;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use self::early::Early;
+use crate::{
+    Duration, Incarnation, NodeId, Time, WallTime,
+    context::{Context, Event, JobFor},
+    limits,
+    link::Lane,
+    message::{Message, SessionMessage},
+    node::SessionStatus,
+    protocol::{Abort, Done, Incoming, Outcome, Pace, Party, Priority, Run, Status, Step},
+    report::Report,
+    tags,
+};
+
+/// Names a session: a hash of the proposal that it comes from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub [u8; 32]);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A node together with the start of it that takes part.
+pub(crate) type Participant = (NodeId, Incarnation);
+
+/// Which part of the node a session belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Signing,
+    Wallet,
+    Auxiliary,
+}
+
+/// Why a session ended without an outcome.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub reason: String,
+    /// Whom the evidence names.
+    pub culprits: Vec<NodeId>,
+    /// Who said nothing.
+    pub silent: Vec<NodeId>,
+}
+
+/// Starts a party; runs on a worker.
+pub(crate) type StartParty = Box<dyn FnOnce(Run) -> Result<Box<dyn Party>, Abort> + Send>;
+
+/// All that a session needs.
+pub(crate) struct Plan {
+    pub id: SessionId,
+    pub owner: Owner,
+    /// For reports: `sign secp256k1`, `keygen`, `auxiliary`.
+    pub protocol: String,
+    /// For reports; empty if the session is for no wallet.
+    pub wallet: String,
+    pub attempt: u32,
+    pub coordinator: NodeId,
+    pub participants: Vec<Participant>,
+    pub execution_id: [u8; 32],
+    pub pace: Pace,
+    /// Nothing is sent after this.
+    pub deadline: Option<WallTime>,
+    pub priority: Priority,
+    pub lane: Lane,
+    pub start: StartParty,
+}
+
+enum Place {
+    /// With a worker.
+    Away,
+    /// Here, waiting for messages.
+    Here(Box<dyn Party>),
+}
+
+struct Running {
+    owner: Owner,
+    protocol: String,
+    wallet: String,
+    participants: Vec<Participant>,
+    pace: Pace,
+    deadline: Option<WallTime>,
+    priority: Priority,
+    lane: Lane,
+    place: Place,
+    inbox: Vec<Incoming>,
+    /// Positions that sent something since this node's last step.
+    heard: BTreeSet<u16>,
+    started: Time,
+    progress: Time,
+    said_computing: Time,
+}
+
+/// While a step takes long, the others hear so this often.
+const COMPUTING_NOTICE: Duration = Duration::from_secs(1);
+
+/// Ended sessions whose late messages are dropped rather than kept for a proposal that may come.
+const ENDED_REMEMBERED: usize = 4096;
+
+/// All sessions of this node.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    running: BTreeMap<SessionId, Running>,
+    early: Early,
+    ended: BTreeSet<SessionId>,
+    ended_order: VecDeque<SessionId>,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({})", self.running.len())
+    }
+}
+
+impl Sessions {
+    pub fn has_room(&self) -> bool {
+        self.running.len() < limits::SESSIONS_MAX
+    }
+
+    /// Heavy sessions of clients' requests that run here.
+    pub fn heavy(&self) -> usize {
+        self.running.values().filter(|r| r.pace.heavy && r.priority != Priority::Background).count()
+    }
+
+    /// Joins a session. The caller has checked that this node is among the participants.
+    pub fn start(&mut self, ctx: &mut Context, plan: Plan) {
+        let Some(index) = position(&plan.participants, ctx.me) else { return };
+        let parties = u16::try_from(plan.participants.len()).unwrap_or(u16::MAX);
+        ctx.report(Report::SessionStarted {
+            session: plan.id.to_string(),
+            protocol: plan.protocol.clone(),
+            wallet: plan.wallet.clone(),
+            coordinator: ctx.name(plan.coordinator),
+            attempt: plan.attempt,
+            participants: ctx.names(plan.participants.iter().map(|p| p.0)),
+        });
+        let seed = ctx.session_seed(&plan.execution_id);
+        let run = Run { execution_id: plan.execution_id, index, parties, seed };
+        let start = plan.start;
+        let work = Box::new(move |entropy: [u8; 32]| {
+            // A cloned machine has the same seed: fresh entropy keeps it from repeating a nonce.
+            let mut mixed = [0; 64];
+            mixed[..32].copy_from_slice(&run.seed);
+            mixed[32..].copy_from_slice(&entropy);
+            let run = Run { seed: tags::SESSION_SEED.hash(&mixed), ..run };
+            match start(run) {
+                Ok(party) => advance(party, Vec::new()),
+                Err(abort) => Done::Party(None, Step { messages: Vec::new(), status: Status::Failed(abort) }),
+            }
+        });
+        ctx.compute(JobFor::Session(plan.id), plan.priority, "session start", plan.pace.heavy, work);
+        let mut running = Running {
+            owner: plan.owner,
+            protocol: plan.protocol,
+            wallet: plan.wallet,
+            participants: plan.participants,
+            pace: plan.pace,
+            deadline: plan.deadline,
+            priority: plan.priority,
+            lane: plan.lane,
+            place: Place::Away,
+            inbox: Vec::new(),
+            heard: BTreeSet::new(),
+            started: ctx.now.time,
+            progress: ctx.now.time,
+            said_computing: ctx.now.time,
+        };
+        for (from, incoming) in self.early.take(plan.id) {
+            running.absorb(from, incoming);
+        }
+        self.running.insert(plan.id, running);
+    }
+
+    pub fn on_message(&mut self, ctx: &mut Context, from: NodeId, message: SessionMessage) {
+        let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        match message {
+            SessionMessage::Round { session, broadcast, bytes } => {
+                let incoming = Incoming { from: 0, broadcast, bytes };
+                match self.running.get_mut(&session) {
+                    Some(running) => {
+                        if !running.absorb((from, incarnation), incoming) {
+                            ctx.report(Report::Ignored {
+                                peer: ctx.name(from),
+                                what: format!("a message for session {session}, in which it does not take part"),
+                            });
+                            return;
+                        }
+                        running.progress = ctx.now.time;
+                        self.step(ctx, session);
+                    }
+                    None if self.ended.contains(&session) => {}
+                    None => self.early.keep(ctx.now.time, session, (from, incarnation), incoming),
+                }
+            }
+            SessionMessage::Computing { session } => {
+                if let Some(running) = self.running.get_mut(&session)
+                    && running.participants.contains(&(from, incarnation))
+                {
+                    running.progress = ctx.now.time;
+                    if let Some(position) = position(&running.participants, from) {
+                        running.heard.insert(position);
+                    }
+                }
+            }
+            SessionMessage::Abort { session, mut reason } => {
+                self.early.drop_session(session);
+                if let Some(running) = self.running.get(&session)
+                    && running.participants.contains(&(from, incarnation))
+                {
+                    truncate(&mut reason);
+                    let reason = format!("{} gave up: {reason}", ctx.name(from));
+                    self.end(ctx, session, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), false);
+                }
+            }
+        }
+    }
+
+    /// A worker gives a party back.
+    pub fn on_computed(&mut self, ctx: &mut Context, id: SessionId, done: Done) {
+        let Done::Party(party, step) = done else { return };
+        // A cancelled session ignores late results; its party's secrets are zeroized as it is dropped here.
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.progress = ctx.now.time;
+        if !step.messages.is_empty() && running.deadline.is_some_and(|deadline| ctx.now.wall > deadline) {
+            let reason = "the request's deadline has passed".to_owned();
+            self.end(ctx, id, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), true);
+            return;
+        }
+        let participants: Vec<NodeId> = running.participants.iter().map(|p| p.0).collect();
+        let lane = running.lane;
+        let mut unreachable = None;
+        for outgoing in step.messages {
+            let broadcast = outgoing.to.is_none();
+            let message = Message::Session(SessionMessage::Round { session: id, broadcast, bytes: outgoing.bytes });
+            for (at, node) in participants.iter().enumerate() {
+                let addressed = outgoing.to.is_none_or(|to| usize::from(to) == at);
+                if addressed && *node != ctx.me && ctx.try_send(*node, lane, &message).is_err() {
+                    unreachable = Some(*node);
+                }
+            }
+        }
+        let Some(running) = self.running.get_mut(&id) else { return };
+        match step.status {
+            Status::Done(outcome) => self.end(ctx, id, Ok(outcome), false),
+            Status::Failed(abort) => {
+                let culprits = abort
+                    .culprits
+                    .iter()
+                    .filter_map(|at| participants.get(usize::from(*at)).copied())
+                    .filter(|node| *node != ctx.me)
+                    .collect();
+                self.end(ctx, id, Err(Failure { reason: abort.reason, culprits, silent: Vec::new() }), true);
+            }
+            Status::Waiting => {
+                if let Some(node) = unreachable {
+                    let reason = format!("{} cannot be reached", ctx.name(node));
+                    self.end(ctx, id, Err(Failure { reason, culprits: Vec::new(), silent: vec![node] }), true);
+                    return;
+                }
+                let Some(party) = party else { return };
+                running.place = Place::Here(party);
+                running.heard.clear();
+                for incoming in &running.inbox {
+                    running.heard.insert(incoming.from);
+                }
+                self.step(ctx, id);
+            }
+        }
+    }
+
+    /// A confirmed new incarnation, or silence, of a participant ends its sessions at once.
+    pub fn on_link_down(&mut self, ctx: &mut Context, peer: NodeId, incarnation: Incarnation) {
+        self.early.drop_peer(peer);
+        let hit: Vec<SessionId> = self
+            .running
+            .iter()
+            .filter(|(_, r)| r.participants.contains(&(peer, incarnation)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in hit {
+            let reason = format!("the link to {} went down", ctx.name(peer));
+            self.end(ctx, id, Err(Failure { reason, culprits: Vec::new(), silent: vec![peer] }), true);
+        }
+    }
+
+    /// Ends a session because its owner has no use for it any more.
+    pub fn cancel(&mut self, ctx: &mut Context, id: SessionId, reason: &str) {
+        if self.running.contains_key(&id) {
+            let failure = Failure { reason: reason.to_owned(), culprits: Vec::new(), silent: Vec::new() };
+            self.end(ctx, id, Err(failure), true);
+        }
+    }
+
+    pub fn on_wake(&mut self, ctx: &mut Context) {
+        self.early.expire(ctx.now.time);
+        let ids: Vec<SessionId> = self.running.keys().copied().collect();
+        for id in ids {
+            let Some(running) = self.running.get_mut(&id) else { continue };
+            let now = ctx.now.time;
+            if matches!(running.place, Place::Away) && now >= running.said_computing.after(COMPUTING_NOTICE) {
+                running.said_computing = now;
+                let others: Vec<NodeId> = running.participants.iter().map(|p| p.0).filter(|n| *n != ctx.me).collect();
+                let lane = running.lane;
+                for node in others {
+                    ctx.send(node, lane, Message::Session(SessionMessage::Computing { session: id }));
+                }
+            }
+            let Some(running) = self.running.get(&id) else { continue };
+            if now >= running.fails_at() {
+                let silent = running.silent(ctx.me);
+                let reason = if now >= running.started.after(running.pace.cap) {
+                    format!("the session took longer than {} s", running.pace.cap.as_secs())
+                } else {
+                    format!("no progress for {} s", running.pace.progress.as_secs())
+                };
+                self.end(ctx, id, Err(Failure { reason, culprits: Vec::new(), silent }), true);
+            }
+        }
+    }
+
+    pub fn wake_at(&self) -> Option<Time> {
+        let running = self.running.values().map(|r| match r.place {
+            Place::Away => r.said_computing.after(COMPUTING_NOTICE).min(r.fails_at()),
+            Place::Here(_) => r.fails_at(),
+        });
+        running.chain(self.early.wake_at()).min()
+    }
+
+    pub fn status(&self, ctx: &Context) -> Vec<SessionStatus> {
+        self.running
+            .iter()
+            .map(|(id, r)| SessionStatus {
+                session: id.to_string(),
+                protocol: r.protocol.clone(),
+                wallet: r.wallet.clone(),
+                age_ms: millis(ctx.now.time.since(r.started)),
+                waits_for: match r.place {
+                    Place::Away => vec!["a worker".to_owned()],
+                    Place::Here(_) => ctx.names(r.silent(ctx.me)),
+                },
+            })
+            .collect()
+    }
+
+    /// Gives the party to a worker if it is here and has something to absorb.
+    fn step(&mut self, ctx: &mut Context, id: SessionId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        if running.inbox.is_empty() || matches!(running.place, Place::Away) {
+            return;
+        }
+        let Place::Here(party) = std::mem::replace(&mut running.place, Place::Away) else { return };
+        let inbox = std::mem::take(&mut running.inbox);
+        running.said_computing = ctx.now.time;
+        let work = Box::new(move |_entropy: [u8; 32]| advance(party, inbox));
+        ctx.compute(JobFor::Session(id), running.priority, "session step", running.pace.heavy, work);
+    }
+
+    fn end(&mut self, ctx: &mut Context, id: SessionId, result: Result<Outcome, Failure>, tell: bool) {
+        let Some(running) = self.running.remove(&id) else { return };
+        if self.ended.insert(id) {
+            self.ended_order.push_back(id);
+        }
+        if self.ended_order.len() > ENDED_REMEMBERED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        let (reason, culprits, silent) = match &result {
+            Ok(_) => (String::new(), Vec::new(), Vec::new()),
+            Err(f) => (f.reason.clone(), ctx.names(f.culprits.clone()), ctx.names(f.silent.clone())),
+        };
+        if tell {
+            for (node, _) in &running.participants {
+                if *node != ctx.me {
+                    let abort = SessionMessage::Abort { session: id, reason: reason.clone() };
+                    ctx.send(*node, running.lane, Message::Session(abort));
+                }
+            }
+        }
+        ctx.report(Report::SessionEnded {
+            session: id.to_string(),
+            protocol: running.protocol,
+            wallet: running.wallet,
+            reason,
+            culprits,
+            silent,
+            took_ms: millis(ctx.now.time.since(running.started)),
+        });
+        ctx.event(Event::SessionEnded { session: id, owner: running.owner, result });
+    }
+}
+
+impl Running {
+    /// Takes a message in if its sender takes part, under that incarnation. `false`: it does not.
+    fn absorb(&mut self, from: Participant, mut incoming: Incoming) -> bool {
+        let Some(at) = self.participants.iter().position(|p| *p == from) else { return false };
+        let Ok(at) = u16::try_from(at) else { return false };
+        self.heard.insert(at);
+        // More than any protocol sends: the surplus is noise, and the party would refuse it anyway.
+        if self.inbox.len() < limits::SESSION_INBOX_MAX {
+            incoming.from = at;
+            self.inbox.push(incoming);
+        }
+        true
+    }
+
+    fn fails_at(&self) -> Time {
+        let cap = self.started.after(self.pace.cap);
+        match self.place {
+            // Own computing is progress: only the cap counts.
+            Place::Away => cap,
+            Place::Here(_) => cap.min(self.progress.after(self.pace.progress)),
+        }
+    }
+
+    fn silent(&self, me: NodeId) -> Vec<NodeId> {
+        self.participants
+            .iter()
+            .enumerate()
+            .filter(|(at, p)| p.0 != me && !u16::try_from(*at).is_ok_and(|at| self.heard.contains(&at)))
+            .map(|(_, p)| p.0)
+            .collect()
+    }
+}
+
+fn advance(mut party: Box<dyn Party>, inbox: Vec<Incoming>) -> Done {
+    let step = party.advance(inbox);
+    match step.status {
+        Status::Waiting => Done::Party(Some(party), step),
+        Status::Done(_) | Status::Failed(_) => Done::Party(None, step),
+    }
+}
+
+/// A node's position among participants.
+pub(crate) fn position(participants: &[Participant], node: NodeId) -> Option<u16> {
+    participants.iter().position(|p| p.0 == node).and_then(|at| u16::try_from(at).ok())
+}
+
+/// A duration in whole milliseconds; saturates.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Longest text of a peer that goes into reports and answers, in bytes.
+const PEER_TEXT_MAX: usize = 300;
+
+/// Cuts a peer's text to a length that is fit for reports.
+pub(crate) fn truncate(text: &mut String) {
+    if text.len() > PEER_TEXT_MAX {
+        let mut at = PEER_TEXT_MAX;
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        text.truncate(at);
+        text.push('…');
+    }
+}

@@ -1,0 +1,414 @@
+//! Makes a new wallet's keys exist exactly once, or not at all.
+//!
+//! As a *member*, a node runs the session, stores its shares as prepared, and states so to all members. As an
+//! *acceptor* it promises and votes, durably before it says so. Any member that holds everybody's statements may
+//! *decide*: it runs the consensus on which prepared session becomes the epoch. Whoever gets a certificate stores it
+//! and tells the others; whoever was away asks ([`Activation::on_wake`]) until it knows.
+
+mod deciding;
+mod member;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    deciding::Deciding,
+    member::{Joining, Prepared as PreparedHere},
+};
+use super::{
+    AcceptorRecord, Activated, Certificate, PendingRecord, Prepared, Promised, Refused, SessionFacts, Value, Vote,
+    cache::Wallets, record::Stored as _,
+};
+use crate::{
+    NodeId, Secret, Time, WallTime,
+    committee::Committee,
+    consensus::Ballot,
+    context::{Context, Event},
+    limits,
+    link::Lane,
+    message::Message as Envelope,
+    protocol::{Curve, Outcome},
+    report::Report,
+    request::signing::{Attempt, Decline},
+    session::{Failure, Participant, SessionId, Sessions},
+    store::Keyspace,
+    tags,
+};
+
+/// What a coordinator asks all members to do. They repeat every check: it has no authority.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Proposal {
+    /// The client's document, unchanged.
+    pub request: Vec<u8>,
+    /// No message of the session leaves anyone after this.
+    pub deadline: WallTime,
+    pub attempt: Attempt,
+    /// All members, in the order of the committee.
+    pub participants: Vec<Participant>,
+    /// Sixteen random bytes: no two proposals are the same.
+    pub nonce: [u8; 16],
+}
+
+impl Proposal {
+    /// The session that it proposes.
+    pub fn session(&self) -> SessionId {
+        SessionId(tags::SESSION.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
+    }
+
+    /// What is fixed about the session before it runs.
+    pub fn facts(&self, wallet: &str, request_digest: [u8; 32], committee: Committee) -> SessionFacts {
+        SessionFacts {
+            request_digest,
+            wallet: wallet.to_owned(),
+            curves: Curve::ALL.to_vec(),
+            epoch: 0,
+            previous_certificate: [0; 32],
+            session: self.session(),
+            committee,
+        }
+    }
+}
+
+/// Between members.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// Coordinator to all members.
+    Propose(Box<Proposal>),
+    /// Member to coordinator.
+    Answer { session: SessionId, answer: Answer },
+    /// Member to members: my share is durable.
+    Prepared(Box<Prepared>),
+    /// Does anybody know this wallet?
+    Ask { wallet: String },
+    /// The sender does not.
+    Unknown { wallet: String },
+    /// A decision.
+    Certificate(Box<Certificate>),
+    /// A decision is durable at the sender.
+    Activated(Box<Activated>),
+    /// What became of this session? Carries the request, so that a refusal costs a valid one.
+    Query { facts: Box<SessionFacts>, request: Vec<u8> },
+    /// The sender never prepared that session and never will.
+    Refused(Box<Refused>),
+    /// Proposer to acceptors.
+    Prepare { wallet: String, epoch: u32, ballot: Ballot },
+    /// Acceptor to proposer: a promise, with the value it voted for last.
+    Promised(Box<Promised>, Option<Box<Value>>),
+    /// Proposer to acceptors.
+    VoteFor { ballot: Ballot, value: Box<Value> },
+    /// Acceptor to proposer.
+    Voted(Box<Vote>),
+    /// Acceptor to proposer: it promised a higher ballot.
+    Rejected { wallet: String, epoch: u32, ballot: Ballot, promised: Ballot },
+    /// Coordinator to members: the request's deadline has passed. Give up what runs for it and say what is prepared.
+    Close { wallet: String, request_digest: [u8; 32] },
+    /// Member to coordinator.
+    Closed { wallet: String, request_digest: [u8; 32], prepared: Vec<SessionId> },
+}
+
+/// A member's answer to a proposal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It has started.
+    Accepted,
+    /// It does not take part.
+    Declined(Decline),
+}
+
+/// What continues after a write.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// Shares are durable as prepared.
+    Prepared(String, SessionId),
+    /// A refusal is durable.
+    Refused(Box<Refused>, Participant),
+    /// A promise is durable.
+    Promised(Box<Promised>, Option<Box<Value>>, Participant),
+    /// A vote is durable.
+    Voted(Box<Vote>, Participant),
+    /// A certificate is durable.
+    Certified(Box<Certificate>),
+}
+
+/// This node's part in making wallets exist.
+#[derive(Default)]
+pub(crate) struct Activation {
+    /// Sessions that run here.
+    joining: BTreeMap<SessionId, Joining>,
+    /// Sessions that are prepared here and not known to be decided, by wallet.
+    prepared: BTreeMap<String, BTreeMap<SessionId, PreparedHere>>,
+    /// Sessions that this node refused durably, by wallet.
+    refused: BTreeMap<String, BTreeMap<SessionId, Refused>>,
+    /// Acceptor state of undecided wallets.
+    acceptors: BTreeMap<String, AcceptorRecord>,
+    /// Decisions that this node drives.
+    deciding: BTreeMap<String, Deciding>,
+    /// The highest round this incarnation used per wallet that is undecided.
+    rounds: BTreeMap<String, u64>,
+    /// Proposals that wait for the wallet's records.
+    incoming: BTreeMap<SessionId, member::Incoming>,
+    /// Who has activated what, for coordinators that wait for it.
+    activated: BTreeMap<String, std::collections::BTreeSet<NodeId>>,
+}
+
+/// The parts of the node that activation needs.
+pub(crate) struct Parts<'a> {
+    pub sessions: &'a mut Sessions,
+    pub wallets: &'a mut Wallets,
+}
+
+impl Activation {
+    /// Takes back what was prepared, refused and promised before this start.
+    pub fn restore(&mut self, ctx: &mut Context, records: &[(Keyspace, Vec<u8>, Secret)]) {
+        for (keyspace, key, value) in records {
+            match keyspace {
+                Keyspace::Pending => {
+                    // The store authenticates what it returns: an unreadable record is ours and wrong.
+                    let record = PendingRecord::decode(value.expose())
+                        .unwrap_or_else(|error| panic!("pending record {}: {error}", hex::encode(key)));
+                    match record {
+                        PendingRecord::Prepared(record) => self.restore_prepared(ctx, *record),
+                        PendingRecord::Refused(record) => {
+                            let refused = record.statement;
+                            self.refused.entry(refused.wallet.clone()).or_default().insert(refused.session, refused);
+                        }
+                    }
+                }
+                Keyspace::Decisions => {
+                    let record = AcceptorRecord::decode(value.expose())
+                        .unwrap_or_else(|error| panic!("acceptor record {}: {error}", hex::encode(key)));
+                    self.acceptors.insert(record.wallet.clone(), record);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn on_message(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, message: Message) {
+        match message {
+            Message::Propose(proposal) => self.on_proposal(ctx, parts, from, *proposal),
+            Message::Prepared(statement) => self.on_prepared(ctx, parts, from, *statement),
+            Message::Ask { wallet } => self.on_ask(ctx, parts, from, &wallet),
+            Message::Unknown { wallet } => parts.wallets.on_unknown(ctx, from, &wallet),
+            Message::Certificate(certificate) => self.adopt(ctx, parts, Some(from), *certificate),
+            Message::Activated(activated) => self.on_activated(ctx, parts, from, &activated),
+            Message::Query { facts, request } => self.on_query(ctx, parts, from, &facts, &request),
+            Message::Refused(refused) => self.on_refused(ctx, &refused),
+            Message::Prepare { wallet, epoch, ballot } => self.on_prepare(ctx, parts, from, &wallet, epoch, ballot),
+            Message::Promised(promised, value) => self.on_promised(ctx, from, &promised, value.map(|v| *v)),
+            Message::VoteFor { ballot, value } => self.on_vote_for(ctx, parts, from, ballot, *value),
+            Message::Voted(vote) => self.on_voted(ctx, parts, from, *vote),
+            Message::Rejected { wallet, epoch, ballot, promised } => {
+                self.on_rejected(ctx, from, &wallet, epoch, ballot, promised);
+            }
+            Message::Close { wallet, request_digest } => self.on_close(ctx, parts, from, &wallet, request_digest),
+            // For the coordinator; routed there by the node.
+            Message::Answer { .. } | Message::Closed { .. } => {}
+        }
+    }
+
+    pub fn on_persisted(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, after: After) {
+        match after {
+            After::Prepared(wallet, session) => self.on_share_durable(ctx, parts, &wallet, session),
+            After::Refused(refused, to) => reply(ctx, to, Message::Refused(refused)),
+            After::Promised(promised, value, to) => reply(ctx, to, Message::Promised(promised, value)),
+            After::Voted(vote, to) => reply(ctx, to, Message::Voted(vote)),
+            After::Certified(certificate) => self.on_certified(ctx, parts, *certificate),
+        }
+    }
+
+    pub fn on_session_ended(&mut self, ctx: &mut Context, session: SessionId, result: Result<Outcome, Failure>) {
+        let Some(joining) = self.joining.remove(&session) else { return };
+        if let Ok(Outcome::Keys(shares)) = result {
+            self.prepare(ctx, session, joining, shares);
+        }
+    }
+
+    pub fn on_wallet_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
+        self.drive_incoming(ctx, parts, wallet);
+    }
+
+    pub fn on_link_up(&mut self, ctx: &mut Context) {
+        // Whoever came back may know, or need to know, what became of something.
+        let now = ctx.now.time;
+        for prepared in self.prepared.values_mut().flat_map(BTreeMap::values_mut) {
+            prepared.ask_at = now;
+        }
+        for deciding in self.deciding.values_mut() {
+            deciding.say_at = now;
+        }
+    }
+
+    pub fn on_wake(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
+        self.recover(ctx, parts);
+        self.drive_deciding(ctx);
+        let now = ctx.now.time;
+        self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));
+    }
+
+    pub fn wake_at(&self) -> Option<Time> {
+        let recover = self.prepared.values().flat_map(BTreeMap::values).filter_map(PreparedHere::wakes_at);
+        let deciding = self.deciding.values().map(|d| d.say_at);
+        let incoming = self.incoming.values().map(|i| i.since.after(limits::EARLY_WAIT));
+        recover.chain(deciding).chain(incoming).min()
+    }
+
+    /// Whether a session for this wallet is prepared here and may still be decided.
+    pub fn is_undecided(&self, wallet: &str) -> bool {
+        self.prepared.get(wallet).is_some_and(|sessions| sessions.values().any(|p| !p.is_closed()))
+            || self.deciding.contains_key(wallet)
+    }
+
+    /// How many nodes have stored the wallet's certificate, as far as this node knows.
+    pub fn activations(&self, wallet: &str) -> usize {
+        self.activated.get(wallet).map_or(0, std::collections::BTreeSet::len)
+    }
+
+    /// For status: wallets whose creation is prepared and undecided.
+    pub fn undecided(&self) -> Vec<String> {
+        self.prepared
+            .iter()
+            .filter(|(_, sessions)| sessions.values().any(|p| !p.is_closed()))
+            .map(|(wallet, _)| wallet.clone())
+            .collect()
+    }
+
+    fn on_ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) {
+        if wallet.len() > limits::ID_BYTES_MAX {
+            return;
+        }
+        match parts.wallets.lookup(ctx, wallet) {
+            // The peer asks again; by then the record has been read.
+            super::cache::Lookup::Loading => {}
+            super::cache::Lookup::Found(found) => {
+                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
+            }
+            // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
+            super::cache::Lookup::Absent if self.is_undecided(wallet) || !ctx.unfit.is_empty() => {}
+            super::cache::Lookup::Absent => send(ctx, from, Message::Unknown { wallet: wallet.to_owned() }),
+        }
+    }
+
+    /// Verifies a certificate and makes it durable.
+    pub(super) fn adopt(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: Option<NodeId>,
+        certificate: Certificate,
+    ) {
+        let facts = certificate.facts().clone();
+        let by = from.map_or_else(String::new, |from| ctx.name(from));
+        // Later epochs come with resharing; a chain is then needed to verify them.
+        let committee = own_committee(ctx);
+        let verified = if facts.epoch != 0 || facts.committee != committee {
+            Err("it is for another committee than the configured one".to_owned())
+        } else {
+            certificate.verify(None, &|id| ctx.config.peer(id).map(|p| p.key)).map_err(|e| e.to_string())
+        };
+        if let Err(error) = verified {
+            ctx.report(Report::Ignored {
+                peer: by,
+                what: format!("a certificate of wallet {}: {error}", facts.wallet),
+            });
+            return;
+        }
+        match parts.wallets.lookup(ctx, &facts.wallet) {
+            super::cache::Lookup::Found(known) if known.certificate_hash != certificate.hash() => {
+                parts.wallets.freeze(&facts.wallet);
+                ctx.report(Report::Alarm {
+                    what: format!(
+                        "two certificates for epoch {} of wallet {}: {} and {}; its keys sign no more",
+                        facts.epoch,
+                        facts.wallet,
+                        hex::encode(known.certificate_hash),
+                        hex::encode(certificate.hash())
+                    ),
+                });
+            }
+            super::cache::Lookup::Found(_) => self.say_activated(ctx, from, &certificate),
+            // Absent, or not read yet: storing the same certificate twice is harmless.
+            _ => {
+                let mut batch = crate::store::Batch::default();
+                Wallets::store(&mut batch, &certificate);
+                self.forget_decided(&mut batch, &facts);
+                ctx.persist(batch, crate::context::After::Wallet(After::Certified(Box::new(certificate))));
+            }
+        }
+    }
+
+    fn on_certified(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, certificate: Certificate) {
+        let facts = certificate.facts().clone();
+        parts.wallets.activated(&facts.wallet);
+        self.deciding.remove(&facts.wallet);
+        self.rounds.remove(&facts.wallet);
+        let running: Vec<SessionId> =
+            self.joining.iter().filter(|(_, j)| j.facts.wallet == facts.wallet).map(|(id, _)| *id).collect();
+        for session in running {
+            parts.sessions.cancel(ctx, session, "another session made the wallet");
+        }
+        ctx.report(Report::WalletActivated {
+            wallet: facts.wallet.clone(),
+            epoch: facts.epoch,
+            members: ctx.names(facts.committee.members.iter().copied()),
+        });
+        // Whoever decided tells everybody; whoever was told answers. Telling everybody once more is cheap and reaches
+        // those whom the decider could not reach.
+        for node in ctx.reachable() {
+            if node != ctx.me {
+                send(ctx, node, Message::Activated(Box::new(Activated::sign(certificate.hash(), &ctx.identity))));
+            }
+        }
+        self.note_activated(ctx.me, &facts.wallet);
+        ctx.event(Event::WalletActivated(facts.wallet));
+    }
+
+    fn say_activated(&mut self, ctx: &mut Context, to: Option<NodeId>, certificate: &Certificate) {
+        if let Some(to) = to {
+            let statement = Activated::sign(certificate.hash(), &ctx.identity);
+            send(ctx, to, Message::Activated(Box::new(statement)));
+        }
+    }
+
+    fn on_activated(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, activated: &Activated) {
+        if activated.node != from || activated.verify(&|id| ctx.config.peer(id).map(|p| p.key)).is_err() {
+            return;
+        }
+        // The statement names a certificate; find the wallet among those that just came to exist or are prepared.
+        let mut wallets: Vec<String> = self.activated.keys().cloned().collect();
+        wallets.retain(|wallet| match parts.wallets.lookup(ctx, wallet) {
+            super::cache::Lookup::Found(found) => found.certificate_hash == activated.certificate,
+            _ => false,
+        });
+        for wallet in wallets {
+            self.note_activated(from, &wallet);
+            ctx.event(Event::WalletActivated(wallet));
+        }
+    }
+
+    fn note_activated(&mut self, node: NodeId, wallet: &str) {
+        if self.activated.len() > limits::REQUESTS_MAX
+            && let Some(any) = self.activated.keys().find(|w| *w != wallet).cloned()
+        {
+            self.activated.remove(&any);
+        }
+        self.activated.entry(wallet.to_owned()).or_default().insert(node);
+    }
+}
+
+/// The committee of every new wallet: the configured nodes and threshold.
+pub(crate) fn own_committee(ctx: &Context) -> Committee {
+    Committee { members: ctx.config.peers.iter().map(|p| p.id).collect(), threshold: ctx.config.threshold }
+}
+
+pub(crate) fn send(ctx: &mut Context, to: NodeId, message: Message) {
+    ctx.send(to, Lane::Control, Envelope::Wallet(message));
+}
+
+/// Answers the incarnation that asked.
+fn reply(ctx: &mut Context, to: Participant, message: Message) {
+    if ctx.incarnation_of(to.0) == Some(to.1) {
+        send(ctx, to.0, message);
+    }
+}

@@ -1,0 +1,286 @@
+//! Wallets in memory: read from the store when somebody needs them, and kept while there is room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    Certificate, CertificateRecord, ShareRecord,
+    activation::Message,
+    record::{Stored as _, certificate_key, share_key, wallet_prefix},
+};
+use crate::{
+    NodeId, Secret, Time,
+    committee::Committee,
+    context::{Context, Event, Wanted as ContextWanted},
+    limits,
+    link::Lane,
+    message::Message as Envelope,
+    protocol::{Curve, KeyShare},
+    store::{Batch, Keyspace},
+};
+
+/// A wallet whose keys exist.
+#[derive(Debug)]
+pub(crate) struct WalletData {
+    pub certificate: Certificate,
+    pub certificate_hash: [u8; 32],
+    /// This node's shares, one per curve; missing if the store has none.
+    shares: Vec<Arc<KeyShare>>,
+    /// Whether this node voted for a successor whose outcome it does not know, or holds two certificates for the epoch.
+    pub frozen: bool,
+}
+
+/// A wallet, cheap to clone.
+pub(crate) type Wallet = Arc<WalletData>;
+
+impl WalletData {
+    pub fn committee(&self) -> &Committee {
+        &self.certificate.facts().committee
+    }
+
+    pub fn share(&self, curve: Curve) -> Option<Arc<KeyShare>> {
+        self.shares.iter().find(|s| s.curve == curve).cloned()
+    }
+
+    pub fn public_key(&self, curve: Curve) -> Option<&[u8]> {
+        let at = self.certificate.facts().curves.iter().position(|c| *c == curve)?;
+        self.certificate.value.session.public_keys.get(at).map(Vec::as_slice)
+    }
+}
+
+/// What is known of a wallet here.
+pub(crate) enum Lookup {
+    /// Being read: [`Event::WalletLoaded`] follows.
+    Loading,
+    /// Not in this node's store.
+    Absent,
+    /// Here it is.
+    Found(Wallet),
+}
+
+/// Which record of a wallet was wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    Head(String),
+    Certificate(String),
+    Share(String),
+}
+
+/// What the peers say of a wallet that this node does not know.
+pub(crate) enum Inquiry {
+    /// `n − t + 1` members do not know it, so nobody can have it.
+    Unknown,
+    /// These have not said yet.
+    Asking(Vec<NodeId>),
+}
+
+enum Entry {
+    Loading(Parts),
+    Absent,
+    Found(Wallet),
+}
+
+#[derive(Default)]
+struct Parts {
+    certificate: Option<Certificate>,
+    shares: Vec<Arc<KeyShare>>,
+    /// Records that are still to come.
+    open: usize,
+}
+
+struct Asked {
+    since: Time,
+    unknown: BTreeSet<NodeId>,
+}
+
+/// How long "I do not know it" of a peer counts, and how soon it is asked again.
+const INQUIRY_LASTS: crate::Duration = crate::Duration::from_secs(2);
+
+/// The cache.
+#[derive(Default)]
+pub(crate) struct Wallets {
+    entries: BTreeMap<String, Entry>,
+    order: VecDeque<String>,
+    inquiries: BTreeMap<String, Asked>,
+}
+
+/// Name of the record that holds a wallet's newest epoch.
+fn head_key(wallet: &str) -> Vec<u8> {
+    wallet_prefix(wallet)
+}
+
+impl Wallets {
+    pub fn lookup(&mut self, ctx: &mut Context, wallet: &str) -> Lookup {
+        match self.entries.get(wallet) {
+            Some(Entry::Loading(_)) => Lookup::Loading,
+            Some(Entry::Absent) => Lookup::Absent,
+            Some(Entry::Found(wallet)) => Lookup::Found(wallet.clone()),
+            None => {
+                self.insert(wallet, Entry::Loading(Parts { open: 1, ..Parts::default() }));
+                let wanted = ContextWanted::Wallet(Wanted::Head(wallet.to_owned()));
+                ctx.load(Keyspace::Certificates, head_key(wallet), wanted);
+                Lookup::Loading
+            }
+        }
+    }
+
+    /// A record of a wallet was read.
+    pub fn on_loaded(&mut self, ctx: &mut Context, wanted: Wanted, value: Option<Secret>) {
+        let wallet = match &wanted {
+            Wanted::Head(wallet) | Wanted::Certificate(wallet) | Wanted::Share(wallet) => wallet.clone(),
+        };
+        // A certificate that was activated while records were read has replaced the entry.
+        let Some(Entry::Loading(parts)) = self.entries.get_mut(&wallet) else { return };
+        parts.open = parts.open.saturating_sub(1);
+        match (wanted, value) {
+            (Wanted::Head(_), None) => {}
+            (Wanted::Head(_), Some(bytes)) => {
+                let epoch = bytes.expose().try_into().map(u32::from_be_bytes);
+                let Ok(epoch) = epoch else { panic!("the newest epoch of wallet {wallet} is not a number") };
+                parts.open += 1;
+                let wanted = ContextWanted::Wallet(Wanted::Certificate(wallet.clone()));
+                ctx.load(Keyspace::Certificates, certificate_key(&wallet, epoch), wanted);
+            }
+            (Wanted::Certificate(_), None) => ctx.report(crate::report::Report::Alarm {
+                what: format!("the certificate of wallet {wallet} is missing from the store"),
+            }),
+            (Wanted::Certificate(_), Some(bytes)) => {
+                // The store authenticates what it returns: an unreadable record is ours and wrong.
+                let record = CertificateRecord::decode(bytes.expose())
+                    .unwrap_or_else(|error| panic!("certificate of wallet {wallet}: {error}"));
+                let facts = record.certificate.facts().clone();
+                for curve in &facts.curves {
+                    parts.open += 1;
+                    let key = share_key(&wallet, *curve, facts.epoch, facts.session);
+                    let wanted = ContextWanted::Wallet(Wanted::Share(wallet.clone()));
+                    ctx.load(Keyspace::Shares, key, wanted);
+                }
+                parts.certificate = Some(record.certificate);
+            }
+            (Wanted::Share(_), None) => {}
+            (Wanted::Share(_), Some(bytes)) => {
+                let record = ShareRecord::decode(bytes.expose())
+                    .unwrap_or_else(|error| panic!("share of wallet {wallet}: {error}"));
+                parts.shares.push(Arc::new(record.share));
+            }
+        }
+        if parts.open == 0 {
+            let entry = match std::mem::take(parts) {
+                Parts { certificate: Some(certificate), shares, .. } => Entry::Found(Arc::new(WalletData {
+                    certificate_hash: certificate.hash(),
+                    certificate,
+                    shares,
+                    frozen: false,
+                })),
+                _ => Entry::Absent,
+            };
+            self.insert(&wallet, entry);
+            ctx.event(Event::WalletLoaded(wallet));
+        }
+    }
+
+    /// Adds a certificate to a batch. The cache learns of it once it is durable: [`activated`](Self::activated).
+    pub fn store(batch: &mut Batch, certificate: &Certificate) {
+        let record = CertificateRecord { certificate: certificate.clone() };
+        batch.put(Keyspace::Certificates, record.key(), record.encode());
+        let facts = certificate.facts();
+        batch.put(Keyspace::Certificates, head_key(&facts.wallet), facts.epoch.to_be_bytes().to_vec());
+    }
+
+    /// A certificate became durable: the next look-up reads it, with the shares that belong to it.
+    pub fn activated(&mut self, wallet: &str) {
+        self.entries.remove(wallet);
+        self.order.retain(|w| w != wallet);
+        self.inquiries.remove(wallet);
+    }
+
+    /// Stops a key: two certificates for one epoch exist.
+    pub fn freeze(&mut self, wallet: &str) {
+        if let Some(Entry::Found(data)) = self.entries.get_mut(wallet) {
+            *data = Arc::new(WalletData {
+                certificate: data.certificate.clone(),
+                certificate_hash: data.certificate_hash,
+                shares: data.shares.clone(),
+                frozen: true,
+            });
+        }
+    }
+
+    /// Asks the peers about a wallet that is absent here. `Unknown` needs `n − t + 1` members, this node included, that
+    /// do not know it; a certificate that comes instead is adopted and announced by [`Event::WalletActivated`].
+    pub fn inquire(&mut self, ctx: &mut Context, wallet: &str) -> Inquiry {
+        let now = ctx.now.time;
+        let quorum = ctx.config.peers.len() + 1 - usize::from(ctx.config.threshold);
+        let fresh = self.inquiries.get(wallet).is_some_and(|asked| now < asked.since.after(INQUIRY_LASTS));
+        if !fresh {
+            if self.inquiries.len() >= limits::REQUESTS_MAX {
+                self.inquiries.retain(|_, asked| now < asked.since.after(INQUIRY_LASTS));
+            }
+            let mut unknown = BTreeSet::new();
+            // A node that knows itself to lack records says nothing about absence.
+            if ctx.unfit.is_empty() {
+                unknown.insert(ctx.me);
+            }
+            self.inquiries.insert(wallet.to_owned(), Asked { since: now, unknown });
+            for node in ctx.reachable() {
+                if node != ctx.me {
+                    ctx.send(node, Lane::Control, Envelope::Wallet(Message::Ask { wallet: wallet.to_owned() }));
+                }
+            }
+        }
+        let Some(asked) = self.inquiries.get(wallet) else { return Inquiry::Asking(Vec::new()) };
+        if asked.unknown.len() >= quorum {
+            return Inquiry::Unknown;
+        }
+        Inquiry::Asking(ctx.config.peers.iter().map(|p| p.id).filter(|id| !asked.unknown.contains(id)).collect())
+    }
+
+    /// A peer does not know a wallet.
+    pub fn on_unknown(&mut self, ctx: &mut Context, from: NodeId, wallet: &str) {
+        if let Some(asked) = self.inquiries.get_mut(wallet) {
+            asked.unknown.insert(from);
+            ctx.event(Event::WalletLoaded(wallet.to_owned()));
+        }
+    }
+
+    /// When an inquiry is to be repeated.
+    pub fn wake_at(&self) -> Option<Time> {
+        self.inquiries.values().map(|a| a.since.after(INQUIRY_LASTS)).min()
+    }
+
+    /// Inquiries that brought nothing are forgotten, so that whoever waits asks again.
+    pub fn on_wake(&mut self, ctx: &mut Context) {
+        let now = ctx.now.time;
+        let old: Vec<String> = self
+            .inquiries
+            .iter()
+            .filter(|(_, a)| now >= a.since.after(INQUIRY_LASTS))
+            .map(|(wallet, _)| wallet.clone())
+            .collect();
+        for wallet in old {
+            self.inquiries.remove(&wallet);
+            ctx.event(Event::WalletLoaded(wallet));
+        }
+    }
+
+    fn insert(&mut self, wallet: &str, entry: Entry) {
+        if self.entries.insert(wallet.to_owned(), entry).is_none() {
+            self.order.push_back(wallet.to_owned());
+        }
+        let mut looked_at = 0;
+        while self.order.len() > limits::WALLETS_CACHED && looked_at < limits::WALLETS_CACHED {
+            looked_at += 1;
+            let Some(oldest) = self.order.pop_front() else { break };
+            match self.entries.get(&oldest) {
+                // A frozen key stays known as such; a reader is still to be answered.
+                Some(Entry::Loading(_)) => self.order.push_back(oldest),
+                Some(Entry::Found(data)) if data.frozen => self.order.push_back(oldest),
+                _ => {
+                    self.entries.remove(&oldest);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What a node keeps on disk of a wallet's keys, and under which names.
+//!
+//! | keyspace | name | record |
+//! | --- | --- | --- |
+//! | `Pending` | [`pending_key`] | [`PendingRecord`]: a session prepared or refused here |
+//! | `Decisions` | [`decision_key`] | [`AcceptorRecord`]: this node's promise and vote |
+//! | `Certificates` | [`certificate_key`] | [`CertificateRecord`] |
+//! | `Shares` | [`share_key`] | [`ShareRecord`]: one key share, the only secret here |
+//!
+//! Invariant: what [`Stored::decode`] returns is well formed and would be encoded to exactly the bytes that were read.
+//! Every record is an enum of schema versions; old versions are read for ever.
+//!
+//! Shares are apart from the rest of a prepared session because only they must be erasable;
+//! [`PreparedRecord::store`] puts both into one atomic batch.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::certificate::{Certificate, CertificateError, Value};
+use super::statement::{FormError, Prepared, PublicShares, Refused, SessionId, check_wallet, point_bytes};
+use crate::Secret;
+use crate::consensus::Acceptor;
+use crate::limits::{NODES_MAX, REQUEST_BYTES_MAX};
+use crate::protocol::{Curve, KeyShare};
+use crate::store::{Batch, Keyspace};
+
+/// Bytes of one record without a request document. A certificate of the largest committee, with all votes, both curves
+/// and the longest wallet id, stays below a fifth of it.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// A session whose share this node holds durably, waiting for the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedRecord {
+    /// This node's statement; the facts are in it.
+    pub statement: Prepared,
+    /// Every member's public share, per curve in the order of the facts' curves.
+    pub public_shares: Vec<PublicShares>,
+    /// The initiator-signed request document as it came: at most [`REQUEST_BYTES_MAX`] bytes.
+    pub request: Vec<u8>,
+}
+
+/// A session that this node refused durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRecord {
+    /// This node's statement.
+    pub statement: Refused,
+}
+
+/// What a node did with a session: one name, one record, so it can never be both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PendingRecord {
+    /// It holds its share.
+    Prepared(Box<PreparedRecord>),
+    /// It never prepared it and never will.
+    Refused(RefusedRecord),
+}
+
+/// This node's part in one decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptorRecord {
+    /// The wallet.
+    pub wallet: String,
+    /// The epoch to be decided.
+    pub epoch: u32,
+    /// Promise and vote.
+    pub acceptor: Acceptor<Value>,
+}
+
+/// A decision that this node knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRecord {
+    /// The proof.
+    pub certificate: Certificate,
+}
+
+/// One key share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRecord {
+    /// The session that made it.
+    pub session: SessionId,
+    /// The share.
+    pub share: KeyShare,
+}
+
+/// Why stored bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// More bytes than such a record may have.
+    TooLong {
+        /// What was to be read.
+        what: &'static str,
+        /// The most that is read.
+        limit: usize,
+        /// How many bytes there are.
+        got: usize,
+    },
+    /// Not the encoding of such a record, or not the one encoding that this program writes.
+    Encoding {
+        /// What was to be read.
+        what: &'static str,
+    },
+    /// Encoded properly, but its content cannot be right.
+    Content {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong.
+        error: CertificateError,
+    },
+}
+
+impl std::fmt::Display for RecordError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLong { what, limit, got } => write!(f, "{what} of {got} bytes, expected at most {limit}"),
+            Self::Encoding { what } => write!(f, "not the encoding of {what}"),
+            Self::Content { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// A record as bytes: the border between disk and checked types.
+pub trait Stored: Sized {
+    /// What the record is called in errors.
+    const WHAT: &'static str;
+    /// The most bytes that are read.
+    const BYTES_MAX: usize;
+
+    /// The bytes to store, in the newest schema version. Those of a [`ShareRecord`] are secret: give them to
+    /// [`Batch::put`], which owns and erases them, without a copy.
+    fn encode(&self) -> Vec<u8>;
+
+    /// Reads any schema version and checks everything that can be checked without keys.
+    ///
+    /// # Errors
+    /// Naming what is wrong.
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
+}
+
+/// Schema versions of every kind of record. The order of variants is the format.
+#[derive(Serialize, Deserialize)]
+enum Versioned<T> {
+    V1(T),
+}
+
+macro_rules! stored {
+    ($($record:ty: $what:literal, at most $limit:expr;)*) => { $(
+        impl Stored for $record {
+            const WHAT: &'static str = $what;
+            const BYTES_MAX: usize = $limit;
+
+            fn encode(&self) -> Vec<u8> {
+                encode_sized(&Versioned::V1(self))
+            }
+
+            fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+                let Versioned::V1(record) = decode_exact::<Versioned<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)?;
+                record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
+                Ok(record)
+            }
+        }
+    )* };
+}
+
+stored! {
+    PendingRecord: "record of a prepared or refused session", at most RECORD_BYTES_MAX + REQUEST_BYTES_MAX;
+    AcceptorRecord: "record of an acceptor", at most RECORD_BYTES_MAX;
+    CertificateRecord: "record of a certificate", at most RECORD_BYTES_MAX;
+    ShareRecord: "record of a key share", at most RECORD_BYTES_MAX;
+}
+
+impl PreparedRecord {
+    /// Adds this record and the node's key shares to one batch: prepared means all of them or nothing. Only when the
+    /// batch is durable may the statement be sent.
+    ///
+    /// # Errors
+    /// If the record is malformed, or the shares are not those of its session and node.
+    pub fn store(self, shares: Vec<KeyShare>, batch: &mut Batch) -> Result<(), CertificateError> {
+        self.check()?;
+        self.statement.session.check_shares(self.statement.node, &shares)?;
+        let facts = self.statement.session.facts.clone();
+        for share in shares {
+            let key = share_key(&facts.wallet, share.curve, facts.epoch, facts.session);
+            batch.put(Keyspace::Shares, key, ShareRecord { session: facts.session, share }.encode());
+        }
+        let key = pending_key(&facts.wallet, facts.epoch, facts.session);
+        batch.put(Keyspace::Pending, key, PendingRecord::Prepared(Box::new(self)).encode());
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), CertificateError> {
+        let session = &self.statement.session;
+        session.check()?;
+        session.check_public_shares(&self.public_shares)?;
+        if session.facts.committee.position(self.statement.node).is_none() {
+            return Err(FormError::NotAMember(self.statement.node).into());
+        }
+        if self.request.len() > REQUEST_BYTES_MAX {
+            return Err(
+                FormError::TooManyBytes { what: "request", limit: REQUEST_BYTES_MAX, got: self.request.len() }.into()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl PendingRecord {
+    /// The session that it is about: wallet, epoch, session.
+    #[must_use]
+    pub fn about(&self) -> (&str, u32, SessionId) {
+        match self {
+            Self::Prepared(record) => {
+                let facts = &record.statement.session.facts;
+                (&facts.wallet, facts.epoch, facts.session)
+            }
+            Self::Refused(RefusedRecord { statement }) => (&statement.wallet, statement.epoch, statement.session),
+        }
+    }
+
+    /// The name to store it under.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        let (wallet, epoch, session) = self.about();
+        pending_key(wallet, epoch, session)
+    }
+
+    fn check(&self) -> Result<(), CertificateError> {
+        match self {
+            Self::Prepared(record) => record.check(),
+            Self::Refused(record) => Ok(check_wallet(&record.statement.wallet)?),
+        }
+    }
+}
+
+impl AcceptorRecord {
+    /// An acceptor that has promised and voted nothing.
+    #[must_use]
+    pub fn new(wallet: &str, epoch: u32) -> Self {
+        Self { wallet: wallet.to_owned(), epoch, acceptor: Acceptor::new() }
+    }
+
+    /// The name to store it under.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        decision_key(&self.wallet, self.epoch)
+    }
+
+    fn check(&self) -> Result<(), CertificateError> {
+        check_wallet(&self.wallet)?;
+        if !self.acceptor.is_well_formed() {
+            return Err(FormError::VoteAbovePromise.into());
+        }
+        let Some((ballot, value)) = self.acceptor.voted() else { return Ok(()) };
+        value.check()?;
+        let facts = value.facts();
+        if facts.wallet != self.wallet || facts.epoch != self.epoch {
+            return Err(CertificateError::VoteForOther(ballot.node));
+        }
+        Ok(())
+    }
+}
+
+impl CertificateRecord {
+    /// The name to store it under.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        let facts = self.certificate.facts();
+        certificate_key(&facts.wallet, facts.epoch)
+    }
+
+    fn check(&self) -> Result<(), CertificateError> {
+        self.certificate.check()
+    }
+}
+
+impl ShareRecord {
+    fn check(&self) -> Result<(), CertificateError> {
+        let KeyShare { curve, threshold, index, secret, public_key, public_shares } = &self.share;
+        let n = public_shares.len();
+        if !(2..=NODES_MAX).contains(&n) || usize::from(*threshold) <= n / 2 || usize::from(*threshold) > n {
+            return Err(FormError::Committee { members: n, threshold: *threshold }.into());
+        }
+        if usize::from(*index) >= n {
+            return Err(FormError::KeyShare("index").into());
+        }
+        if secret.expose().len() != 32 {
+            return Err(FormError::KeyShare("secret's length").into());
+        }
+        let expected = point_bytes(*curve);
+        match public_shares.iter().chain([public_key]).find(|point| point.len() != expected) {
+            Some(point) => Err(FormError::PointLength { curve: *curve, expected, got: point.len() }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The common beginning of all names of a wallet's records in a keyspace: no wallet's is a prefix of another's.
+///
+/// Wallet ids have at most [`ID_BYTES_MAX`](crate::limits::ID_BYTES_MAX) bytes, so names stay below
+/// [`RECORD_KEY_BYTES_MAX`](crate::limits::RECORD_KEY_BYTES_MAX).
+#[must_use]
+pub fn wallet_prefix(wallet: &str) -> Vec<u8> {
+    let length = u16::try_from(wallet.len()).expect("wallet ids are checked to be short where they come in");
+    let mut key = length.to_be_bytes().to_vec();
+    key.extend_from_slice(wallet.as_bytes());
+    key
+}
+
+/// Name of a certificate: a wallet's sort by epoch.
+#[must_use]
+pub fn certificate_key(wallet: &str, epoch: u32) -> Vec<u8> {
+    wallet_epoch(wallet, epoch)
+}
+
+/// Name of an acceptor's state: a wallet's sort by epoch.
+#[must_use]
+pub fn decision_key(wallet: &str, epoch: u32) -> Vec<u8> {
+    wallet_epoch(wallet, epoch)
+}
+
+/// Name of a prepared or refused session: a wallet's sort by epoch.
+#[must_use]
+pub fn pending_key(wallet: &str, epoch: u32, session: SessionId) -> Vec<u8> {
+    let mut key = wallet_epoch(wallet, epoch);
+    key.extend_from_slice(&session.0);
+    key
+}
+
+/// Name of a key share: a wallet's sort by epoch, then session, then curve.
+#[must_use]
+pub fn share_key(wallet: &str, curve: Curve, epoch: u32, session: SessionId) -> Vec<u8> {
+    let mut key = pending_key(wallet, epoch, session);
+    key.push(match curve {
+        Curve::Secp256k1 => 0,
+        Curve::Ed25519 => 1,
+    });
+    key
+}
+
+fn wallet_epoch(wallet: &str, epoch: u32) -> Vec<u8> {
+    let mut key = wallet_prefix(wallet);
+    key.extend_from_slice(&epoch.to_be_bytes());
+    key
+}
+
+/// Encodes into exactly enough memory, so that a growing buffer leaves no copies of secrets behind.
+fn encode_sized(value: &impl Serialize) -> Vec<u8> {
+    let size = postcard::experimental::serialized_size(value).expect("plain data always has a size");
+    postcard::to_extend(value, Vec::with_capacity(size)).expect("plain data always encodes into memory")
+}
+
+/// Decodes bytes that are exactly one value in its one encoding.
+fn decode_exact<T: Serialize + DeserializeOwned>(
+    what: &'static str,
+    limit: usize,
+    bytes: &[u8],
+) -> Result<T, RecordError> {
+    if bytes.len() > limit {
+        return Err(RecordError::TooLong { what, limit, got: bytes.len() });
+    }
+    let value: T = postcard::from_bytes(bytes).map_err(|_| RecordError::Encoding { what })?;
+    // The second encoding may hold a share, so it is erased like one.
+    let again = Secret::new(encode_sized(&value));
+    if again.expose() == bytes { Ok(value) } else { Err(RecordError::Encoding { what }) }
+}

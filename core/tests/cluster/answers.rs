@@ -1,0 +1,218 @@
+//! Requests and their answers.
+
+use mpcium_core::{Duration, input::RequestKind, report::Report};
+
+use crate::world::{World, keygen, sign};
+
+fn code(result: &serde_json::Value) -> &str {
+    result["error_code"].as_str().expect("a code")
+}
+
+#[test]
+fn a_wallet_is_created_and_signs_on_ed25519() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    let wallet = world.result("w", None);
+    assert_eq!(code(&wallet), "", "{wallet}");
+    world.request(&sign("w", "ed25519", "t", b"\0\0hello", &[]));
+    let result = world.result("w", Some("t"));
+    assert_eq!(code(&result), "", "{result}");
+    assert_eq!(result["result_type"], "success");
+}
+
+#[test]
+fn a_wallet_signs_on_secp256k1_once_auxiliary_data_is_made_also_for_child_keys() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    assert_eq!(code(&world.result("w", None)), "");
+    for (tx, path) in [("t1", vec![]), ("t2", vec![44, 60, 0, 0, 1])] {
+        world.request(&sign("w", "secp256k1", tx, &[0x5a; 32], &path));
+        let result = world.result("w", Some(tx));
+        assert_eq!(code(&result), "", "{result}");
+    }
+}
+
+#[test]
+fn one_signature_costs_one_batch_per_signer() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    world.request(&sign("w", "ed25519", "warm", b"m", &[]));
+    world.result("w", Some("warm"));
+    world.run_for(Duration::from_secs(5));
+    let before = world.batches;
+    world.request(&sign("w", "ed25519", "t", b"m", &[]));
+    world.result("w", Some("t"));
+    assert_eq!(world.batches - before, 2);
+}
+
+#[test]
+fn signing_goes_on_without_the_node_that_is_not_needed() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    for dead in 0..3 {
+        world.kill(dead);
+        let tx = format!("t{dead}");
+        world.request(&sign("w", "ed25519", &tx, b"m", &[]));
+        let result = world.result("w", Some(&tx));
+        assert_eq!(code(&result), "", "{result}");
+        world.start(dead);
+        world.run_for(Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_request_that_a_killed_coordinator_took_is_answered_by_another_node_with_the_same_result() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    for micros in (0..12_000).step_by(250) {
+        let tx = format!("t{micros}");
+        world.request(&sign("w", "ed25519", &tx, b"m", &[]));
+        world.run_for(Duration::from_micros(micros));
+        let coordinator = (0..3).find(|i| world.node(*i).coordinated() > 0);
+        if let Some(coordinator) = coordinator {
+            world.kill(coordinator);
+        }
+        let result = world.result("w", Some(&tx));
+        assert_eq!(code(&result), "", "killed after {micros} µs: {result}");
+        if let Some(coordinator) = coordinator {
+            world.start(coordinator);
+        }
+        world.run_for(Duration::from_secs(8));
+        let answers = world.results.iter().filter(|r| r.2["tx_id"] == tx.as_str()).count();
+        assert_eq!(answers, 1, "killed after {micros} µs: one delivery, one answer");
+    }
+}
+
+#[test]
+fn the_same_request_again_gets_the_stored_result_also_after_restarts_and_another_payload_is_refused() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    world.request(&sign("w", "ed25519", "t", b"m", &[]));
+    let first = world.result("w", Some("t"));
+    for i in 0..3 {
+        world.kill(i);
+    }
+    for i in 0..3 {
+        world.start(i);
+    }
+    world.results.clear();
+    world.request(&sign("w", "ed25519", "t", b"m", &[]));
+    assert_eq!(world.result("w", Some("t")), first);
+    world.results.clear();
+    world.request(&sign("w", "ed25519", "t", b"another", &[]));
+    assert_eq!(code(&world.result("w", Some("t"))), "ERROR_SESSION_DUPLICATE");
+}
+
+#[test]
+fn the_same_wallet_again_gets_the_stored_keys() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    let first = world.result("w", None);
+    world.results.clear();
+    world.request(&keygen("w"));
+    assert_eq!(world.result("w", None), first);
+}
+
+#[test]
+fn an_unknown_wallet_is_named_as_such() {
+    let mut world = World::new(3, 2);
+    world.request(&sign("nobody", "ed25519", "t", b"m", &[]));
+    let result = world.result("nobody", Some("t"));
+    assert_eq!(code(&result), "ERROR_KEY_NOT_FOUND");
+}
+
+#[test]
+fn a_wrong_signature_is_answered_at_once() {
+    let mut world = World::new(3, 2);
+    let mut request = sign("w", "ed25519", "t", b"m", &[]);
+    request.set_signature(vec![1; 64]);
+    world.request(&request);
+    assert_eq!(code(&world.result("w", Some("t"))), "ERROR_INVALID_INITIATOR_SIGNATURE");
+}
+
+#[test]
+fn garbage_is_answered_at_once() {
+    let mut world = World::new(3, 2);
+    world.raw_request(RequestKind::Sign, b"{".to_vec());
+    assert!(world.run_until(Duration::from_secs(10), |w| !w.results.is_empty()));
+    assert_eq!(code(&world.results[0].2), "ERROR_UNMARSHAL_FAILURE");
+}
+
+#[test]
+fn a_wallet_waits_for_a_missing_node_and_is_created_when_it_comes() {
+    let mut world = World::new(3, 2);
+    world.kill(2);
+    world.request(&keygen("w"));
+    world.run_for(Duration::from_secs(30));
+    assert!(world.results.is_empty());
+    assert!(
+        world
+            .reports
+            .iter()
+            .any(|(_, r)| matches!(r, Report::RequestWaits { waiting_for, .. } if waiting_for.contains("node2"))),
+        "the node says for whom it waits"
+    );
+    world.start(2);
+    assert_eq!(code(&world.result("w", None)), "");
+}
+
+#[test]
+fn a_wallet_that_waits_in_vain_is_answered_after_the_deadline_naming_who_was_missing() {
+    let mut world = World::new(3, 2);
+    world.kill(2);
+    world.request(&keygen("w"));
+    let result = world.result("w", None);
+    assert_eq!(code(&result), "ERROR_NETWORK_TIMEOUT");
+    assert!(result["error_reason"].as_str().expect("a reason").contains("node2"), "{result}");
+}
+
+#[test]
+fn a_key_generation_that_a_crash_interrupts_at_any_moment_ends_in_one_wallet_or_none() {
+    for micros in (1_000..40_000).step_by(1_500) {
+        let mut world = World::new(3, 2);
+        world.run_for(Duration::from_secs(2));
+        world.request(&keygen("w"));
+        world.run_for(Duration::from_micros(micros));
+        for i in 0..3 {
+            world.kill(i);
+        }
+        for i in 0..3 {
+            world.start(i);
+        }
+        let wallet = world.result("w", None);
+        assert_eq!(code(&wallet), "", "crash after {micros} µs: {wallet}");
+        world.request(&sign("w", "ed25519", "t", b"m", &[]));
+        assert_eq!(code(&world.result("w", Some("t"))), "", "crash after {micros} µs");
+        world.run_for(Duration::from_secs(30));
+        for i in 0..3 {
+            assert!(world.node(i).status(world.now()).undecided.is_empty(), "crash after {micros} µs");
+        }
+    }
+}
+
+#[test]
+fn a_rolled_back_store_is_noticed_and_its_node_signs_no_more() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    let old = world.disk(0).clone();
+    world.kill(0);
+    world.start(0);
+    world.run_for(Duration::from_secs(5));
+    world.kill(0);
+    *world.disk(0) = old;
+    world.start(0);
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.node(0).status(world.now()).ready);
+    world.kill(0);
+    world.start(0);
+    world.run_for(Duration::from_secs(5));
+    let status = world.node(0).status(world.now());
+    assert!(status.alarms.iter().any(|a| a.contains("rolled back")), "another start does not forget it: {status:?}");
+    world.request(&sign("w", "ed25519", "t", b"m", &[]));
+    assert_eq!(code(&world.result("w", Some("t"))), "", "the others sign without it");
+}

@@ -1,0 +1,412 @@
+//! A cluster in virtual time: datagrams, disks and workers with fixed delays.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use mpcium_client::{
+    auth::{Authorization, InitiatorKey},
+    request::{KeygenRequest, Request, SignRequest},
+};
+use mpcium_core::{
+    Config, Duration, Identity, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
+    input::{Delivery, DeliveryId, RequestKind},
+    node::Node,
+    output::Settlement,
+    protocol::{Suites, cggmp::Cggmp, frost::Frost, keygen::DistributedKeyGeneration},
+    report::Report,
+    store::{BootRecord, Keyspace},
+};
+
+cggmp24::define_security_level!(Toy {
+    kappa_bits: 256,
+    rsa_prime_bitlen: 300,
+    rsa_pubkey_bitlen: 599,
+    epsilon: 440,
+    ell: 140,
+    ell_prime: 100,
+    m: 128,
+});
+
+/// The toy level: fast and insecure.
+#[derive(Clone)]
+pub struct Toy;
+
+const INITIATOR: [u8; 32] = [7; 32];
+const START: u64 = 1_800_000_000_000;
+
+type Disk = BTreeMap<(Keyspace, Vec<u8>), Secret>;
+
+struct Host {
+    node: Option<Node>,
+    disk: Disk,
+    starts: u8,
+    intake: BTreeSet<RequestKind>,
+    /// Deliveries that this node holds.
+    held: BTreeMap<DeliveryId, Delivery>,
+}
+
+/// What is to happen.
+enum Event {
+    Give(usize, u8, Input),
+    Settle(usize, DeliveryId, Settlement),
+}
+
+/// A cluster.
+pub struct World {
+    hosts: Vec<Host>,
+    ids: Vec<NodeId>,
+    config: Vec<Config>,
+    suites: Suites,
+    now: Time,
+    events: BinaryHeap<Reverse<(Time, u64)>>,
+    pending: BTreeMap<u64, Event>,
+    sequence: u64,
+    queue: Vec<Delivery>,
+    next_sequence: u64,
+    /// Published results: subject, de-duplication id, document.
+    pub results: Vec<(String, String, serde_json::Value)>,
+    /// All reports, with the node's number.
+    pub reports: Vec<(usize, Report)>,
+    /// Pairs of nodes between which datagrams are lost.
+    pub cut: BTreeSet<(usize, usize)>,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Batches made durable.
+    pub batches: u64,
+}
+
+impl World {
+    /// `n` nodes of which `threshold` sign, all started.
+    pub fn new(n: u8, threshold: u16) -> Self {
+        let ids: Vec<NodeId> = (0..n).map(|i| NodeId::from_bytes([i + 1; 16])).collect();
+        let peers: Vec<PeerInfo> = (0..n)
+            .map(|i| PeerInfo {
+                id: ids[usize::from(i)],
+                name: format!("node{i}"),
+                key: Identity::new(ids[usize::from(i)], &[i + 1; 32]).public(),
+            })
+            .collect();
+        let initiator = hex::encode(SigningKey::from_bytes(&INITIATOR).verifying_key().as_bytes());
+        let config = ids
+            .iter()
+            .map(|me| {
+                Config {
+                    me: *me,
+                    peers: peers.clone(),
+                    threshold,
+                    chain_code: Some([9; 32]),
+                    initiator: InitiatorKey::parse("ed25519", &initiator).expect("a key"),
+                    authorization: Authorization::default(),
+                    max_concurrent_keygen: 2,
+                    max_concurrent_signing: 20,
+                    signing_deadline: Duration::from_secs(180),
+                    keygen_deadline: Duration::from_secs(900),
+                    clock_skew: Duration::from_secs(5),
+                    workers: 2,
+                    ingredients_reserve: 0,
+                }
+                .checked()
+                .expect("a configuration")
+            })
+            .collect();
+        let suites = Suites {
+            keygen: Arc::new(DistributedKeyGeneration),
+            secp256k1: Arc::new(Cggmp::<Toy>::new()),
+            ed25519: Arc::new(Frost),
+        };
+        let hosts = (0..n)
+            .map(|_| Host { node: None, disk: Disk::new(), starts: 0, intake: BTreeSet::new(), held: BTreeMap::new() })
+            .collect();
+        let mut world = Self {
+            hosts,
+            ids,
+            config,
+            suites,
+            now: Time(0),
+            events: BinaryHeap::new(),
+            pending: BTreeMap::new(),
+            sequence: 0,
+            queue: Vec::new(),
+            next_sequence: 1,
+            results: Vec::new(),
+            reports: Vec::new(),
+            cut: BTreeSet::new(),
+            datagrams: 0,
+            batches: 0,
+        };
+        for i in 0..usize::from(n) {
+            world.start(i);
+        }
+        world
+    }
+
+    /// Starts a node from its disk.
+    pub fn start(&mut self, i: usize) {
+        let host = &mut self.hosts[i];
+        host.starts += 1;
+        let records = host
+            .disk
+            .iter()
+            .filter(|((keyspace, _), _)| keyspace.loaded_at_boot())
+            .map(|((keyspace, key), value)| (*keyspace, key.clone(), value.clone()))
+            .collect();
+        let mut seed = [i as u8 + 1; 32];
+        seed[0] = host.starts;
+        let config = self.config[i].clone();
+        let identity = Identity::new(config.me, &[i as u8 + 1; 32]);
+        let boot = BootRecord { records, damage: Vec::new() };
+        let now = Now { time: self.now, wall: WallTime(START + self.now.0 / 1000) };
+        host.node = Some(Node::new(config, identity, self.suites.clone(), boot, seed, now));
+        self.drain(i);
+    }
+
+    /// Kills a node: what is not on its disk is gone, and what it held goes back to the queue.
+    pub fn kill(&mut self, i: usize) {
+        let host = &mut self.hosts[i];
+        host.node = None;
+        host.intake.clear();
+        let held = std::mem::take(&mut host.held);
+        for (_, mut delivery) in held {
+            delivery.deliveries += 1;
+            self.queue.push(delivery);
+        }
+        self.offer();
+    }
+
+    pub fn disk(&mut self, i: usize) -> &mut BTreeMap<(Keyspace, Vec<u8>), Secret> {
+        &mut self.hosts[i].disk
+    }
+
+    pub fn node(&self, i: usize) -> &Node {
+        self.hosts[i].node.as_ref().expect("the node runs")
+    }
+
+    pub fn now(&self) -> Now {
+        Now { time: self.now, wall: WallTime(START + self.now.0 / 1000) }
+    }
+
+    /// A client's request enters the queue.
+    pub fn request(&mut self, request: &Request) {
+        let kind = match request {
+            Request::Keygen(_) => RequestKind::Keygen,
+            Request::Sign(_) => RequestKind::Sign,
+            Request::Reshare(_) => RequestKind::Reshare,
+        };
+        self.raw_request(kind, request.to_json());
+    }
+
+    pub fn raw_request(&mut self, kind: RequestKind, body: Vec<u8>) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.queue.push(Delivery {
+            id: DeliveryId(sequence),
+            kind,
+            body,
+            client: None,
+            stream: "stream".to_owned(),
+            sequence,
+            timestamp: self.now().wall,
+            deliveries: 1,
+        });
+        self.offer();
+    }
+
+    /// Runs until `done` holds; `false` if `limit` passes first.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now.after(limit);
+        loop {
+            if done(self) {
+                return true;
+            }
+            let wake = self.hosts.iter().enumerate().filter_map(|(i, h)| Some((h.node.as_ref()?.wake_at()?, i))).min();
+            let event = self.events.peek().map(|Reverse((at, id))| (*at, *id));
+            match (event, wake) {
+                (Some((at, id)), wake) if wake.is_none_or(|(w, _)| at <= w) => {
+                    if at > end {
+                        return false;
+                    }
+                    self.events.pop();
+                    self.now = self.now.max(at);
+                    let event = self.pending.remove(&id).expect("an event");
+                    self.happen(event);
+                }
+                (_, Some((at, i))) => {
+                    if at > end {
+                        return false;
+                    }
+                    self.now = self.now.max(at);
+                    self.give(i, Input::Wake);
+                    let node = self.hosts[i].node.as_ref().expect("it runs");
+                    assert!(node.wake_at().is_none_or(|w| w > self.now), "node {i} wants to wake at once for ever");
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// Runs for a while.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+        self.now = self.now.max(self.now);
+    }
+
+    /// Runs until a result for this wallet and (for signatures) transaction is published.
+    pub fn result(&mut self, wallet: &str, tx: Option<&str>) -> serde_json::Value {
+        let matches = |r: &serde_json::Value| {
+            r["wallet_id"] == wallet
+                && tx.is_none_or(|tx| r["tx_id"] == tx)
+                && (tx.is_some() == r.get("tx_id").is_some())
+        };
+        let found = self.run_until(Duration::from_secs(1200), |w| w.results.iter().any(|r| matches(&r.2)));
+        assert!(found, "no result for {wallet} {tx:?}; reports: {:#?}", self.last_reports());
+        self.results.iter().find(|r| matches(&r.2)).expect("just found").2.clone()
+    }
+
+    pub fn last_reports(&self) -> Vec<String> {
+        let from = self.reports.len().saturating_sub(60);
+        self.reports[from..].iter().map(|(i, r)| format!("node{i}: {r}")).collect()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Give(i, start, input) => {
+                if self.hosts[i].starts == start {
+                    self.give(i, input);
+                }
+            }
+            Event::Settle(i, id, how) => {
+                let Some(mut delivery) = self.hosts[i].held.remove(&id) else { return };
+                match how {
+                    Settlement::Acknowledge => {}
+                    Settlement::KeepAlive => drop(self.hosts[i].held.insert(id, delivery)),
+                    Settlement::Release(_) => {
+                        delivery.deliveries += 1;
+                        self.queue.push(delivery);
+                        self.offer();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The queue gives what it has to the first node that takes it.
+    fn offer(&mut self) {
+        let mut left = Vec::new();
+        for delivery in std::mem::take(&mut self.queue) {
+            let open: Vec<usize> = (0..self.hosts.len())
+                .filter(|i| self.hosts[*i].node.is_some() && self.hosts[*i].intake.contains(&delivery.kind))
+                .collect();
+            match open.get(delivery.sequence as usize % open.len().max(1)) {
+                None => left.push(delivery),
+                Some(i) => {
+                    self.hosts[*i].held.insert(delivery.id, delivery.clone());
+                    self.later(*i, 500, Input::Request(delivery));
+                }
+            }
+        }
+        self.queue = left;
+    }
+
+    fn later(&mut self, i: usize, micros: u64, input: Input) {
+        let start = self.hosts[i].starts;
+        self.schedule(micros, Event::Give(i, start, input));
+    }
+
+    fn schedule(&mut self, micros: u64, event: Event) {
+        self.sequence += 1;
+        self.pending.insert(self.sequence, event);
+        self.events.push(Reverse((Time(self.now.0 + micros), self.sequence)));
+    }
+
+    fn give(&mut self, i: usize, input: Input) {
+        let now = self.now();
+        if let Some(node) = self.hosts[i].node.as_mut() {
+            node.handle(now, input);
+            self.drain(i);
+        }
+    }
+
+    fn drain(&mut self, i: usize) {
+        let mut reoffer = false;
+        while let Some(output) = self.hosts[i].node.as_mut().and_then(Node::poll) {
+            match output {
+                Output::Datagram { to, bytes } => {
+                    self.datagrams += 1;
+                    let to = self.ids.iter().position(|id| *id == to).expect("a peer");
+                    if !self.cut.contains(&(i, to)) && self.hosts[to].node.is_some() {
+                        self.later(to, 300, Input::Datagram(bytes));
+                    }
+                }
+                Output::Persist { id, batch } => {
+                    self.batches += 1;
+                    for write in batch.writes {
+                        let name = (write.keyspace, write.key);
+                        match write.value {
+                            Some(value) => drop(self.hosts[i].disk.insert(name, value)),
+                            None => drop(self.hosts[i].disk.remove(&name)),
+                        }
+                    }
+                    self.later(i, 200, Input::Persisted(id));
+                }
+                Output::Load { id, keyspace, key } => {
+                    let value = self.hosts[i].disk.get(&(keyspace, key)).cloned();
+                    self.later(i, 50, Input::Loaded(id, value));
+                }
+                Output::Scan { id, .. } => self.later(i, 50, Input::Scanned(id, Vec::new())),
+                Output::Compute(job) => {
+                    let computed = job.run([self.sequence as u8; 32]);
+                    self.later(i, 1000, Input::Computed(computed));
+                }
+                Output::Publish(publication) => {
+                    let known = self.results.iter().any(|r| r.1 == publication.dedup);
+                    if !known {
+                        let document = serde_json::from_slice(&publication.body).expect("a JSON document");
+                        self.results.push((publication.subject, publication.dedup, document));
+                    }
+                    self.later(i, 300, Input::Published(publication.id));
+                }
+                Output::Settle { delivery, how } => self.schedule(100, Event::Settle(i, delivery, how)),
+                Output::Intake { kind, open } => {
+                    if open {
+                        self.hosts[i].intake.insert(kind);
+                        reoffer = true;
+                    } else {
+                        self.hosts[i].intake.remove(&kind);
+                    }
+                }
+                Output::Report(report) => self.reports.push((i, report)),
+            }
+        }
+        if reoffer {
+            self.offer();
+        }
+    }
+}
+
+/// A signed request to create a wallet.
+pub fn keygen(wallet: &str) -> Request {
+    sign_request(Request::Keygen(KeygenRequest { wallet_id: wallet.to_owned(), ..KeygenRequest::default() }))
+}
+
+/// A signed request for a signature.
+pub fn sign(wallet: &str, key_type: &str, tx_id: &str, tx: &[u8], path: &[u32]) -> Request {
+    sign_request(Request::Sign(SignRequest {
+        key_type: key_type.to_owned(),
+        wallet_id: wallet.to_owned(),
+        network_internal_code: "test".to_owned(),
+        tx_id: tx_id.to_owned(),
+        tx: Some(tx.to_vec()),
+        derivation_path: path.to_vec(),
+        ..SignRequest::default()
+    }))
+}
+
+fn sign_request(mut request: Request) -> Request {
+    let signature = SigningKey::from_bytes(&INITIATOR).sign(&request.canonical());
+    request.set_signature(signature.to_bytes().to_vec());
+    request
+}

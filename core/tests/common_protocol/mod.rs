@@ -1,0 +1,81 @@
+//! An in-process network for parties of one run: every message goes through a function that may change, repeat or
+//! drop it.
+//!
+//! The file that includes this one brings `protocol` into scope under the name `api`, so that unit tests inside the
+//! crate and behaviour tests outside of it share this code.
+
+use std::collections::VecDeque;
+
+use super::api::{Abort, Incoming, Outcome, Party, Run, Status};
+
+/// One message on its way.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// Who sent it.
+    pub from: u16,
+    /// Whom it goes to.
+    pub to: u16,
+    /// How many messages `from` has sent to `to` before this one.
+    pub number: usize,
+    /// Whether all others get the same.
+    pub broadcast: bool,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// How a party ended; `None`: it still waits for messages.
+pub type End = Option<Result<Outcome, Abort>>;
+
+/// Runs the parties until no message is on its way. `meddle` gives back what really arrives for each message sent.
+pub fn pump(mut parties: Vec<Box<dyn Party>>, mut meddle: impl FnMut(Envelope) -> Vec<Envelope>) -> Vec<End> {
+    let count = u16::try_from(parties.len()).expect("few parties");
+    let mut ends: Vec<End> = parties.iter().map(|_| None).collect();
+    let mut sent = vec![vec![0; parties.len()]; parties.len()];
+    let mut queue = VecDeque::new();
+    let mut work: VecDeque<(u16, Vec<Incoming>)> = (0..count).map(|party| (party, Vec::new())).collect();
+    loop {
+        while let Some((party, inbox)) = work.pop_front() {
+            let at = usize::from(party);
+            if ends[at].is_some() {
+                continue;
+            }
+            let step = parties[at].advance(inbox);
+            for outgoing in step.messages {
+                for to in (0..count).filter(|to| *to != party && outgoing.to.is_none_or(|one| one == *to)) {
+                    let number = sent[at][usize::from(to)];
+                    sent[at][usize::from(to)] += 1;
+                    let broadcast = outgoing.to.is_none();
+                    let bytes = outgoing.bytes.clone();
+                    queue.extend(meddle(Envelope { from: party, to, number, broadcast, bytes }));
+                }
+            }
+            ends[at] = match step.status {
+                Status::Waiting => None,
+                Status::Done(outcome) => Some(Ok(outcome)),
+                Status::Failed(abort) => Some(Err(abort)),
+            };
+        }
+        let Some(Envelope { from, to, broadcast, bytes, .. }) = queue.pop_front() else { return ends };
+        work.push_back((to, vec![Incoming { from, broadcast, bytes }]));
+    }
+}
+
+/// Runs the parties over a perfect network and expects every one to finish.
+pub fn pump_honestly(parties: Vec<Box<dyn Party>>) -> Vec<Outcome> {
+    pump(parties, |envelope| vec![envelope])
+        .into_iter()
+        .map(|end| end.expect("the party waits for ever").expect("the party failed"))
+        .collect()
+}
+
+/// The bindings of all parties of one run, deterministic in `occasion`.
+pub fn runs(parties: u16, occasion: u8) -> Vec<Run> {
+    (0..parties)
+        .map(|index| {
+            let mut seed = [occasion; 32];
+            seed[0] = u8::try_from(index).expect("few parties");
+            seed[1] = 0xa5;
+            Run { execution_id: [occasion; 32], index, parties, seed }
+        })
+        .collect()
+}

@@ -1,0 +1,265 @@
+//! Links against strangers, replays, wrong identities, other configurations, rolled-back and duplicated nodes.
+
+mod link_support;
+
+use std::collections::BTreeSet;
+
+use link_support::{CLEAN, Net, id, identity};
+use mpcium_core::{
+    Duration, Identity, Incarnation, limits,
+    link::{DownReason, Lane, LinkConfig, LinkOutput, Links, Standing, Trouble},
+};
+use proptest::prelude::*;
+
+#[test]
+fn replaying_all_recorded_traffic_changes_nothing() {
+    let mut net = Net::started(2, 5, CLEAN);
+    net.bring_up();
+    net.send(0, 1, Lane::Signing, b"first life".to_vec());
+    net.run_for(Duration::from_secs(2));
+    net.start(1);
+    net.run_until(Duration::from_secs(10), "second life", |n| n.ups(0).len() == 2 && n.all_up());
+    net.send(0, 1, Lane::Signing, b"second life".to_vec());
+    net.run_for(Duration::from_secs(2));
+    let at = net.log.len();
+    let recorded = net.recorded.clone();
+    for (round, (from, to, bytes)) in recorded.iter().enumerate() {
+        net.inject(*to, bytes);
+        net.inject(*from, bytes);
+        if round % 3 == 0 {
+            net.run_for(Duration::from_millis(50));
+        }
+    }
+    net.run_for(Duration::from_secs(5));
+    let disturbing: Vec<_> = net.log[at..]
+        .iter()
+        .filter(|(_, output)| !matches!(output, LinkOutput::Trouble(Trouble::RateLimited { .. })))
+        .collect();
+    assert!(disturbing.is_empty(), "{disturbing:?}");
+    assert!(net.all_up());
+}
+
+#[test]
+fn strangers_and_flipped_bits_are_told_rarely_and_change_nothing() {
+    let mut net = Net::started(2, 5, CLEAN);
+    net.bring_up();
+    net.send(0, 1, Lane::Control, vec![7; 500]);
+    net.run_for(Duration::from_secs(1));
+    let at = net.log.len();
+    let recorded = net.recorded.clone();
+    for (_, to, bytes) in &recorded {
+        for bit in 0..bytes.len().min(200) * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            net.inject(*to, &bytes);
+        }
+        for length in 0..bytes.len().min(200) {
+            net.inject(*to, &bytes[..length]);
+        }
+    }
+    assert!(net.all_up());
+    assert!(net.log[at..].iter().all(|(_, output)| matches!(output, LinkOutput::Trouble(_))), "{:?}", net.tail());
+    assert!(net.log.len() - at <= 2 * 8, "garbage floods reports: {}", net.log.len() - at);
+    assert!(net.send(0, 1, Lane::Control, b"still here".to_vec()));
+    net.run_until(Duration::from_secs(5), "delivery", |n| {
+        n.count(1, Lane::Control) == 2 && n.received(1, Lane::Control)[1] == b"still here"
+    });
+}
+
+#[test]
+fn a_node_with_another_identity_key_gets_no_link() {
+    let mut net = Net::new(2, 5, CLEAN);
+    net.start(0);
+    let honest = net.config(1);
+    net.links[1] = Some(Links::new(LinkConfig { identity: Identity::new(id(1), &[9; 32]), ..honest }, net.now));
+    net.drain(1);
+    net.run_for(Duration::from_secs(10));
+    assert!(!net.is_up(0, 1) && !net.is_up(1, 0));
+    assert!(net.troubles(0).contains(&Trouble::BadSignature { peer: "node1".into() }), "{:?}", net.troubles(0));
+}
+
+#[test]
+fn a_different_configuration_is_named_on_both_sides_and_makes_no_link() {
+    let mut net = Net::new(2, 5, CLEAN);
+    net.facets[1][0].1 = "3".into();
+    net.facets[1].push(("suites".into(), "x".into()));
+    net.start(0);
+    net.start(1);
+    net.run_for(Duration::from_secs(10));
+    assert!(!net.is_up(0, 1) && !net.is_up(1, 0));
+    for (node, peer) in [(0, "node1"), (1, "node0")] {
+        let differs = vec!["suites".to_owned(), "threshold".to_owned()];
+        assert!(
+            net.troubles(node).contains(&Trouble::Configuration { peer: peer.into(), differs }),
+            "{:?}",
+            net.troubles(node)
+        );
+        let state = net.links[node].as_ref().map(|l| l.states()[0].clone()).expect("started");
+        assert!(state.waits_for.contains("threshold"), "{state:?}");
+    }
+    assert!(!net.recorded.iter().any(|r| r.2[0] == 4));
+    net.facets[1] = net.facets[0].clone();
+    net.start(1);
+    net.bring_up();
+}
+
+#[test]
+fn a_rolled_back_node_and_its_peer_both_learn_of_it() {
+    for node in [0, 1] {
+        let peer = 1 - node;
+        let mut net = Net::started(2, 5, CLEAN);
+        net.bring_up();
+        let backup = net.disks[node].clone();
+        net.start(node);
+        net.run_until(Duration::from_secs(10), "restart", |n| n.ups(peer).len() == 2 && n.all_up());
+        assert_eq!(net.ups(peer)[1].2, Standing::Known);
+        net.disks[node] = backup;
+        net.start(node);
+        net.run_until(Duration::from_secs(10), "restored", |n| n.ups(peer).len() == 3 && n.all_up());
+        assert_eq!(net.ups(peer)[2].2, Standing::PeerRolledBack);
+        assert_eq!(net.ups(node).last().map(|up| up.2), Some(Standing::RolledBack));
+        assert!(net.troubles(node).contains(&Trouble::RolledBack { peer: format!("node{peer}") }));
+        assert!(net.troubles(peer).contains(&Trouble::PeerRolledBack { peer: format!("node{node}") }));
+    }
+}
+
+#[test]
+fn two_processes_with_one_identity_are_noticed() {
+    let mut net = Net::started(2, 5, CLEAN);
+    net.bring_up();
+    // A second process with a copy of node 1's store. The bus gives both everything that is for node 1.
+    let copy = net.config(1);
+    net.disks[1].history.remove(&copy.incarnation);
+    let mut twin = Links::new(copy, net.now);
+    let mut seen = net.recorded.len();
+    let end = net.now.after(Duration::from_secs(40));
+    let mut twin_was_told = false;
+    while net.now < end {
+        net.step();
+        let now = net.now;
+        let arriving: Vec<Vec<u8>> =
+            net.recorded[seen..].iter().filter(|(_, to, _)| *to == 1).map(|r| r.2.clone()).collect();
+        seen = net.recorded.len();
+        for bytes in arriving {
+            twin.handle_datagram(now, &bytes);
+        }
+        if twin.wake_at().is_some_and(|at| at <= now) {
+            twin.handle_wake(now);
+        }
+        while let Some(output) = twin.poll() {
+            match output {
+                LinkOutput::Datagram { bytes, .. } => net.inject(0, &bytes),
+                LinkOutput::Remember { peer, incarnation } => twin.remembered(now, peer, incarnation),
+                LinkOutput::Trouble(Trouble::RolledBack { .. }) => twin_was_told = true,
+                _ => {}
+            }
+        }
+    }
+    assert!(net.troubles(0).contains(&Trouble::DuplicateIdentity { peer: "node1".into() }), "{:?}", net.troubles(0));
+    let told = net.troubles(1).contains(&Trouble::RolledBack { peer: "node0".into() });
+    assert!(told || twin_was_told, "neither process heard that its store is not the only one");
+}
+
+#[test]
+fn hellos_beyond_the_rate_are_not_answered() {
+    let mut net = Net::started(2, 5, CLEAN);
+    net.bring_up();
+    net.run_for(Duration::from_secs(2));
+    net.cut.insert(0);
+    let before = net.recorded.len();
+    for _ in 0..50 {
+        // Restarts make fresh, genuine hellos.
+        let config = net.config(1);
+        let mut links = Links::new(config, net.now);
+        while let Some(output) = links.poll() {
+            if let LinkOutput::Datagram { bytes, .. } = output {
+                net.inject(0, &bytes);
+            }
+        }
+    }
+    let replies = net.recorded[before..].iter().filter(|(from, _, bytes)| *from == 0 && bytes[0] == 2).count();
+    assert!(replies >= 1 && replies <= limits::HANDSHAKES_PER_SECOND as usize, "{replies}");
+    assert!(net.troubles(0).contains(&Trouble::RateLimited { peer: "node1".into() }));
+    assert!(net.is_up(0, 1), "unfinished handshakes ended a link");
+    net.cut.clear();
+    net.run_for(Duration::from_secs(5));
+    assert!(net.is_up(0, 1) && net.downs(0).iter().all(|d| d.2 != DownReason::Restarted));
+}
+
+#[test]
+fn messages_identities_and_configuration_values_do_not_travel_in_clear() {
+    let mut net = Net::new(2, 5, CLEAN);
+    for facets in &mut net.facets {
+        facets.push(("authorizers".into(), "a very secret list of authorizers".into()));
+    }
+    net.start(0);
+    net.start(1);
+    net.bring_up();
+    let text = b"the share is forty-two and so on".to_vec();
+    net.send(0, 1, Lane::Signing, text.clone());
+    net.run_until(Duration::from_secs(5), "delivery", |n| n.received(1, Lane::Signing).len() == 1);
+    let contains = |needle: &[u8]| net.recorded.iter().any(|r| r.2.windows(needle.len()).any(|w| w == needle));
+    assert!(!contains(&text));
+    assert!(!contains(b"a very secret list of authorizers"));
+}
+
+#[test]
+fn every_handshake_uses_fresh_keys() {
+    // Traffic keys follow from ephemeral secrets alone; no two hellos or replies may share one.
+    let mut net = Net::started(2, 5, CLEAN);
+    net.bring_up();
+    for _ in 0..5 {
+        net.start(1);
+        net.run_until(Duration::from_secs(10), "restart", Net::all_up);
+        net.run_for(Duration::from_secs(1));
+    }
+    let key_at = 10 + 16 + 16 + 16 + 1 + 16;
+    let mut keys = BTreeSet::new();
+    for (_, _, bytes) in net.recorded.iter().filter(|r| r.2[0] == 1 || r.2[0] == 2) {
+        assert!(keys.insert(bytes[key_at..key_at + 32].to_vec()), "an ephemeral key was used twice");
+    }
+    assert!(keys.len() >= 12);
+    let identities: Vec<[u8; 32]> = (0..2).map(|n| identity(n).public().to_bytes()).collect();
+    assert!(identities.iter().all(|key| !keys.contains(key.as_slice())));
+}
+
+#[test]
+fn a_datagram_in_a_strangers_name_is_told_once() {
+    let mut net = Net::new(3, 5, CLEAN);
+    let stranger = net.config(2);
+    let mut two = Net::new(2, 5, CLEAN);
+    two.start(0);
+    let mut links = Links::new(stranger, two.now);
+    while let Some(output) = links.poll() {
+        if let LinkOutput::Datagram { to, bytes } = output
+            && to == id(0)
+        {
+            for _ in 0..100 {
+                two.inject(0, &bytes);
+            }
+        }
+    }
+    assert_eq!(two.troubles(0), [Trouble::Stranger]);
+    assert_eq!(two.links[0].as_ref().and_then(|l| l.incarnation_of(id(2))), None::<Incarnation>);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_garbage_is_survived(datagrams in prop::collection::vec(
+        (0u8..6, 0u8..3, prop::collection::vec(any::<u8>(), 0..400)), 0..40,
+    )) {
+        let mut net = Net::started(2, 5, CLEAN);
+        for (kind, version, rest) in datagrams {
+            let mut bytes = vec![kind, version];
+            bytes.extend_from_slice(&rest);
+            net.inject(0, &bytes);
+            // In the peer's name.
+            bytes.splice(10.min(bytes.len())..26.min(bytes.len()), *id(1).as_bytes());
+            net.inject(0, &bytes);
+        }
+        net.bring_up();
+        prop_assert!(net.troubles(0).len() <= 12);
+    }
+}
