@@ -1,0 +1,64 @@
+# `make help` lists the targets. Everything builds with the dev profile: it optimises the dependencies, which carry
+# the mathematics, and one build then serves tests, the development cluster and the demonstration.
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+MPCIUM := $(TARGET_DIR)/debug/mpcium
+
+# The development cluster.
+DEV ?= dev
+NODES ?= 3
+NATS_PORT ?= 4222
+CONSUL_PORT ?= 8500
+# PRIMES=FILE takes safe primes from a file (seconds instead of a minute; for tests only).
+PRIMES ?=
+# KEEP=1 leaves the demonstration running with a prompt.
+KEEP ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites servers build demo test bench gen-configs start-dev stop-dev logs fuzz fmt lint
+
+help: ## Lists the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prerequisites: ## Installs what the build needs besides Rust
+	@sh scripts/install-prerequisites.sh
+
+servers: ## Fetches nats-server and consul into .tools
+	@sh scripts/fetch-servers.sh
+
+build: prerequisites ## Builds the program
+	$(CARGO) build -p mpcium
+
+demo: build ## Runs a whole cluster in one process: creates a wallet, signs, loses a node, signs again
+	$(MPCIUM) demo $(if $(PRIMES),--primes $(PRIMES)) $(if $(KEEP),--keep)
+
+test: prerequisites servers ## Everything that has to pass: format, lints, all tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --workspace
+
+bench: prerequisites servers ## Measures the library alone and the same operation through three nodes
+	$(CARGO) run -p e2e --bin bench
+
+gen-configs: build ## Makes the folders of a development cluster in dev/
+	$(MPCIUM) generate-configs --output-dir $(DEV) --number $(NODES) \
+		--nats nats://127.0.0.1:$(NATS_PORT) --consul 127.0.0.1:$(CONSUL_PORT)
+
+start-dev: build servers ## Starts NATS, Consul and the nodes of dev/
+	@MPCIUM=$(abspath $(MPCIUM)) PRIMES=$(if $(PRIMES),$(abspath $(PRIMES))) sh deployments/dev/cluster.sh start $(DEV)
+
+stop-dev: ## Stops them all
+	@sh deployments/dev/cluster.sh stop $(DEV)
+
+logs: ## Follows the logs of the development cluster
+	@sh deployments/dev/cluster.sh logs $(DEV)
+
+fuzz: ## Runs the property tests over every decoder
+	$(CARGO) test -p fuzz
+
+fmt: ## Formats the code
+	$(CARGO) fmt --all
+
+lint: ## Runs clippy
+	$(CARGO) clippy --workspace --all-targets -- -D warnings

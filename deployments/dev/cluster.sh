@@ -1,0 +1,123 @@
+#!/bin/sh
+# A development cluster on this machine: nats-server, Consul and the nodes of a folder made by `make gen-configs`.
+#
+#   cluster.sh start DIR    starts what does not run yet and waits until every node is ready
+#   cluster.sh stop DIR     stops everything that start started
+#   cluster.sh logs DIR     follows all logs
+#
+# Process ids are kept in DIR/run, logs in DIR/logs, NATS's streams in DIR/nats. Consul keeps nothing: the nodes are
+# registered at each start. MPCIUM names the program, MPCIUM_TOOLS the folder with the servers (see fetch-servers.sh);
+# PRIMES names a file of safe primes for tests.
+set -eu
+
+project=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${MPCIUM_TOOLS:-$project/.tools}/bin
+mpcium=${MPCIUM:-$project/target/debug/mpcium}
+patience=60 # seconds
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+[ $# -eq 2 ] || fail "usage: $0 start|stop|logs DIR"
+[ -f "$2/config.yaml" ] || fail "$2 holds no cluster: run \`make gen-configs\` first"
+dir=$(cd "$2" && pwd)
+run=$dir/run
+logs=$dir/logs
+mkdir -p "$run" "$logs"
+
+nats_url=$(sed -n 's/^ *url: *//p' "$dir/config.yaml")
+consul_address=$(sed -n 's/^ *address: *//p' "$dir/config.yaml")
+nodes() { for folder in "$dir"/node*/; do basename "$folder"; done; }
+
+alive() { [ -f "$run/$1.pid" ] && kill -0 "$(cat "$run/$1.pid")" 2>/dev/null; }
+
+# Waits until a command succeeds; gives up when the process $1 has ended or patience is over.
+wait_until() { # wait_until NAME WHAT COMMAND...
+    name=$1
+    what=$2
+    shift 2
+    deadline=$(($(date +%s) + patience))
+    until "$@" >/dev/null 2>&1; do
+        alive "$name" || { tail -n 5 "$logs/$name.log" >&2; fail "$name has ended while waiting for $what"; }
+        [ "$(date +%s)" -lt "$deadline" ] || fail "$name: no $what within $patience s, see $logs/$name.log"
+        sleep 0.1
+    done
+}
+
+launch() { # launch NAME FOLDER COMMAND...
+    name=$1
+    folder=$2
+    shift 2
+    : >"$logs/$name.log"
+    (
+        cd "$folder"
+        # A group of its own: Ctrl-C in this terminal is not for the servers.
+        exec setsid "$@" >>"$logs/$name.log" 2>&1 </dev/null
+    ) &
+    echo $! >"$run/$name.pid"
+}
+
+start() { # start start DIR
+    [ -x "$mpcium" ] || fail "$mpcium is missing: run \`make build\` first"
+    if alive nats; then say "nats runs already"; else
+        port=${nats_url##*:}
+        launch nats "$dir" "$bin/nats-server" -js -sd "$dir/nats" -a 127.0.0.1 -p "$port"
+        wait_until nats "listener" grep -q 'Server is ready' "$logs/nats.log"
+        say "nats      $nats_url"
+    fi
+    if alive consul; then say "consul runs already"; else
+        port=${consul_address##*:}
+        launch consul "$dir" "$bin/consul" agent -dev -log-level=warn -bind 127.0.0.1 -client 127.0.0.1 \
+            -http-port="$port" -dns-port=-1 -grpc-port=-1 \
+            -serf-lan-port=$((port + 1)) -serf-wan-port=-1 -server-port=$((port + 2))
+        wait_until consul "registration" registered
+        say "consul    http://$consul_address"
+    fi
+    for node in $(nodes); do
+        if alive "$node"; then
+            say "$node runs already"
+        else
+            launch "$node" "$dir/$node" "$mpcium" start -n "$node" ${PRIMES:+--primes "$PRIMES"}
+        fi
+    done
+    for node in $(nodes); do
+        wait_until "$node" "[READY] line" grep -qF '[READY] Node is ready' "$logs/$node.log"
+        say "$node     ready"
+    done
+    cat <<HINT
+
+Ed25519 works at once; ECDSA signatures wait until the nodes have made their safe primes (a minute or two).
+Try, in $2:
+  $mpcium wallet create my-wallet
+  $mpcium sign -w my-wallet -k ed25519 -m hello
+  $mpcium sign -w my-wallet -k secp256k1 -m hello
+and in $2/node0:
+  $mpcium status -n node0
+HINT
+}
+
+# Registering succeeds once Consul has a leader.
+registered() { (cd "$dir" && "$mpcium" register-peers -p peers.json); }
+
+stop_one() {
+    alive "$1" || { rm -f "$run/$1.pid"; return 0; }
+    pid=$(cat "$run/$1.pid")
+    kill "$pid" 2>/dev/null || true
+    deadline=$(($(date +%s) + 20))
+    while kill -0 "$pid" 2>/dev/null; do
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            say "$1 did not stop by itself and is killed"
+            kill -9 "$pid" 2>/dev/null || true
+        fi
+        sleep 0.1
+    done
+    rm -f "$run/$1.pid"
+    say "$1 stopped"
+}
+
+case $1 in
+    start) start "$@" ;;
+    stop) for name in $(nodes) consul nats; do stop_one "$name"; done ;;
+    logs) exec tail -n 20 -F "$logs"/*.log ;;
+    *) fail "usage: $0 start|stop|logs DIR" ;;
+esac

@@ -1,0 +1,73 @@
+//! The port for results: published to JetStream with a de-duplication id, until the stream has them.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::{Context, message::PublishMessage};
+use mpcium_core::{Input, output::Publication};
+use tokio::runtime::Handle;
+
+use super::Link;
+use crate::{
+    notice::Retry,
+    ports::{Inbox, Results},
+};
+
+/// Publishes results.
+#[derive(Debug)]
+pub struct NatsResults {
+    context: Context,
+    link: Arc<Link>,
+    inbox: Inbox,
+    runtime: Handle,
+}
+
+impl NatsResults {
+    pub(super) fn new(context: Context, link: Arc<Link>, inbox: Inbox) -> Self {
+        Self { context, link, inbox, runtime: Handle::current() }
+    }
+}
+
+impl Results for NatsResults {
+    fn publish(&self, publication: Publication) {
+        let (context, link, inbox) = (self.context.clone(), self.link.clone(), self.inbox.clone());
+        let unconfirmed = link.unconfirmed();
+        self.runtime.spawn(async move {
+            let _unconfirmed = unconfirmed;
+            let id = publication.id;
+            let what = format!("the stream of results to take {}", publication.subject);
+            let body = publication.body.into();
+            publish(&context, &link, &what, &publication.subject, &publication.dedup, None, body).await;
+            inbox.put(Input::Published(id));
+        });
+    }
+}
+
+/// Publishes until a stream has the message; an earlier copy in the stream counts.
+pub(super) async fn publish(
+    context: &Context,
+    link: &Link,
+    what: &str,
+    subject: &str,
+    dedup: &str,
+    client: Option<&str>,
+    body: bytes::Bytes,
+) {
+    let mut retry = Retry::new(&link.notices, what);
+    loop {
+        let mut message = PublishMessage::build().payload(body.clone()).message_id(dedup);
+        if let Some(client) = client {
+            message = message.header("ClientID", client);
+        }
+        let outcome = match context.send_publish(subject.to_owned(), message).await {
+            Ok(acknowledgement) => acknowledgement.await.map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else {
+            retry.succeeded();
+            return;
+        };
+        // Perhaps a client has changed what the stream captures.
+        link.suspicion.notify_one();
+        tokio::time::sleep(retry.failed(&error.to_string())).await;
+    }
+}

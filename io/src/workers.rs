@@ -1,0 +1,330 @@
+//! A fixed pool of threads for cryptography.
+//!
+//! Jobs run by priority, first come first served within one. Background jobs occupy at most all threads but one, so a
+//! client never waits for them; with a single worker they get a thread of their own at low priority. A thread runs one
+//! job at a time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the machine's
+//! entropy. A job that panics is a bug: the node is stopped with the job's label.
+
+use std::{
+    collections::VecDeque,
+    io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+use mpcium_core::{
+    Input,
+    protocol::{Job, Priority},
+};
+use zeroize::Zeroize as _;
+
+use crate::ports::{Inbox, Workers};
+
+/// How much background work steps back on the processor (0 to 19).
+const BACKGROUND_NICENESS: i32 = 10;
+
+/// What a thread may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// Any job; background jobs only while another thread is free of them.
+    Any,
+    /// Jobs that a client waits for.
+    Foreground,
+    /// Background jobs, at low priority.
+    Background,
+}
+
+/// The pool. Dropping it forgets the jobs that have not started and waits for those that run.
+#[derive(Debug)]
+pub struct WorkerPool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// What waits and what runs.
+#[derive(Debug)]
+struct Queue {
+    signing: VecDeque<Job>,
+    keygen: VecDeque<Job>,
+    background: VecDeque<Job>,
+    /// Background jobs that run.
+    background_running: usize,
+    background_max: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// The next job that a thread of this duty may start now.
+    fn next(&mut self, duty: Duty) -> Option<Job> {
+        if duty != Duty::Background
+            && let Some(job) = self.signing.pop_front().or_else(|| self.keygen.pop_front())
+        {
+            return Some(job);
+        }
+        if duty == Duty::Foreground || self.background_running >= self.background_max {
+            return None;
+        }
+        let job = self.background.pop_front()?;
+        self.background_running += 1;
+        Some(job)
+    }
+
+    fn finished(&mut self, priority: Priority) {
+        self.background_running -= usize::from(priority == Priority::Background);
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic runs under the lock except on a broken invariant, and then the node stops.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WorkerPool {
+    /// Starts `workers` threads, and with one worker a second one for background jobs.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start(workers: NonZeroUsize, inbox: &Inbox) -> io::Result<Self> {
+        let workers = workers.get();
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue {
+                signing: VecDeque::new(),
+                keygen: VecDeque::new(),
+                background: VecDeque::new(),
+                background_running: 0,
+                background_max: (workers - 1).max(1),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let duties: Vec<Duty> =
+            if workers == 1 { vec![Duty::Foreground, Duty::Background] } else { vec![Duty::Any; workers] };
+        // Dropped on an error, it ends the threads that did start.
+        let mut pool = Self { shared, threads: Vec::with_capacity(duties.len()) };
+        for (number, duty) in duties.into_iter().enumerate() {
+            let (shared, inbox) = (pool.shared.clone(), inbox.clone());
+            let thread = std::thread::Builder::new().name(format!("worker {number}"));
+            pool.threads.push(thread.spawn(move || work(&shared, duty, &inbox))?);
+        }
+        Ok(pool)
+    }
+
+    /// Forgets the jobs that have not started and waits for those that run.
+    pub fn shut_down(self) {
+        drop(self);
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        {
+            let mut queue = self.shared.queue();
+            queue.closed = true;
+            queue.signing.clear();
+            queue.keygen.clear();
+            queue.background.clear();
+        }
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A job's panic was caught and reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Workers for WorkerPool {
+    fn submit(&self, job: Job) {
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            return;
+        }
+        match job.priority {
+            Priority::Signing => queue.signing.push_back(job),
+            Priority::Keygen => queue.keygen.push_back(job),
+            Priority::Background => queue.background.push_back(job),
+        }
+        drop(queue);
+        // All: the one that wakes must be one whose duty allows this job.
+        self.shared.changed.notify_all();
+    }
+}
+
+/// One thread's life.
+fn work(shared: &Shared, duty: Duty, inbox: &Inbox) {
+    if duty == Duty::Background {
+        // Linux keeps this per thread. Refused: the work is done all the same, only less politely.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BACKGROUND_NICENESS);
+    }
+    loop {
+        let job = {
+            let mut queue = shared.queue();
+            loop {
+                if queue.closed {
+                    return;
+                }
+                if let Some(job) = queue.next(duty) {
+                    break job;
+                }
+                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        let priority = job.priority;
+        run(job, inbox);
+        shared.queue().finished(priority);
+        shared.changed.notify_all();
+    }
+}
+
+/// Runs one job and hands in what came of it.
+fn run(job: Job, inbox: &Inbox) {
+    let label = job.label;
+    let mut entropy = [0; 32];
+    if let Err(error) = getrandom::fill(&mut entropy) {
+        inbox.fatal(format!("the machine gives no randomness for a job ({label}): {error}"));
+        return;
+    }
+    match catch_unwind(AssertUnwindSafe(|| job.run(entropy))) {
+        Ok(computed) => inbox.put(Input::Computed(computed)),
+        Err(_) => inbox.fatal(format!("a job panicked: {label}")),
+    }
+    entropy.zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::{StreamExt as _, executor::block_on};
+    use mpcium_core::{
+        Secret,
+        protocol::{Done, JobId, Work},
+    };
+
+    use super::*;
+    use crate::ports::{Event, Events};
+
+    fn job(id: u64, priority: Priority, work: Work) -> Job {
+        Job { id: JobId(id), priority, label: "test", heavy: false, work }
+    }
+
+    fn plain(id: u64, priority: Priority) -> Job {
+        job(id, priority, Box::new(|entropy| Done::Piece(Secret::new(entropy.to_vec()))))
+    }
+
+    fn computed(events: &mut Events) -> (u64, Vec<u8>) {
+        match block_on(events.receiver.next()) {
+            Some(Event::Input(Input::Computed(computed))) => match computed.done {
+                Done::Piece(piece) => (computed.id.0, piece.expose().to_vec()),
+                other @ Done::Party(..) => panic!("expected a piece, got {other:?}"),
+            },
+            other => panic!("expected a computed job, got {other:?}"),
+        }
+    }
+
+    fn pool(workers: usize) -> (WorkerPool, Events) {
+        let (inbox, events) = Inbox::new();
+        let workers = NonZeroUsize::new(workers).expect("not zero");
+        (WorkerPool::start(workers, &inbox).expect("threads"), events)
+    }
+
+    /// A job that says that it runs and then waits to be let go.
+    fn held(id: u64, priority: Priority) -> (Job, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (started, has_started) = mpsc::channel();
+        let (let_go, gate) = mpsc::channel();
+        let work: Work = Box::new(move |_| {
+            started.send(()).expect("the test listens");
+            gate.recv().expect("the test lets go");
+            Done::Piece(Secret::new(Vec::new()))
+        });
+        (job(id, priority, work), has_started, let_go)
+    }
+
+    #[test]
+    fn signatures_go_before_keys_and_first_come_is_first_served() {
+        let (pool, mut events) = pool(1);
+        let (blocker, has_started, let_go) = held(0, Priority::Signing);
+        pool.submit(blocker);
+        has_started.recv().expect("it runs");
+        for (id, priority) in
+            [(1, Priority::Keygen), (2, Priority::Signing), (3, Priority::Keygen), (4, Priority::Signing)]
+        {
+            pool.submit(plain(id, priority));
+        }
+        let_go.send(()).expect("it waits");
+        let order: Vec<u64> = (0..5).map(|_| computed(&mut events).0).collect();
+        assert_eq!(order, [0, 2, 4, 1, 3]);
+    }
+
+    #[test]
+    fn background_work_never_takes_the_last_thread() {
+        for workers in [1, 2, 3] {
+            let (pool, mut events) = pool(workers);
+            let mut gates = Vec::new();
+            let running = (workers - 1).max(1);
+            for id in 0..8 {
+                let (job, has_started, let_go) = held(id, Priority::Background);
+                pool.submit(job);
+                gates.push((has_started, let_go));
+            }
+            for (has_started, _) in &gates[..running] {
+                has_started.recv().expect("it runs");
+            }
+            pool.submit(plain(100, Priority::Signing));
+            assert_eq!(computed(&mut events).0, 100, "{workers} workers");
+            for (has_started, _) in &gates[running..] {
+                assert!(has_started.try_recv().is_err(), "{workers} workers: more background jobs than allowed run");
+            }
+            gates.iter().for_each(|(_, let_go)| let_go.send(()).expect("it waits"));
+            let mut done: Vec<u64> = gates.iter().map(|_| computed(&mut events).0).collect();
+            done.sort_unstable();
+            assert_eq!(done, (0..8).collect::<Vec<u64>>());
+        }
+    }
+
+    #[test]
+    fn every_job_gets_other_entropy() {
+        let (pool, mut events) = pool(2);
+        (0..50).for_each(|id| pool.submit(plain(id, Priority::Signing)));
+        let drawn: std::collections::BTreeSet<_> = (0..50).map(|_| computed(&mut events).1).collect();
+        assert_eq!(drawn.len(), 50);
+    }
+
+    #[test]
+    fn a_panicking_job_stops_the_node_and_names_itself() {
+        let (pool, mut events) = pool(1);
+        pool.submit(job(1, Priority::Signing, Box::new(|_| panic!("broken invariant"))));
+        match block_on(events.receiver.next()) {
+            Some(Event::Fatal(reason)) => assert_eq!(reason, "a job panicked: test"),
+            other => panic!("expected the end, got {other:?}"),
+        }
+        pool.shut_down();
+    }
+
+    #[test]
+    fn shutting_down_waits_for_what_runs_and_forgets_what_waits() {
+        let (pool, mut events) = pool(1);
+        let (blocker, has_started, let_go) = held(0, Priority::Signing);
+        pool.submit(blocker);
+        has_started.recv().expect("it runs");
+        pool.submit(plain(1, Priority::Signing));
+        let closing = std::thread::spawn(move || pool.shut_down());
+        let_go.send(()).expect("it waits");
+        closing.join().expect("closed");
+        let mut left = Vec::new();
+        while let Some(event) = block_on(events.receiver.next()) {
+            left.push(event);
+        }
+        // The second may have started before the pool was told to close, never after.
+        assert!(matches!(left.len(), 1 | 2), "{left:?}");
+    }
+}

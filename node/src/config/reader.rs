@@ -1,0 +1,321 @@
+//! Typed access to the file and the environment, collecting problems instead of stopping at the first.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    ConfigErrors,
+    yaml::{self, Entries, Value},
+};
+
+/// Every key that a configuration may hold. `authorization.authorizer_public_keys` holds further keys by id.
+pub const KEYS: &[&str] = &[
+    "environment",
+    "nats.url",
+    "nats.username",
+    "nats.password",
+    "nats.credentials",
+    "nats.tls.client_cert",
+    "nats.tls.client_key",
+    "nats.tls.ca_cert",
+    "consul.address",
+    "consul.username",
+    "consul.password",
+    "consul.token",
+    "mpc_threshold",
+    "threshold_counts",
+    "store_password",
+    "badger_password",
+    "event_initiator_pubkey",
+    "event_initiator_algorithm",
+    "chain_code",
+    "db_path",
+    "backup_enabled",
+    "backup_period_seconds",
+    "backup_dir",
+    "max_concurrent_keygen",
+    "max_concurrent_signing",
+    "healthcheck.enabled",
+    "healthcheck.address",
+    "authorization.enabled",
+    "authorization.required_authorizers",
+    "workers",
+    "signing_deadline_seconds",
+    "keygen_deadline_seconds",
+    "clock_skew_seconds",
+    "require_full_signature",
+];
+
+/// Keys of existing templates that nothing ever read; they are passed over in silence.
+const WITHOUT_EFFECT: &[&str] = &["session_warm_up_delay_ms", "mpcium_version", "aws.kms_key_id", "aws.region"];
+
+const AUTHORIZER_KEYS: &str = "authorization.authorizer_public_keys.";
+
+/// Something that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `config.yaml:7`, `environment variable NATS_URL`, or the file alone.
+    pub place: String,
+    /// The key.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.place, self.key, self.what)
+    }
+}
+
+/// One configuration while it is being read.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    entries: Entries,
+    environment: BTreeMap<String, String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Reader {
+    /// Takes the file's text and the environment, of which only the variables of known keys are looked at.
+    ///
+    /// # Errors
+    /// If the text is not YAML of the right shape.
+    pub fn new(path: &Path, source: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let entries = yaml::parse(source).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut environment = BTreeMap::new();
+        let authorizers = entries.keys().filter(|key| key.starts_with(AUTHORIZER_KEYS)).map(String::as_str);
+        for key in KEYS.iter().copied().chain(authorizers) {
+            // An empty variable counts as not set, as it always did.
+            if let Some(value) = variable(&variable_name(key)).filter(|value| !value.is_empty()) {
+                environment.insert(key.to_owned(), value);
+            }
+        }
+        let mut reader = Self { path: path.to_owned(), entries, environment, problems: Vec::new(), warnings: Vec::new() };
+        reader.find_unknown();
+        Ok(reader)
+    }
+
+    /// What the operator should be told although it stops nothing.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// All problems, in the order in which they were found.
+    pub fn finish(&self) -> Result<(), ConfigErrors> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigErrors(self.problems.clone())) }
+    }
+
+    /// Notes a problem with a key.
+    pub fn problem(&mut self, key: &str, what: String) {
+        let problem = Problem { place: self.place(key), key: key.to_owned(), what };
+        if !self.problems.iter().any(|known| known.key == problem.key) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Notes a warning about a key.
+    pub fn warn(&mut self, key: &str, what: String) {
+        let warning = Problem { place: self.place(key), key: key.to_owned(), what };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Notes that a required key is missing, unless its value has been found wrong already.
+    pub fn required(&mut self, key: &str) {
+        self.problem(key, format!("is required (in the file, or as environment variable {})", variable_name(key)));
+    }
+
+    /// Whether the key has a value anywhere.
+    #[must_use]
+    pub fn written(&self, key: &str) -> bool {
+        self.raw(key).is_some_and(|value| !matches!(value, Value::Null) && value != Value::Scalar(String::new()))
+    }
+
+    /// A text that is not empty.
+    pub fn text(&mut self, key: &str) -> Option<String> {
+        match self.raw(key)? {
+            Value::Scalar(text) if text.is_empty() => None,
+            Value::Scalar(text) => Some(text),
+            Value::Null => None,
+            Value::List(_) => {
+                self.problem(key, "expected one value, got a list".to_owned());
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub fn choice(&mut self, key: &str, words: &[&str]) -> Option<String> {
+        let text = self.text(key)?;
+        if words.contains(&text.as_str()) {
+            return Some(text);
+        }
+        self.problem(key, format!("expected {}, got {text:?}", words.join(" or ")));
+        None
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&mut self, key: &str, min: u64, max: u64) -> Option<u64> {
+        let text = self.text(key)?;
+        match text.parse::<u64>() {
+            Ok(number) if (min..=max).contains(&number) => Some(number),
+            _ => {
+                self.problem(key, format!("expected a whole number from {min} to {max}, got {text:?}"));
+                None
+            }
+        }
+    }
+
+    /// Yes or no.
+    pub fn switch(&mut self, key: &str) -> Option<bool> {
+        let text = self.text(key)?;
+        match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => {
+                self.problem(key, format!("expected true or false, got {text:?}"));
+                None
+            }
+        }
+    }
+
+    /// A path, as given.
+    pub fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// A list, or one text with commas between the items.
+    pub fn list(&mut self, key: &str) -> Option<Vec<String>> {
+        let items = match self.raw(key)? {
+            Value::Null => return None,
+            Value::List(items) => items,
+            Value::Scalar(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+        };
+        Some(items.into_iter().filter(|item| !item.is_empty()).collect())
+    }
+
+    /// The names one level below a section, in the case in which they are written.
+    #[must_use]
+    pub fn children(&self, section: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (key, entry) in &self.entries {
+            if key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+                && let Some((name, _)) = entry.written.get(section.len() + 1..).and_then(|rest| rest.rsplit_once('.'))
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    fn raw(&self, key: &str) -> Option<Value> {
+        let key = key.to_lowercase();
+        if let Some(text) = self.environment.get(&key) {
+            return Some(Value::Scalar(text.clone()));
+        }
+        self.entries.get(&key).map(|entry| entry.value.clone())
+    }
+
+    fn place(&self, key: &str) -> String {
+        let key = key.to_lowercase();
+        if self.environment.contains_key(&key) {
+            return format!("environment variable {}", variable_name(&key));
+        }
+        match self.entries.get(&key) {
+            Some(entry) => format!("{}:{}", self.path.display(), entry.line),
+            None => self.path.display().to_string(),
+        }
+    }
+
+    fn find_unknown(&mut self) {
+        let unknown: Vec<(String, String)> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| {
+                !KEYS.contains(&key.as_str())
+                    && !WITHOUT_EFFECT.contains(&key.as_str())
+                    && !(key.starts_with(AUTHORIZER_KEYS)
+                        && (key.ends_with(".public_key") || key.ends_with(".algorithm")))
+                    // `nats:` with nothing below it.
+                    && !KEYS.iter().any(|known| known.strip_prefix(key.as_str()).is_some_and(|r| r.starts_with('.')))
+            })
+            .map(|(key, entry)| (key.clone(), entry.written.clone()))
+            .collect();
+        for (key, written) in unknown {
+            let what = match nearest(&key) {
+                Some(known) => format!("{written} is no known key and has no effect; did you mean {known}?"),
+                None => format!("{written} is no known key and has no effect"),
+            };
+            self.warn(&key, what);
+        }
+    }
+}
+
+/// The environment variable that overrides a key.
+#[must_use]
+pub fn variable_name(key: &str) -> String {
+    key.to_uppercase().replace(['.', '-'], "_")
+}
+
+/// The known key with the smallest edit distance, if it is near enough to be a slip of the finger.
+fn nearest(key: &str) -> Option<&'static str> {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    KEYS.iter()
+        .map(|known| {
+            let short = known.rsplit('.').next().unwrap_or(known);
+            // A key in the wrong section is as likely a mistake as a misspelt one.
+            (distance(key, known).min(distance(name, short) + 1), *known)
+        })
+        .min()
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, (y, above)) in b.iter().zip(row.windows(2)).enumerate() {
+            let [diagonal, up] = above else { continue };
+            let left = next.get(j).copied().unwrap_or(usize::MAX - 1);
+            next.push((diagonal + usize::from(x != *y)).min(up + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edit_distance_counts_changes() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn the_nearest_key_is_suggested_only_if_it_is_near() {
+        assert_eq!(nearest("mpc_treshold"), Some("mpc_threshold"));
+        assert_eq!(nearest("nats.uri"), Some("nats.url"));
+        assert_eq!(nearest("consul.adress"), Some("consul.address"));
+        assert_eq!(nearest("healthcheck_enabled"), Some("healthcheck.enabled"));
+        assert_eq!(nearest("completely_different_thing"), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! The mpcium node: command line, configuration and start-up.
+//!
+//! [`cli`] is where the program begins. [`start`] runs a node, [`demo`] a whole cluster in one process, [`wallet`] talks
+//! to a running cluster, [`provision`] makes the files that a cluster needs.
+#![forbid(unsafe_code)]
+
+pub mod addresses;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod discovery;
+pub mod files;
+pub mod health;
+pub mod keys;
+pub mod log;
+pub mod passwords;
+pub mod primes;
+pub mod provision;
+pub mod secret_text;
+pub mod start;
+pub mod status;
+pub mod wallet;

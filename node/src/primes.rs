@@ -1,0 +1,238 @@
+//! Safe primes from a file: for demonstrations and tests, where waiting a minute for fresh ones would teach nothing.
+//!
+//! The file holds one prime per line in hexadecimal, big-endian; empty lines and lines that begin with `#` are passed
+//! over. The primes published with this project are known to everybody, so a key whose auxiliary data is made of them
+//! protects nothing: they are recognised by their hash and refused unless [`TEST_PRIMES_VARIABLE`] says that this is
+//! a test, and `mpcium status` then shows TEST PRIMES.
+
+use std::path::Path;
+
+use mpcium_core::{
+    Secret,
+    output::PersistId,
+    protocol::Suites,
+    store::{Batch, Keyspace},
+};
+use mpcium_io::{
+    fjall::{self, PasswordCost},
+    ports::{Inbox, Store as _},
+};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{files, keys};
+
+/// The environment variable that must be `yes` for the published primes to be accepted.
+pub const TEST_PRIMES_VARIABLE: &str = "MPCIUM_ACCEPT_PUBLISHED_TEST_PRIMES";
+
+/// Bits of a safe prime at security level 128.
+const PRIME_BITS: usize = 1536;
+
+/// SHA-256 of each published prime (its bytes, big-endian).
+const PUBLISHED: &[&str] = &[
+    "53afa9fef641e2b974606f6f3869f791c1e1abdecbe0be9e2f290468d89e14da",
+    "6ca6d2fedba71dd3737d4e12139bd7e44a90240276320d1a67d1ad0786437333",
+    "23e089244db4e5ed36208ab9969ea8b203adfeb8395e22c01d0d0ef5d4e555c0",
+    "d4cbc71b22a24abb47950b6ae492e2eeff629e1d1449e0149abfb6c16e2da51d",
+    "c0fdbeda4e511f684c2cc31dff7c3a53dec4e3daea77da93337aa2a9c2d9a90b",
+    "4c6569995199e4a43f18f4200cdc5d9b4e829237e3e24c2e4b0f6fd200eb700b",
+    "d3b5949999c7adc54396ad83b0a6948ca70bc56b00d6461b1f5884bc165d49cd",
+    "83b6d2a7b959fceb9625f12baa2f2fb4b40e84ff202b8e50a46a81917af11ee0",
+    "dccb3f96092fbfc1c031902e5bd54de7cfe9361cd9d5185233e5f7676e46bd93",
+    "477b39313e0670c1c05b6054eda8598a36fd184d19a4bfd1c1f99e1d3a39f2bf",
+    "f028fd3cf59aea1ceb03746d8d54bcac29f36603f16e82fecfbf994b5ab8bbc7",
+    "02f36074bcbcc4140ea48a045d0e56dcc3f811e88c336440d268e913517113ea",
+];
+
+/// Primes from a file.
+#[derive(Debug)]
+pub struct Primes {
+    /// The primes, big-endian.
+    pub primes: Vec<Secret>,
+    /// Whether any of them is published.
+    pub published: bool,
+}
+
+/// Reads a file of primes. Checks their form and size; that they are safe primes is checked where they are used.
+///
+/// # Errors
+/// If the file is unreadable, or a line is not a number of the right size, or a prime stands twice.
+pub fn read(path: &Path) -> Result<Primes, String> {
+    let bytes = files::read(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{}: is not text", path.display()))?;
+    let mut primes: Vec<Secret> = Vec::new();
+    let mut published = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let digits = line.trim();
+        if digits.is_empty() || digits.starts_with('#') {
+            continue;
+        }
+        let at = || format!("{}:{number}", path.display());
+        let prime = Zeroizing::new(hex::decode(digits).map_err(|_| format!("{}: expected hexadecimal digits", at()))?);
+        let bits = bits(&prime);
+        if bits != PRIME_BITS {
+            return Err(format!("{}: expected a prime of {PRIME_BITS} bits, got {bits}", at()));
+        }
+        let hash = hex::encode(Sha256::digest(&prime));
+        published |= PUBLISHED.contains(&hash.as_str());
+        let prime = Secret::new(prime.to_vec());
+        if primes.contains(&prime) {
+            return Err(format!("{}: this prime stands a second time", at()));
+        }
+        primes.push(prime);
+    }
+    if primes.is_empty() {
+        return Err(format!("{}: holds no prime", path.display()));
+    }
+    Ok(Primes { primes, published })
+}
+
+/// Refuses published primes in any process that does not say that it is a test.
+///
+/// # Errors
+/// If they are published and [`TEST_PRIMES_VARIABLE`] is not `yes`.
+pub fn refuse_published(primes: &Primes, variable: Option<&str>) -> Result<(), String> {
+    if primes.published && variable != Some("yes") {
+        return Err(format!(
+            "these primes are published with the project and protect nothing; they are for tests only, \
+             which set {TEST_PRIMES_VARIABLE}=yes"
+        ));
+    }
+    Ok(())
+}
+
+impl Primes {
+    /// The primes of the member at `position` of a cluster, as many as one auxiliary set consumes: every member takes
+    /// others, so that one file can serve them all.
+    ///
+    /// # Errors
+    /// If the file holds too few.
+    pub fn share_of(&self, position: usize, suites: &Suites) -> Result<Vec<Secret>, String> {
+        let each = suites.secp256k1.auxiliary().map_or(0, |auxiliary| usize::from(auxiliary.ingredient_pieces()));
+        let from = position.saturating_mul(each);
+        self.primes.get(from..from.saturating_add(each)).map(<[Secret]>::to_vec).ok_or_else(|| {
+            format!(
+                "the file holds {} primes; each member needs {each}, and this is member number {}",
+                self.primes.len(),
+                position.saturating_add(1)
+            )
+        })
+    }
+}
+
+/// Puts primes into a store that is new, as if the node had made them itself. A store that has lived already is left
+/// alone: its node may have used them before.
+///
+/// # Errors
+/// If the store cannot be opened or written.
+pub fn import(path: &Path, password: &Secret, cost: PasswordCost, primes: &[Secret]) -> Result<(), String> {
+    let opened =
+        fjall::open(path, password, fjall::Options::create_if_absent(cost)).map_err(|error| error.to_string())?;
+    if !opened.created {
+        return Ok(());
+    }
+    let (inbox, events) = Inbox::new();
+    let store = opened.store.start(inbox).map_err(|error| format!("no thread for the store: {error}"))?;
+    let mut batch = Batch::default();
+    for prime in primes {
+        batch.put(Keyspace::Ingredients, keys::random_bytes::<16>()?.to_vec(), prime.expose().to_vec());
+    }
+    store.persist(PersistId(0), batch);
+    // Dropping the store finishes what it was told.
+    drop(store);
+    drop(events);
+    Ok(())
+}
+
+fn bits(big_endian: &[u8]) -> usize {
+    let zeros = big_endian.iter().take_while(|byte| **byte == 0).count();
+    big_endian.get(zeros).map_or(0, |first| (big_endian.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/fixtures/test-primes.txt");
+
+    fn write(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("primes");
+        std::fs::write(&path, text).expect("written");
+        (folder, path)
+    }
+
+    #[test]
+    fn every_published_prime_is_recognised_and_refused() {
+        let all = read(Path::new(FIXTURE)).expect("the project's test primes");
+        assert_eq!(all.primes.len(), PUBLISHED.len());
+        for prime in &all.primes {
+            let (_folder, path) = write(&hex::encode_upper(prime.expose()));
+            let one = read(&path).expect("one prime");
+            assert!(one.published);
+            assert!(refuse_published(&one, None).is_err());
+            assert!(refuse_published(&one, Some("no")).is_err());
+            assert!(refuse_published(&one, Some("yes")).is_ok());
+        }
+    }
+
+    #[test]
+    fn other_numbers_of_the_right_size_are_not_published() {
+        let (_folder, path) = write(&format!("# mine\n\n{}\n", "f".repeat(384)));
+        let mine = read(&path).expect("one number");
+        assert!(!mine.published && refuse_published(&mine, None).is_ok());
+    }
+
+    #[test]
+    fn every_member_takes_other_primes() {
+        let all = read(Path::new(FIXTURE)).expect("the project's test primes");
+        let suites = Suites::production();
+        let shares: Vec<Vec<Secret>> =
+            (0..3).map(|position| all.share_of(position, &suites).expect("enough")).collect();
+        assert!(shares.iter().all(|share| share.len() == 4));
+        assert!(shares[0].iter().all(|prime| !shares[1].contains(prime) && !shares[2].contains(prime)));
+        assert!(all.share_of(3, &suites).expect_err("too few").contains("member number 4"));
+    }
+
+    #[test]
+    fn primes_are_imported_into_a_new_store_only() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("store");
+        let password = Secret::new(b"p".to_vec());
+        let primes = [Secret::new(vec![7; 192]), Secret::new(vec![9; 192])];
+        let stored = || {
+            let opened = fjall::open(&path, &password, fjall::Options::existing()).expect("opens");
+            assert_eq!(opened.boot.damage, Vec::<String>::new());
+            let mut values: Vec<Vec<u8>> = opened
+                .boot
+                .records
+                .iter()
+                .filter(|(keyspace, ..)| *keyspace == Keyspace::Ingredients)
+                .map(|(_, _, value)| value.expose().to_vec())
+                .collect();
+            values.sort();
+            values
+        };
+        import(&path, &password, PasswordCost::TRIVIAL, &primes).expect("imported");
+        assert_eq!(stored(), [vec![7; 192], vec![9; 192]]);
+        import(&path, &password, PasswordCost::TRIVIAL, &[Secret::new(vec![8; 192])]).expect("left alone");
+        assert_eq!(stored().len(), 2);
+    }
+
+    #[test]
+    fn malformed_files_are_refused_with_the_line() {
+        let good = "f".repeat(384);
+        for (text, part) in [
+            (String::new(), "holds no prime"),
+            ("# only words\n".to_owned(), "holds no prime"),
+            ("xyz\n".to_owned(), ":1: expected hexadecimal"),
+            (format!("{good}\nff\n"), ":2: expected a prime of 1536 bits, got 8"),
+            (format!("7{}\n", &good[1..]), ":1: expected a prime of 1536 bits, got 1535"),
+            (format!("{good}\n{good}\n"), ":2: this prime stands a second time"),
+        ] {
+            let (_folder, path) = write(&text);
+            let error = read(&path).expect_err("malformed");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! `mpcium start`: from the configuration to a running node, and back down again.
+//!
+//! Order: configuration, passwords, identities, store, NATS, Consul, node. Each step says what it waits for, in the log
+//! and on the status socket. Whatever waiting cannot cure ends the process with the reason. A signal drains the node
+//! (no new requests, what runs may finish for a bounded time) and then stops it.
+
+use std::{
+    num::NonZeroUsize,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use mpcium_core::{Config, Identity, Input, Secret, node::Node, protocol::Suites};
+use mpcium_io::{
+    clock::TokioClock,
+    driver::{self, Ports},
+    fjall::{self, Opened, PasswordCost},
+    nats::{Deadlines, Nats, NatsOptions, NatsPorts, NatsTls},
+    ports::{Clock as _, Inbox},
+    workers::WorkerPool,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::Start,
+    config::{self, NatsSettings, Remark, Settings},
+    discovery::{Discovery, NodeReports},
+    files, health, keys, log, passwords, primes,
+    secret_text::SecretText,
+    status::{self, Process},
+};
+
+/// Where identities are, seen from the folder in which the node is started.
+const IDENTITY_FOLDER: &str = "identity";
+/// The file with the nodes' ids, likewise.
+const PEERS_FILE: &str = "peers.json";
+/// How long what runs may take to finish once the node has been told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often the node is asked whether it has finished.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// The folder that holds all that one node keeps: its store, its status socket.
+///
+/// The name differs from that of the Go system's database, which lies at `<db_path>/<node>` and is left alone.
+#[must_use]
+pub fn node_folder(db_path: &Path, node: &str) -> PathBuf {
+    db_path.join(format!("{node}.mpcium"))
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// The reason for which it cannot start or go on.
+pub fn start(config: Option<&Path>, options: &Start) -> Result<ExitCode, String> {
+    disable_core_dumps();
+    let prepared = prepare(config, options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let outcome = runtime.block_on(run(prepared));
+    // Tasks that still retry something are not waited for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(reason) => {
+            log::fatal(&reason);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Everything that can be read before anything is opened.
+struct Prepared {
+    settings: Settings,
+    config: Config,
+    identity: Identity,
+    name: String,
+    password: SecretText,
+    /// A peers file to register first.
+    register: Option<PathBuf>,
+    /// Safe primes for a new store.
+    primes: Option<Vec<Secret>>,
+    /// They are published ones.
+    test_primes: bool,
+}
+
+fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
+    let mut reader = config::open(config)?;
+    let settings = config::settings(&mut reader).map_err(|errors| errors.to_string())?;
+    log::start(settings.environment, options.debug);
+    for warning in reader.warnings() {
+        log::warn(&warning.to_string());
+    }
+    let password = store_password(&settings, options)?;
+    let peers = files::read_peers(Path::new(PEERS_FILE))?;
+    let Some(id) = peers.get(&options.name).copied() else {
+        return Err(format!("{PEERS_FILE} does not name {}", options.name));
+    };
+    let known = files::read_identities(Path::new(IDENTITY_FOLDER), &peers)?;
+    let passphrase = identity_passphrase(options)?;
+    let Some(me) = known.iter().find(|peer| peer.id == id) else {
+        return Err(format!("there is no identity of {}", options.name));
+    };
+    let identity = files::read_identity(Path::new(IDENTITY_FOLDER), me, passphrase.as_ref())?;
+    let (config, remark) = settings.for_core(id, known)?;
+    match remark {
+        Some(Remark::Note(text)) => log::info(&text),
+        Some(Remark::Warning(text)) => log::warn(&text),
+        None => {}
+    }
+    let mut test_primes = false;
+    let primes = match &options.primes {
+        None => None,
+        Some(path) => {
+            let all = primes::read(path)?;
+            primes::refuse_published(&all, std::env::var(primes::TEST_PRIMES_VARIABLE).ok().as_deref())?;
+            test_primes = all.published;
+            let position = peers.keys().position(|name| *name == options.name).unwrap_or_default();
+            Some(all.share_of(position, &Suites::production())?)
+        }
+    };
+    Ok(Prepared {
+        settings,
+        config,
+        identity,
+        name: options.name.clone(),
+        password,
+        register: options.peers.clone(),
+        primes,
+        test_primes,
+    })
+}
+
+fn store_password(settings: &Settings, options: &Start) -> Result<SecretText, String> {
+    let mut password = settings.store_password.clone();
+    if let Some(path) = &options.password_file {
+        password = Some(passwords::from_file(path)?);
+    }
+    if options.prompt_credentials {
+        password = Some(passwords::prompt_store_password()?);
+    }
+    password.ok_or_else(|| {
+        "no password for the store: set store_password, or use --password-file or --prompt-credentials".to_owned()
+    })
+}
+
+fn identity_passphrase(options: &Start) -> Result<Option<SecretText>, String> {
+    match (&options.identity_password_file, options.decrypt_private_key) {
+        (_, false) => Ok(None),
+        (Some(path), true) => passwords::from_file(path).map(Some),
+        (None, true) => passwords::prompt_identity_passphrase().map(Some),
+    }
+}
+
+/// Opens the node's folder and the store in it.
+fn open_store(prepared: &Prepared) -> Result<(PathBuf, Opened), String> {
+    let db_path = &prepared.settings.db_path;
+    let old = db_path.join(&prepared.name);
+    if old.exists() {
+        log::warn(&format!(
+            "{} looks like a database of the Go system; it is left untouched and its wallets are not used",
+            old.display()
+        ));
+    }
+    let folder = node_folder(db_path, &prepared.name);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    let path = folder.join("store");
+    let password = Secret::new(prepared.password.expose().as_bytes().to_vec());
+    if let Some(primes) = &prepared.primes {
+        primes::import(&path, &password, PasswordCost::STANDARD, primes)?;
+    }
+    let opened = fjall::open(&path, &password, fjall::Options::create_if_absent(PasswordCost::STANDARD))
+        .map_err(|error| error.to_string())?;
+    log::info(&format!("store {}: {}", path.display(), if opened.created { "made" } else { "opened" }));
+    Ok((folder, opened))
+}
+
+async fn run(prepared: Prepared) -> Result<(), String> {
+    let mut signals = Signals::new()?;
+    let (folder, opened) = open_store(&prepared)?;
+    let process = Process::new();
+    let _socket = status::serve(&folder, process.clone())?;
+    let (inbox, events) = Inbox::new();
+    if prepared.test_primes {
+        process.uses_test_primes();
+        log::warn("TEST PRIMES: published primes are in use; whatever this node does protects nothing");
+    }
+
+    let started = tokio::select! {
+        connected = connect(&prepared, &process, &inbox) => connected?,
+        () = signals.any() => {
+            log::info("told to stop before the node had started");
+            return Ok(());
+        }
+    };
+    let Connected { nats, ports: NatsPorts { datagrams, requests, results }, discovery } = started;
+
+    let workers = NonZeroUsize::new(prepared.settings.workers).unwrap_or(NonZeroUsize::MIN);
+    let ports = Ports {
+        datagrams,
+        requests,
+        results,
+        store: opened.store.start(inbox.clone()).map_err(|error| format!("no thread for the store: {error}"))?,
+        workers: WorkerPool::start(workers, &inbox).map_err(|error| format!("no threads for workers: {error}"))?,
+        clock: TokioClock::new(),
+        reports: NodeReports(discovery.clone()),
+    };
+    let seed = keys::random_bytes::<32>()?;
+    let mut node =
+        Node::new(prepared.config, prepared.identity, Suites::production(), opened.boot, seed, ports.clock.now());
+    process.runs(inbox.clone());
+    let health = match &prepared.settings.healthcheck {
+        Some(address) => Some(health::serve(address, process.clone()).await?),
+        None => None,
+    };
+    let stopper = tokio::spawn(stop_on_signal(signals, inbox.clone()));
+    let outcome = driver::run(&mut node, events, &ports).await;
+    stopper.abort();
+    drop(health);
+    let Ports { store, workers, reports, .. } = ports;
+    drop(reports);
+    if let Some(discovery) = Arc::into_inner(discovery) {
+        discovery.leave().await;
+    }
+    nats.close().await;
+    // The store's thread finishes its last batch. Jobs on workers may take a minute and nobody waits for what they
+    // compute: they end with the process.
+    drop(store);
+    std::mem::forget(workers);
+    outcome.inspect(|()| log::info("stopped"))
+}
+
+/// What a node talks to.
+struct Connected {
+    nats: Nats,
+    ports: NatsPorts,
+    discovery: Arc<Discovery>,
+}
+
+async fn connect(prepared: &Prepared, process: &Process, inbox: &Inbox) -> Result<Connected, String> {
+    let settings = &prepared.settings;
+    let options = nats_options(&settings.nats, &prepared.name);
+    process.waits_for("the NATS server");
+    let nats = Nats::connect(&options, log::notices("nats")).await.map_err(|error| error.to_string())?;
+    let client = nats.client();
+    process.watch_nats(move || client.connection_state() == async_nats::connection::State::Connected);
+    process.waits_for("JetStream");
+    let deadlines = Deadlines {
+        keygen: settings.keygen_deadline,
+        signing: settings.signing_deadline,
+        reshare: settings.keygen_deadline,
+    };
+    let ports = nats
+        .ports(prepared.config.me, inbox, deadlines)
+        .await
+        .map_err(|error| error.to_string())?;
+    let discovery =
+        Discovery::start(&settings.consul, &prepared.config, prepared.register.as_deref(), inbox)?;
+    process.watch_consul(discovery.client());
+    Ok(Connected { nats, ports, discovery })
+}
+
+/// What the adapter needs to reach NATS.
+#[must_use]
+pub fn nats_options(settings: &NatsSettings, name: &str) -> NatsOptions {
+    let mut options = NatsOptions::new(settings.urls.join(","), format!("mpcium {name}"));
+    options.user = settings.username.clone().map(|user| {
+        let password = settings.password.as_ref().map_or_else(String::new, |password| password.expose().to_owned());
+        (user, Zeroizing::new(password))
+    });
+    options.credentials.clone_from(&settings.credentials);
+    if settings.client_certificate.is_some() || settings.root_certificates.is_some() {
+        options.tls = Some(NatsTls {
+            authority: settings.root_certificates.clone(),
+            client: settings.client_certificate.clone(),
+        });
+    }
+    options
+}
+
+/// The signals that ask a process to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Drains the node at the first signal and stops it when it is idle, after [`DRAIN_MAX`], or at a second signal.
+async fn stop_on_signal(mut signals: Signals, inbox: Inbox) {
+    signals.any().await;
+    log::info("stopping: no new requests; what runs may finish (a second signal stops at once)");
+    inbox.put(Input::Drain);
+    tokio::select! {
+        () = signals.any() => log::warn("stopping at once"),
+        () = idle(&inbox) => {}
+        () = tokio::time::sleep(DRAIN_MAX) => {
+            log::warn(&format!("what still runs after {} s is given up", DRAIN_MAX.as_secs()));
+        }
+    }
+    inbox.stop();
+}
+
+/// Returns when no client's request runs here any more, or the node has stopped.
+async fn idle(inbox: &Inbox) {
+    let mut look = tokio::time::interval(DRAIN_LOOK);
+    while let Some(status) = inbox.status().await {
+        if status.requests.is_empty() && status.sessions.iter().all(|session| session.wallet.is_empty()) {
+            return;
+        }
+        look.tick().await;
+    }
+}
+
+/// A core dump would hold every share and key of the process.
+fn disable_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if setrlimit(Resource::Core, none).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        eprintln!("warning: core dumps could not be disabled");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_folder_is_not_the_old_database() {
+        let folder = node_folder(Path::new("db"), "node0");
+        assert_ne!(folder, Path::new("db").join("node0"));
+        assert_eq!(folder.parent(), Some(Path::new("db")));
+    }
+
+    #[test]
+    fn nats_settings_are_used_whenever_they_are_configured() {
+        let settings = NatsSettings {
+            urls: vec!["nats://a:1".to_owned(), "nats://b:2".to_owned()],
+            username: Some("u".to_owned()),
+            password: Some(SecretText::new("p".to_owned())),
+            credentials: Some(PathBuf::from("x.creds")),
+            client_certificate: None,
+            root_certificates: Some(PathBuf::from("ca.pem")),
+        };
+        let options = nats_options(&settings, "node0");
+        assert_eq!(options.url, "nats://a:1,nats://b:2");
+        assert_eq!(options.user.map(|(user, password)| (user, password.to_string())), Some(("u".to_owned(), "p".to_owned())));
+        assert_eq!(options.credentials, Some(PathBuf::from("x.creds")));
+        assert_eq!(options.tls.and_then(|tls| tls.authority), Some(PathBuf::from("ca.pem")));
+    }
+}

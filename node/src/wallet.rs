@@ -1,0 +1,317 @@
+//! `wallet create` and `sign`: the commands that talk to a running cluster as a client.
+
+use std::{path::Path, time::Duration};
+
+use mpcium_client::{
+    KeygenResult, SignRequest, SigningResult,
+    auth::Algorithm as SignerAlgorithm,
+    client::{Client, Options},
+    signer::LocalSigner,
+};
+use mpcium_io::{nats::Nats, notice::Notices};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    addresses,
+    cli::{Reach, Sign},
+    config::{self, NatsSettings},
+    files::Algorithm,
+    passwords, start,
+};
+
+/// How long the command tries to reach NATS.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// A wallet's public keys and its addresses, as shown and as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WalletView {
+    /// The wallet.
+    pub wallet_id: String,
+    /// secp256k1: compressed point in hexadecimal.
+    pub secp256k1_public_key: String,
+    /// Ed25519, in hexadecimal.
+    pub ed25519_public_key: String,
+    /// EIP-55.
+    pub ethereum_address: String,
+    /// P2WPKH on main net.
+    pub bitcoin_address: String,
+    /// Base58.
+    pub solana_address: String,
+}
+
+impl WalletView {
+    /// From the result of a key generation.
+    ///
+    /// # Errors
+    /// If a key is missing or of the wrong length.
+    pub fn new(result: &KeygenResult) -> Result<Self, String> {
+        let (secp256k1, ed25519) = public_keys(result)?;
+        Ok(Self {
+            wallet_id: result.wallet_id.clone(),
+            secp256k1_public_key: hex::encode(addresses::compressed(&secp256k1)),
+            ed25519_public_key: hex::encode(ed25519),
+            ethereum_address: addresses::ethereum(&secp256k1),
+            bitcoin_address: addresses::bitcoin(&secp256k1),
+            solana_address: addresses::solana(&ed25519),
+        })
+    }
+}
+
+/// Both public keys of a new wallet: X ‖ Y on secp256k1, and the Ed25519 key.
+///
+/// # Errors
+/// If one is missing or of the wrong length.
+pub fn public_keys(result: &KeygenResult) -> Result<(addresses::SecpPoint, [u8; 32]), String> {
+    let secp256k1 = result.ecdsa_pub_key.as_deref().unwrap_or_default();
+    let ed25519 = result.eddsa_pub_key.as_deref().unwrap_or_default();
+    let wrong = |curve: &str, got: usize, expected: usize| {
+        format!("the result's {curve} key has {got} bytes, expected {expected}")
+    };
+    Ok((
+        secp256k1.try_into().map_err(|_| wrong("secp256k1", secp256k1.len(), 64))?,
+        ed25519.try_into().map_err(|_| wrong("Ed25519", ed25519.len(), 32))?,
+    ))
+}
+
+/// A signature as JSON.
+#[derive(Debug, Serialize)]
+struct SignatureView<'a> {
+    wallet_id: &'a str,
+    tx_id: &'a str,
+    key_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
+}
+
+/// `wallet create`.
+///
+/// # Errors
+/// If the cluster cannot be reached, refuses, or does not answer in time.
+pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach) -> Result<(), String> {
+    let connection = Connection::open(config, reach).await?;
+    let wallet = wallet.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let result = connection
+        .client
+        .create_wallet_and_wait(&wallet, reach.patience())
+        .await
+        .map_err(|error| error.to_string())?;
+    connection.close().await;
+    let view = WalletView::new(&result)?;
+    if reach.json {
+        return print_json(&view);
+    }
+    println!("wallet     {}", view.wallet_id);
+    println!("secp256k1  {}", view.secp256k1_public_key);
+    println!("ed25519    {}", view.ed25519_public_key);
+    println!("Ethereum   {}", view.ethereum_address);
+    println!("Bitcoin    {}", view.bitcoin_address);
+    println!("Solana     {}", view.solana_address);
+    Ok(())
+}
+
+/// `sign`.
+///
+/// # Errors
+/// If the message is none for the curve, or the cluster cannot be reached, refuses, or does not answer in time.
+pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
+    let request = request(options)?;
+    let connection = Connection::open(config, &options.reach).await?;
+    let result = connection
+        .client
+        .sign_and_wait(request, options.reach.patience())
+        .await
+        .map_err(|error| error.to_string())?;
+    connection.close().await;
+    let view = view(&options.key_type, &result);
+    if options.reach.json {
+        return print_json(&view);
+    }
+    println!("tx id      {}", view.tx_id);
+    for (name, value) in [("r", &view.r), ("s", &view.s), ("signature", &view.signature)] {
+        if let Some(value) = value {
+            println!("{name:9}  {value}");
+        }
+    }
+    if let Some(recovery) = view.recovery {
+        println!("recovery   {recovery}");
+    }
+    Ok(())
+}
+
+fn view<'a>(key_type: &'a str, result: &'a SigningResult) -> SignatureView<'a> {
+    let hex = |bytes: &Option<Vec<u8>>| bytes.as_ref().filter(|bytes| !bytes.is_empty()).map(hex::encode);
+    SignatureView {
+        wallet_id: &result.wallet_id,
+        tx_id: &result.tx_id,
+        key_type,
+        r: hex(&result.r),
+        s: hex(&result.s),
+        recovery: result.signature_recovery.as_ref().and_then(|bytes| bytes.first().copied()),
+        signature: hex(&result.signature),
+    }
+}
+
+fn request(options: &Sign) -> Result<SignRequest, String> {
+    let secp256k1 = options.key_type == "secp256k1";
+    let tx = match (&options.hex, &options.message) {
+        (Some(digits), _) => hex::decode(digits.strip_prefix("0x").unwrap_or(digits))
+            .map_err(|_| "--hex: expected hexadecimal digits".to_owned())?,
+        (None, Some(text)) if secp256k1 => Sha256::digest(text).to_vec(),
+        (None, Some(text)) => text.clone().into_bytes(),
+        (None, None) => return Err("a message is needed: --message or --hex".to_owned()),
+    };
+    if secp256k1 && tx.len() != 32 {
+        return Err(format!("--hex: secp256k1 signs a digest of 32 bytes, got {}", tx.len()));
+    }
+    Ok(SignRequest {
+        key_type: options.key_type.clone(),
+        wallet_id: options.wallet.clone(),
+        network_internal_code: options.network.clone(),
+        tx_id: options.tx_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        tx: Some(tx),
+        derivation_path: options.path.as_deref().map_or_else(|| Ok(Vec::new()), derivation_path)?,
+        ..SignRequest::default()
+    })
+}
+
+/// Parses `44/60/0/0/0`, with or without `m/` before it.
+fn derivation_path(text: &str) -> Result<Vec<u32>, String> {
+    let text = text.strip_prefix("m/").unwrap_or(text);
+    text.split('/')
+        .map(|item| {
+            item.parse::<u32>()
+                .ok()
+                .filter(|index| *index < 1 << 31)
+                .ok_or_else(|| format!("--path: {item:?} is no index below 2147483648 (hardened ones cannot be derived)"))
+        })
+        .collect()
+}
+
+fn print_json<T: Serialize>(view: &T) -> Result<(), String> {
+    println!("{}", serde_json::to_string_pretty(view).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// A client and the connection under it.
+struct Connection {
+    client: Client,
+    nats: Nats,
+}
+
+impl Connection {
+    async fn open(config: Option<&Path>, reach: &Reach) -> Result<Self, String> {
+        let signer = signer(reach)?;
+        let settings = nats_settings(config, reach)?;
+        let options = start::nats_options(&settings, "client");
+        let connecting = Nats::connect(&options, Notices::silent());
+        let nats = tokio::time::timeout(CONNECT_MAX, connecting)
+            .await
+            .map_err(|_| format!("the NATS server at {} does not answer", settings.urls.join(", ")))?
+            .map_err(|error| error.to_string())?;
+        let client =
+            Client::new(nats.client(), signer, Options::default()).await.map_err(|error| error.to_string())?;
+        Ok(Self { client, nats })
+    }
+
+    async fn close(self) {
+        self.client.close().await;
+        self.nats.close().await;
+    }
+}
+
+fn nats_settings(config: Option<&Path>, reach: &Reach) -> Result<NatsSettings, String> {
+    if let Some(url) = &reach.nats
+        && config.is_none()
+    {
+        return Ok(NatsSettings {
+            urls: url.split(',').map(|url| url.trim().to_owned()).collect(),
+            username: None,
+            password: None,
+            credentials: None,
+            client_certificate: None,
+            root_certificates: None,
+        });
+    }
+    let mut reader = config::open(config)?;
+    let mut settings = config::nats(&mut reader);
+    reader.finish().map_err(|errors| errors.to_string())?;
+    if let Some(url) = &reach.nats {
+        settings.urls = url.split(',').map(|url| url.trim().to_owned()).collect();
+    }
+    Ok(settings)
+}
+
+fn signer(reach: &Reach) -> Result<LocalSigner, String> {
+    let algorithm = match reach.key_algorithm {
+        Algorithm::Ed25519 => SignerAlgorithm::Ed25519,
+        Algorithm::P256 => SignerAlgorithm::P256,
+    };
+    let encrypted = reach.key_path.extension().is_some_and(|extension| extension == "age");
+    let passphrase = if encrypted { Some(passwords::prompt_identity_passphrase()?) } else { None };
+    LocalSigner::read(algorithm, &reach.key_path, passphrase.as_ref().map(|text| text.expose()))
+        .map_err(|error| format!("{}: {error}", reach.key_path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(key_type: &str, hex: Option<&str>, message: Option<&str>) -> Sign {
+        Sign {
+            wallet: "w".to_owned(),
+            key_type: key_type.to_owned(),
+            hex: hex.map(str::to_owned),
+            message: message.map(str::to_owned),
+            tx_id: None,
+            network: String::new(),
+            path: Some("m/44/60/0".to_owned()),
+            reach: Reach {
+                nats: None,
+                key_path: "event_initiator.key".into(),
+                key_algorithm: Algorithm::Ed25519,
+                timeout: 1,
+                json: false,
+            },
+        }
+    }
+
+    #[test]
+    fn text_is_hashed_for_ecdsa_and_signed_whole_for_ed25519() {
+        let ecdsa = request(&options("secp256k1", None, Some("hello"))).expect("valid");
+        assert_eq!(ecdsa.tx, Some(Sha256::digest("hello").to_vec()));
+        assert_eq!(ecdsa.derivation_path, [44, 60, 0]);
+        let eddsa = request(&options("ed25519", None, Some("hello"))).expect("valid");
+        assert_eq!(eddsa.tx, Some(b"hello".to_vec()));
+        assert_ne!(ecdsa.tx_id, eddsa.tx_id);
+    }
+
+    #[test]
+    fn ecdsa_takes_digests_only() {
+        assert!(request(&options("secp256k1", Some("0xabcd"), None)).expect_err("short").contains("32 bytes, got 2"));
+        assert!(request(&options("secp256k1", Some("zz"), None)).is_err());
+        assert!(request(&options("secp256k1", Some(&"ab".repeat(32)), None)).is_ok());
+    }
+
+    #[test]
+    fn hardened_indices_are_refused() {
+        assert_eq!(derivation_path("0/2147483647"), Ok(vec![0, 2_147_483_647]));
+        for bad in ["2147483648", "1'", "", "a", "-1"] {
+            assert!(derivation_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_result_without_a_key_is_an_error() {
+        let mut result = KeygenResult::success("w", &[1; 64], &[2; 32]);
+        assert!(WalletView::new(&result).is_ok());
+        result.eddsa_pub_key = None;
+        assert!(WalletView::new(&result).expect_err("missing").contains("Ed25519 key has 0 bytes"));
+    }
+}

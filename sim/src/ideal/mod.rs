@@ -1,0 +1,44 @@
+//! Ideal suites: the same message shapes as the real protocols with trivial mathematics, for very many scenarios.
+//!
+//! Keys are real Shamir shares on the real curves and signatures are real ones, so the core's own checks and the
+//! harness's work unchanged; but nothing is hidden from the other parties of a run. The [`Witness`] watches from
+//! within what no outside checker can see: which messages are signed, and that no one-time secret serves two of them.
+
+mod auxiliary;
+mod curve;
+mod keygen;
+mod rounds;
+mod signing;
+mod witness;
+
+use std::sync::Arc;
+
+use mpcium_core::{
+    Duration,
+    protocol::{Curve, Pace, Suites},
+};
+
+pub use auxiliary::IdealAuxiliary;
+pub use curve::{interpolated_public_key, public_key_of};
+pub use keygen::IdealKeyGeneration;
+pub use signing::IdealSigning;
+pub use witness::Witness;
+
+/// How long ideal runs may take.
+pub(crate) fn pace() -> Pace {
+    Pace { progress: Duration::from_secs(5), cap: Duration::from_secs(30), heavy: false }
+}
+
+/// The suites of an ideal cluster; all of its nodes share the witness.
+#[must_use]
+pub fn suites(witness: &Arc<Witness>) -> Suites {
+    Suites {
+        keygen: Arc::new(IdealKeyGeneration::new(witness.clone())),
+        secp256k1: Arc::new(IdealSigning::new(
+            Curve::Secp256k1,
+            Some(IdealAuxiliary::new(witness.clone())),
+            witness.clone(),
+        )),
+        ed25519: Arc::new(IdealSigning::new(Curve::Ed25519, None, witness.clone())),
+    }
+}

@@ -1,0 +1,230 @@
+//! Ideal signing: commit to a nonce contribution, prove the auxiliary data, reveal the contribution, reveal the
+//! weighted share. The last round is the one that completes the signature, as in the real protocols.
+
+use std::sync::Arc;
+
+use mpcium_core::protocol::{
+    Abort, AuxiliarySuite, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    IdealAuxiliary, Witness,
+    curve::{Scalar, lagrange, sign, verifies},
+    pace,
+    rounds::{Next, RoundParty, Rounds},
+};
+
+/// Signs with real signatures after revealing everything to the other signers.
+#[derive(Debug)]
+pub struct IdealSigning {
+    curve: Curve,
+    auxiliary: Option<IdealAuxiliary>,
+    witness: Arc<Witness>,
+}
+
+impl IdealSigning {
+    /// On `curve`, with or without auxiliary data.
+    #[must_use]
+    pub fn new(curve: Curve, auxiliary: Option<IdealAuxiliary>, witness: Arc<Witness>) -> Self {
+        Self { curve, auxiliary, witness }
+    }
+}
+
+impl SigningSuite for IdealSigning {
+    fn name(&self) -> &'static str {
+        match self.curve {
+            Curve::Secp256k1 => "ideal secp256k1",
+            Curve::Ed25519 => "ideal ed25519",
+        }
+    }
+
+    fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    fn pace(&self, _: u16) -> Pace {
+        pace()
+    }
+
+    fn auxiliary(&self) -> Option<&dyn AuxiliarySuite> {
+        self.auxiliary.as_ref().map(|suite| suite as &dyn AuxiliarySuite)
+    }
+
+    fn verify(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        verifies(self.curve, public_key, message, signature)
+    }
+
+    fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {
+        let key = &signing.key;
+        if key.curve != self.curve {
+            return Err(Abort::new("the key is of another curve"));
+        }
+        if signing.signers.len() != usize::from(key.threshold) || signing.signers.len() != usize::from(run.parties) {
+            return Err(Abort::new(format!(
+                "{} signers and {} parties for a threshold of {}",
+                signing.signers.len(),
+                run.parties,
+                key.threshold
+            )));
+        }
+        if signing.signers.get(usize::from(run.index)) != Some(&key.index) {
+            return Err(Abort::new("this party's share is not at its place among the signers"));
+        }
+        let mut distinct = signing.signers.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.len() != signing.signers.len()
+            || distinct.last().is_some_and(|last| usize::from(*last) >= key.public_shares.len())
+        {
+            return Err(Abort::new("the signers are not distinct members"));
+        }
+        if self.curve == Curve::Secp256k1 && signing.message.len() != 32 {
+            return Err(Abort::new(format!("a digest has 32 bytes, not {}", signing.message.len())));
+        }
+        match (&self.auxiliary, &signing.auxiliary) {
+            (Some(_), None) => return Err(Abort::new("auxiliary data is missing")),
+            (None, Some(_)) => return Err(Abort::new("auxiliary data that nobody needs")),
+            (Some(_), Some(view)) => {
+                if view.rows.len() != signing.signers.len() {
+                    return Err(Abort::new("auxiliary rows do not fit the signers"));
+                }
+                if view.rows.get(usize::from(run.index)) != Some(&IdealAuxiliary::row(view.secret.expose())) {
+                    return Err(Abort::new("the auxiliary secret does not belong to this signer's row"));
+                }
+            }
+            (None, None) => {}
+        }
+        self.witness.signing(&signing.message);
+        let contribution: [u8; 32] =
+            Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
+        self.witness.secret(&contribution);
+        let party = IdealSigningParty {
+            run: run.clone(),
+            signing,
+            contribution,
+            stage: 0,
+            commitments: Vec::new(),
+            nonce: None,
+            witness: self.witness.clone(),
+        };
+        Ok(Box::new(RoundParty::new(&run, party)?))
+    }
+}
+
+struct IdealSigningParty {
+    run: Run,
+    signing: Signing,
+    contribution: [u8; 32],
+    stage: u8,
+    commitments: Vec<Vec<u8>>,
+    nonce: Option<Scalar>,
+    witness: Arc<Witness>,
+}
+
+impl IdealSigningParty {
+    fn curve(&self) -> Curve {
+        self.signing.key.curve
+    }
+
+    /// The committee position of a participant, as the polynomial's argument.
+    fn arguments(&self) -> Vec<u64> {
+        self.signing.signers.iter().map(|position| u64::from(*position) + 1).collect()
+    }
+
+    /// What binds auxiliary data, message and run together for one pair of signers.
+    fn token(&self, from: usize, to: usize) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(self.run.execution_id);
+        hash.update(&self.signing.message);
+        for row in self.signing.auxiliary.iter().flat_map(|view| &view.rows) {
+            hash.update(row);
+        }
+        hash.update(from.to_be_bytes());
+        hash.update(to.to_be_bytes());
+        hash.finalize().to_vec()
+    }
+
+    fn finish(&self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
+        let curve = self.curve();
+        let key = &self.signing.key;
+        let arguments = self.arguments();
+        let own = Scalar::parse(curve, key.secret.expose()).ok_or_else(|| Abort::new("the own share is no scalar"))?;
+        let mut shares = Vec::with_capacity(heard.len());
+        for (position, body) in heard.iter().enumerate() {
+            if position == usize::from(self.run.index) {
+                shares.push(own);
+                continue;
+            }
+            let culprit = u16::try_from(position).unwrap_or(u16::MAX);
+            shares.push(Scalar::parse(curve, body).ok_or_else(|| Abort::blaming(culprit, "the share is no scalar"))?);
+        }
+        let secret = shares.iter().zip(&arguments).fold(Scalar::small(curve, 0), |sum, (share, x)| {
+            sum.plus(share.times(lagrange(curve, *x, &arguments)))
+        });
+        if secret.public() != key.public_key {
+            let wrong = shares.iter().zip(&self.signing.signers).position(|(share, signer)| {
+                key.public_shares.get(usize::from(*signer)) != Some(&share.public())
+            });
+            return Err(match wrong.and_then(|position| u16::try_from(position).ok()) {
+                Some(culprit) => Abort::blaming(culprit, "the share does not belong to its public share"),
+                None => Abort::new("the shares do not add up to the key"),
+            });
+        }
+        let nonce = self.nonce.ok_or_else(|| Abort::new("no nonce"))?;
+        let signature = sign(secret, nonce, &key.public_key, &self.signing.message)
+            .ok_or_else(|| Abort::new("the signature cannot be computed"))?;
+        Ok(Next::Done(Outcome::Signature(signature)))
+    }
+}
+
+impl Rounds for IdealSigningParty {
+    fn next(&mut self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
+        self.stage += 1;
+        let me = usize::from(self.run.index);
+        match self.stage {
+            1 => Ok(Next::Broadcast(Sha256::digest(self.contribution).to_vec())),
+            2 => {
+                self.commitments = heard.to_vec();
+                Ok(Next::Each((0..usize::from(self.run.parties)).map(|to| self.token(me, to)).collect()))
+            }
+            3 => {
+                if let Some(position) =
+                    (0..heard.len()).find(|from| *from != me && heard.get(*from) != Some(&self.token(*from, me)))
+                {
+                    let culprit = u16::try_from(position).unwrap_or(u16::MAX);
+                    return Err(Abort::blaming(culprit, "signs something else or with other auxiliary data"));
+                }
+                let purpose: [u8; 32] =
+                    Sha256::digest([self.run.execution_id.as_slice(), &self.signing.message].concat()).into();
+                self.witness.nonce(self.contribution, purpose);
+                Ok(Next::Broadcast(self.contribution.to_vec()))
+            }
+            4 => {
+                let mut parts: Vec<&[u8]> = vec![b"nonce"];
+                for (position, (body, promised)) in heard.iter().zip(&self.commitments).enumerate() {
+                    if position == me {
+                        parts.push(&self.contribution);
+                        continue;
+                    }
+                    if Sha256::digest(body).as_slice() != promised.as_slice() {
+                        let culprit = u16::try_from(position).unwrap_or(u16::MAX);
+                        return Err(Abort::blaming(culprit, "the contribution is not the one committed to"));
+                    }
+                    parts.push(body);
+                }
+                self.nonce = Some(Scalar::hashed(self.curve(), &parts));
+                Ok(Next::Broadcast(self.signing.key.secret.expose().to_vec()))
+            }
+            _ => self.finish(heard),
+        }
+    }
+
+    fn is_broadcast(&self, round: u8) -> bool {
+        round != 1
+    }
+
+    fn rounds(&self) -> u8 {
+        4
+    }
+}

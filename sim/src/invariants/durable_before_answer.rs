@@ -1,0 +1,81 @@
+//! A success that clients can see is durable where it must be: a signature at `n − t + 1` members, so that every later
+//! attempt meets it; a wallet's shares at every member. Disks that were rolled back count as if they held it.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mpcium_core::{protocol::Curve, store::Keyspace, wallet::{CertificateRecord, record::Stored}};
+
+use super::{Fact, Invariant};
+use crate::world::{Answer, World};
+
+#[derive(Default)]
+pub(super) struct DurableBeforeAnswer {
+    seen: BTreeSet<(String, String)>,
+}
+
+impl Invariant for DurableBeforeAnswer {
+    fn name(&self) -> &'static str {
+        "durable_before_answer"
+    }
+
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+        let Fact::Answer { answer, .. } = fact else { return Ok(()) };
+        // Later the members may have moved on; it must have been so when it could first be seen.
+        if !answer.success || !self.seen.insert((answer.wallet.clone(), answer.transaction.clone())) {
+            return Ok(());
+        }
+        if answer.transaction.is_empty() { wallet(world, answer) } else { signature(world, answer) }
+    }
+}
+
+fn signature(world: &World, answer: &Answer) -> Result<(), String> {
+    let field = |name: &str| {
+        answer.body.get(name).and_then(|v| v.as_str()).and_then(|v| STANDARD.decode(v).ok()).unwrap_or_default()
+    };
+    let mut bytes = field("signature");
+    if bytes.is_empty() {
+        bytes = [field("r"), field("s")].concat();
+    }
+    if bytes.len() != 64 {
+        return Err(format!("{}: no signature in a success", answer.transaction));
+    }
+    let holders = world.machines.iter().filter(|m| m.rolled_back || m.disk.holds(Keyspace::Ledger, &bytes)).count();
+    let quorum = world.scenario.nodes - world.scenario.threshold + 1;
+    if holders < quorum {
+        return Err(format!(
+            "{} was published while {holders} members held its signature durably; {quorum} must",
+            answer.transaction
+        ));
+    }
+    Ok(())
+}
+
+fn wallet(world: &World, answer: &Answer) -> Result<(), String> {
+    let certificate = world.machines.iter().find_map(|machine| {
+        machine
+            .disk
+            .records(Keyspace::Certificates)
+            .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+            .find(|record| record.certificate.facts().wallet == answer.wallet)
+    });
+    let Some(record) = certificate else {
+        return Err(format!("{} was published while nobody held its certificate durably", answer.wallet));
+    };
+    let session = record.certificate.facts().session;
+    let holders = world
+        .machines
+        .iter()
+        .filter(|machine| {
+            machine.rolled_back
+                || super::shares_interpolate::shares(machine, session).len() == Curve::ALL.len()
+        })
+        .count();
+    if holders < world.scenario.nodes {
+        return Err(format!(
+            "{} was published while {holders} of {} members held their shares durably",
+            answer.wallet, world.scenario.nodes
+        ));
+    }
+    Ok(())
+}

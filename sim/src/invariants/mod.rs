@@ -1,0 +1,115 @@
+//! What must always hold, one file each. Checkers stand outside the system under test: they see what crosses a port,
+//! what is durable, and what nodes report, and nothing of a node's inside.
+
+mod acknowledged_after_answer;
+mod authorized_work;
+mod bounded;
+mod certificates_agree;
+mod durable_before_answer;
+mod epochs_grow;
+mod liveness;
+mod no_secret_seen;
+mod one_answer;
+mod shares_interpolate;
+mod signatures_verify;
+
+use mpcium_core::{input::RequestKind, node::Status, report::Report, store::Batch};
+
+use crate::world::{Answer, Request, World};
+
+/// Something that happened and can be seen from outside.
+#[derive(Debug)]
+pub enum Fact<'a> {
+    /// A client sent a request.
+    Sent {
+        /// What.
+        request: &'a Request,
+    },
+    /// An answer reached the result stream.
+    Answer {
+        /// From whom.
+        node: usize,
+        /// What.
+        answer: &'a Answer,
+    },
+    /// A node told the queue that a request is answered.
+    Acknowledged {
+        /// Who.
+        node: usize,
+        /// Which queue.
+        kind: RequestKind,
+        /// Which message.
+        sequence: u64,
+    },
+    /// A node reported something.
+    Report {
+        /// Who.
+        node: usize,
+        /// What.
+        report: &'a Report,
+        /// The same as JSON.
+        text: &'a str,
+    },
+    /// A node sent a datagram.
+    Datagram {
+        /// Who.
+        from: usize,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// A batch became durable.
+    Durable {
+        /// Where.
+        node: usize,
+        /// What.
+        batch: &'a Batch,
+    },
+    /// How a node says that it is.
+    Status {
+        /// Who.
+        node: usize,
+        /// How.
+        status: &'a Status,
+    },
+    /// A secret came into being (only ideal suites tell).
+    Secret {
+        /// The secret.
+        bytes: &'a [u8],
+    },
+    /// A party began to sign a message (only ideal suites tell).
+    Signing {
+        /// The message.
+        message: &'a [u8],
+    },
+    /// The run ends: everything was answered.
+    End,
+}
+
+/// One property.
+pub trait Invariant: Send {
+    /// Its name, as in the documentation.
+    fn name(&self) -> &'static str;
+    /// Looks at a fact.
+    ///
+    /// # Errors
+    /// In words, what is violated.
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String>;
+}
+
+/// All of them, knowing nothing yet.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(signatures_verify::SignaturesVerify::default()),
+        Box::new(one_answer::OneAnswer::default()),
+        Box::new(acknowledged_after_answer::AcknowledgedAfterAnswer),
+        Box::new(authorized_work::AuthorizedWork::default()),
+        Box::new(durable_before_answer::DurableBeforeAnswer::default()),
+        Box::new(certificates_agree::CertificatesAgree::default()),
+        Box::new(shares_interpolate::SharesInterpolate),
+        Box::new(epochs_grow::EpochsGrow::default()),
+        Box::new(bounded::Bounded),
+        Box::new(no_secret_seen::NoSecretSeen::default()),
+        Box::new(liveness::Settled),
+    ]
+}

@@ -1,0 +1,46 @@
+//! All answers to one delivery are the same bytes, so never a success after an error; and all successes of one request
+//! id are the same, so a retry never yields another signature or another wallet.
+
+use std::collections::BTreeMap;
+
+use super::{Fact, Invariant};
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct OneAnswer {
+    by_delivery: BTreeMap<String, Vec<u8>>,
+    successes: BTreeMap<(String, String), Vec<u8>>,
+}
+
+impl Invariant for OneAnswer {
+    fn name(&self) -> &'static str {
+        "one_answer"
+    }
+
+    fn check(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
+        let Fact::Answer { node, answer } = fact else { return Ok(()) };
+        let first = self.by_delivery.entry(answer.dedup.clone()).or_insert_with(|| answer.raw.clone());
+        if *first != answer.raw {
+            return Err(format!(
+                "node{node} answered {} with {} although the answer was {}",
+                answer.dedup,
+                String::from_utf8_lossy(&answer.raw),
+                String::from_utf8_lossy(first)
+            ));
+        }
+        if answer.success {
+            let request = (answer.wallet.clone(), answer.transaction.clone());
+            let first = self.successes.entry(request).or_insert_with(|| answer.raw.clone());
+            if *first != answer.raw {
+                return Err(format!(
+                    "{} {} succeeded twice differently: {} and {}",
+                    answer.wallet,
+                    answer.transaction,
+                    String::from_utf8_lossy(first),
+                    String::from_utf8_lossy(&answer.raw)
+                ));
+            }
+        }
+        Ok(())
+    }
+}

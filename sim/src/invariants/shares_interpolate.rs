@@ -1,0 +1,102 @@
+//! The shares of a certified epoch that are durable interpolate to its public key, and each belongs to its public
+//! share; and every member still has its share, except where a disk was rolled back.
+
+use mpcium_core::{
+    protocol::{Curve, KeyShare},
+    store::Keyspace,
+    wallet::{CertificateRecord, SessionId, ShareRecord, record::Stored},
+};
+
+use super::{Fact, Invariant};
+use crate::{
+    ideal,
+    world::{Machine, World},
+};
+
+pub(super) struct SharesInterpolate;
+
+/// The shares of one session that a machine holds durably.
+pub(super) fn shares(machine: &Machine, session: SessionId) -> Vec<KeyShare> {
+    machine
+        .disk
+        .records(Keyspace::Shares)
+        .filter_map(|(_, value)| ShareRecord::decode(value.expose()).ok())
+        .filter(|record| record.session == session)
+        .map(|record| record.share)
+        .collect()
+}
+
+impl Invariant for SharesInterpolate {
+    fn name(&self) -> &'static str {
+        "shares_interpolate"
+    }
+
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+        // When an epoch is decided somewhere, and once more at the end for everything that was decided.
+        let certificates: Vec<CertificateRecord> = match fact {
+            Fact::Durable { batch, .. } => batch
+                .writes
+                .iter()
+                .filter(|write| write.keyspace == Keyspace::Certificates)
+                .filter_map(|write| CertificateRecord::decode(write.value.as_ref()?.expose()).ok())
+                .collect(),
+            Fact::End => world
+                .machines
+                .iter()
+                .flat_map(|machine| machine.disk.records(Keyspace::Certificates))
+                .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+                .collect(),
+            _ => return Ok(()),
+        };
+        certificates.iter().try_for_each(|record| check(world, record))
+    }
+}
+
+fn check(world: &World, record: &CertificateRecord) -> Result<(), String> {
+    let certificate = &record.certificate;
+    let facts = certificate.facts();
+    let mut held: Vec<KeyShare> = Vec::new();
+    for (node, machine) in world.machines.iter().enumerate() {
+        let shares = shares(machine, facts.session);
+        if shares.len() != facts.curves.len() && !machine.rolled_back {
+            return Err(format!(
+                "{} epoch {} is decided, but node{node} holds {} of {} shares",
+                facts.wallet,
+                facts.epoch,
+                shares.len(),
+                facts.curves.len()
+            ));
+        }
+        held.extend(shares);
+    }
+    for (curve, public_key) in facts.curves.iter().zip(&certificate.value.session.public_keys) {
+        let of_curve: Vec<&KeyShare> = held.iter().filter(|share| share.curve == *curve).collect();
+        interpolates(*curve, &of_curve, public_key, facts.committee.threshold)
+            .map_err(|what| format!("{} epoch {}: {what}", facts.wallet, facts.epoch))?;
+    }
+    Ok(())
+}
+
+fn interpolates(curve: Curve, shares: &[&KeyShare], public_key: &[u8], threshold: u16) -> Result<(), String> {
+    for share in shares {
+        if share.public_key != public_key {
+            return Err(format!("the {curve:?} share at position {} is of another key", share.index));
+        }
+        let own = ideal::public_key_of(curve, share.secret.expose());
+        if own.is_none() || own.as_ref() != share.public_shares.get(usize::from(share.index)) {
+            return Err(format!("the {curve:?} share at position {} does not belong to its public share", share.index));
+        }
+    }
+    let quorum: Vec<(u64, &[u8])> = shares
+        .iter()
+        .take(usize::from(threshold))
+        .map(|share| (u64::from(share.index) + 1, share.secret.expose()))
+        .collect();
+    if quorum.len() < usize::from(threshold) {
+        return Err(format!("only {} {curve:?} shares are left of {threshold} that are needed", quorum.len()));
+    }
+    if ideal::interpolated_public_key(curve, &quorum).as_deref() != Some(public_key) {
+        return Err(format!("the {curve:?} shares do not interpolate to the public key"));
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Simulated clusters: the real core and the real driver over a simulated world, decided by one number.
+//!
+//! [`scenario`] draws what happens, [`world`] lets it happen, [`invariants`] say what must hold, [`run`] executes.
+//! `docs/simulation.md` explains how to use it.
+#![forbid(unsafe_code)]
+
+#[cfg(not(madsim))]
+compile_error!(
+    "the simulator needs `--cfg madsim`, which `.cargo/config.toml` of this workspace sets; a RUSTFLAGS variable or \
+     another configuration has overridden it: add `--cfg madsim` there"
+);
+
+pub mod counters;
+pub mod dice;
+pub mod ideal;
+pub mod invariants;
+pub mod log;
+pub mod run;
+pub mod scenario;
+pub mod small;
+pub mod suite;
+pub mod world;

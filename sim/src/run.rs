@@ -1,0 +1,96 @@
+//! Executes one run on a fresh thread of its own, because the executor's random state is per thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use madsim::{Config, runtime::Runtime};
+
+use crate::{
+    counters::Counters,
+    ideal::{self, Witness},
+    invariants,
+    log::Log,
+    scenario::{Profile, Scenario},
+    small,
+    world::{Verdict, World, lock, pump},
+};
+
+/// Stack of a run's thread: the big-integer code of real protocols nests deeply.
+const STACK_BYTES: usize = 16 << 20;
+
+/// What came out of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The scenario's seed.
+    pub seed: u64,
+    /// The profile.
+    pub profile: Profile,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Hash over everything that happened; empty if the run ended in a panic.
+    pub hash: String,
+    /// What it counted.
+    pub counters: Counters,
+}
+
+impl Outcome {
+    /// The one command that replays this run and writes its log.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        format!(
+            "cargo run -p sim -- --profile {} --seed {} --log {}-{}.jsonl",
+            self.profile.name(),
+            self.seed,
+            self.profile.name(),
+            self.seed
+        )
+    }
+}
+
+/// Runs the scenario of a seed; writes its log to `log` if given.
+#[must_use]
+pub fn run(seed: u64, profile: Profile, log: Option<&Path>) -> Outcome {
+    execute(Scenario::draw(seed, profile), log.map(Path::to_path_buf))
+}
+
+/// Runs a scenario.
+#[must_use]
+pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
+    let (seed, profile) = (scenario.seed, scenario.profile);
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || simulate(scenario, log));
+    let ended = match thread {
+        Ok(thread) => thread.join(),
+        Err(error) => Err(Box::new(format!("no thread for the run: {error}")) as Box<dyn std::any::Any + Send>),
+    };
+    match ended {
+        Ok((verdict, hash, counters)) => Outcome { seed, profile, verdict, hash, counters },
+        Err(panic) => {
+            let what = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "a panic without words".into());
+            let verdict = Verdict::Violated { invariant: "no_panic".into(), what };
+            Outcome { seed, profile, verdict, hash: String::new(), counters: Counters::default() }
+        }
+    }
+}
+
+fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Counters) {
+    let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
+    runtime.block_on(async move {
+        let log = match Log::new(log.as_deref()) {
+            Ok(log) => log,
+            Err(error) => panic!("the log cannot be written: {error}"),
+        };
+        let witness = Arc::new(Witness::default());
+        let suites = match scenario.profile {
+            Profile::Ideal => ideal::suites(&witness),
+            Profile::Small => small::suites(),
+        };
+        let world = World::new(scenario, suites, witness, invariants::all(), log);
+        let verdict = pump(world.clone()).await;
+        let world = lock(&world);
+        (verdict, world.log.hash(), world.counters.clone())
+    })
+}

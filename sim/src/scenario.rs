@@ -1,0 +1,510 @@
+//! What happens in one run, drawn from its seed as plain data: the cluster, what clients ask, what breaks and when.
+//!
+//! Faults stay within what the protocol promises to survive: any number of crashes and any partition may delay, but
+//! rolled-back disks are at most `n − t`, and clocks differ by at most the configured skew.
+
+use serde::Serialize;
+
+use crate::dice::Dice;
+
+/// One second in the unit of simulated time.
+pub const SECOND: u64 = 1_000_000;
+/// One millisecond in the unit of simulated time.
+pub const MILLISECOND: u64 = 1_000;
+
+/// Which protocols the cluster runs, and how hard it is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Ideal suites: very many scenarios.
+    Ideal,
+    /// Real CGGMP24 at the toy security level and real FROST.
+    Small,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Ideal, Self::Small];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ideal => "ideal",
+            Self::Small => "small",
+        }
+    }
+
+    /// The profile of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+}
+
+/// A point of simulated time, in microseconds since the run began.
+pub type At = u64;
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Action {
+    /// Asks for a wallet.
+    Keygen {
+        /// Its number.
+        wallet: usize,
+    },
+    /// Asks for a signature.
+    Sign {
+        /// The wallet's number; it may not exist.
+        wallet: usize,
+        /// On secp256k1, not Ed25519.
+        ecdsa: bool,
+        /// The transaction's number.
+        transaction: usize,
+        /// Bytes of the message on Ed25519.
+        length: usize,
+    },
+    /// Publishes an earlier action's request once more, unchanged.
+    Again {
+        /// The index of the earlier action.
+        action: usize,
+    },
+    /// The same transaction id with another message.
+    OtherPayload {
+        /// The index of the earlier action.
+        action: usize,
+    },
+    /// A wallet is asked for with a signature that is not the initiator's.
+    ForgedKeygen {
+        /// A number that no honest request uses.
+        wallet: usize,
+    },
+    /// A signature is asked for with a signature that is not the initiator's.
+    ForgedSign {
+        /// The wallet's number.
+        wallet: usize,
+        /// On secp256k1, not Ed25519.
+        ecdsa: bool,
+        /// A number that no honest request uses.
+        transaction: usize,
+    },
+    /// Something that is no request.
+    Garbage,
+}
+
+/// An action and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// When.
+    pub at: At,
+    /// What.
+    pub action: Action,
+}
+
+/// Where in a write a node dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum CrashPoint {
+    /// Before anything of the batch reaches the disk.
+    Before,
+    /// In the middle of the batch: the engine throws away what it finds of it.
+    Torn,
+    /// After the write, before the sync: the batch survives or not.
+    Written,
+    /// After the sync, before the node learns of it.
+    Synced,
+}
+
+/// What breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum FaultKind {
+    /// A node is dead for the duration.
+    Kill {
+        /// Which node.
+        node: usize,
+    },
+    /// A node stands still for the duration, then goes on.
+    Pause {
+        /// Which node.
+        node: usize,
+    },
+    /// A node dies at one of its next writes and stays dead for the rest of the duration.
+    CrashAtWrite {
+        /// Which node.
+        node: usize,
+        /// Writes that still succeed.
+        after: u64,
+        /// Where in the write.
+        point: CrashPoint,
+    },
+    /// A write fails: the node stops, and starts again when the duration is over.
+    DiskError {
+        /// Which node.
+        node: usize,
+    },
+    /// Writes and reads take long.
+    DiskSlow {
+        /// Which node.
+        node: usize,
+    },
+    /// A node is dead for the duration and comes back with the disk as it was at the time `backup`.
+    Rollback {
+        /// Which node.
+        node: usize,
+        /// When its backup was made.
+        backup: At,
+    },
+    /// Nothing reaches or leaves a node; peers and bus alike.
+    Isolate {
+        /// Which node.
+        node: usize,
+    },
+    /// Peers cannot reach each other across the cut; the bus still reaches all.
+    Split {
+        /// Nodes on one side.
+        side: Vec<usize>,
+    },
+    /// Datagrams are lost in these directions only.
+    OneWay {
+        /// From and to.
+        directions: Vec<(usize, usize)>,
+    },
+    /// Nodes are isolated one after the other and come back in another order.
+    Swizzle {
+        /// Order of leaving.
+        leave: Vec<usize>,
+        /// Order of coming back.
+        back: Vec<usize>,
+    },
+    /// Many datagrams are lost.
+    Loss {
+        /// In thousandths.
+        per_mille: u64,
+    },
+    /// Datagrams take longer.
+    Delay {
+        /// At most this much, in microseconds.
+        longest: u64,
+    },
+    /// Deliveries stop although the node believes that it is subscribed.
+    StalledQueue,
+    /// Queue and results cannot be reached by anybody.
+    BusOutage,
+    /// A node's wall clock jumps (within the allowed skew).
+    ClockJump {
+        /// Which node.
+        node: usize,
+        /// Milliseconds from true time.
+        offset: i64,
+    },
+    /// Discovery lists nobody or only some.
+    Discovery {
+        /// Whose view.
+        node: usize,
+    },
+    /// Computations take fifty times as long.
+    Slow {
+        /// Which node.
+        node: usize,
+    },
+}
+
+impl FaultKind {
+    /// Its kind, for counting.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::Pause { .. } => "pause",
+            Self::CrashAtWrite { point: CrashPoint::Before, .. } => "crash before write",
+            Self::CrashAtWrite { point: CrashPoint::Torn, .. } => "crash, torn write",
+            Self::CrashAtWrite { point: CrashPoint::Written, .. } => "crash before sync",
+            Self::CrashAtWrite { point: CrashPoint::Synced, .. } => "crash after sync",
+            Self::DiskError { .. } => "disk error",
+            Self::DiskSlow { .. } => "slow disk",
+            Self::Rollback { .. } => "rollback",
+            Self::Isolate { .. } => "isolation",
+            Self::Split { .. } => "split",
+            Self::OneWay { .. } => "one-way partition",
+            Self::Swizzle { .. } => "swizzle",
+            Self::Loss { .. } => "loss",
+            Self::Delay { .. } => "delay",
+            Self::StalledQueue => "stalled queue",
+            Self::BusOutage => "bus outage",
+            Self::ClockJump { .. } => "clock jump",
+            Self::Discovery { .. } => "discovery",
+            Self::Slow { .. } => "slow processor",
+        }
+    }
+}
+
+/// A fault and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// When it begins.
+    pub from: At,
+    /// When it ends.
+    pub until: At,
+    /// What it is.
+    pub kind: FaultKind,
+}
+
+/// Rates that hold throughout the first phase. In thousandths unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rates {
+    /// Datagrams lost.
+    pub loss: u64,
+    /// Datagrams delivered twice.
+    pub duplicate: u64,
+    /// Datagrams of which a copy with a flipped bit is delivered as well.
+    pub corrupt: u64,
+    /// Datagrams after which an old one is delivered again.
+    pub replay: u64,
+    /// Datagrams that take twenty times as long.
+    pub late: u64,
+    /// Least and most microseconds of a datagram's way.
+    pub latency: (u64, u64),
+    /// Settlements that the queue never sees.
+    pub settlement_lost: u64,
+    /// Acknowledgements of publications that get lost.
+    pub publication_lost: u64,
+    /// Deliveries that never arrive.
+    pub delivery_lost: u64,
+    /// Most microseconds of a write until it is durable.
+    pub write: u64,
+    /// Most microseconds of a computation.
+    pub compute: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scenario {
+    /// Decides everything.
+    pub seed: u64,
+    /// Which protocols.
+    pub profile: Profile,
+    /// Nodes.
+    pub nodes: usize,
+    /// Nodes that sign together.
+    pub threshold: usize,
+    /// Seconds within which a signing request is answered.
+    pub signing_deadline_s: u64,
+    /// Seconds within which a key generation request is answered.
+    pub keygen_deadline_s: u64,
+    /// Milliseconds by which wall clocks may differ.
+    pub clock_skew_ms: u64,
+    /// How far each node's wall clock is off at first, in milliseconds.
+    pub clock_offsets_ms: Vec<i64>,
+    /// Signing requests that a coordinator runs at once.
+    pub concurrent_signing: usize,
+    /// Key generations that a coordinator runs at once.
+    pub concurrent_keygen: usize,
+    /// What clients do.
+    pub steps: Vec<Step>,
+    /// What breaks.
+    pub faults: Vec<Fault>,
+    /// What is always a little broken.
+    pub rates: Rates,
+    /// When the first phase ends: everything outside `core` is dead for ever, everything inside is healed.
+    pub healed_at: At,
+    /// Exactly `threshold` nodes, or all.
+    pub core: Vec<usize>,
+    /// When each node starts for the first time.
+    pub starts: Vec<At>,
+}
+
+impl Scenario {
+    /// Draws a run.
+    #[must_use]
+    pub fn draw(seed: u64, profile: Profile) -> Self {
+        let mut dice = Dice::new(seed, "scenario");
+        let dice = &mut dice;
+        let sizes: &[usize] = match profile {
+            Profile::Ideal => &[2, 3, 3, 3, 4, 5, 5],
+            Profile::Small => &[2, 3, 3, 3, 4],
+        };
+        let nodes = dice.pick(sizes).copied().unwrap_or(3);
+        let threshold = pick_number(dice, nodes / 2 + 1, nodes);
+        let clock_skew_ms = dice.between(100, 5_000);
+        let half = clock_skew_ms / 2;
+        let clock_offsets_ms = (0..nodes).map(|_| offset(dice, half)).collect();
+        let length = dice.between(15, 60) * SECOND;
+        let calm = if dice.chance(0.7) { 6 * SECOND } else { 0 };
+        let starts = (0..nodes).map(|_| dice.skewed(0, 3 * SECOND)).collect();
+        let steps = draw_steps(dice, profile, length);
+        let faults = draw_faults(dice, nodes, threshold, calm, length, half);
+        let rolled_back = |node: usize| {
+            faults.iter().any(|f| matches!(f.kind, FaultKind::Rollback { node: other, .. } if other == node))
+        };
+        let mut order: Vec<usize> = (0..nodes).collect();
+        dice.shuffle(&mut order);
+        // Rolled-back nodes may lack shares, so they are the ones that stay broken.
+        order.sort_by_key(|node| rolled_back(*node));
+        let everybody = dice.chance(0.4) && !order.iter().any(|node| rolled_back(*node));
+        let mut core: Vec<usize> = order.into_iter().take(if everybody { nodes } else { threshold }).collect();
+        core.sort_unstable();
+        Self {
+            seed,
+            profile,
+            nodes,
+            threshold,
+            signing_deadline_s: dice.between(30, 60),
+            keygen_deadline_s: dice.between(30, 90),
+            clock_skew_ms,
+            clock_offsets_ms,
+            concurrent_signing: pick_number(dice, 1, 20),
+            concurrent_keygen: pick_number(dice, 1, 3),
+            steps,
+            faults,
+            rates: draw_rates(dice, profile),
+            healed_at: length,
+            core,
+            starts,
+        }
+    }
+
+    /// Whether a node is alive in the second phase.
+    #[must_use]
+    pub fn in_core(&self, node: usize) -> bool {
+        self.core.contains(&node)
+    }
+}
+
+fn pick_number(dice: &mut Dice, low: usize, high: usize) -> usize {
+    usize::try_from(dice.between(low as u64, high as u64)).unwrap_or(low)
+}
+
+fn offset(dice: &mut Dice, half: u64) -> i64 {
+    let away = i64::try_from(dice.between(0, half)).unwrap_or(0);
+    if dice.chance(0.5) { away } else { -away }
+}
+
+fn draw_rates(dice: &mut Dice, profile: Profile) -> Rates {
+    // Half of all runs have a tidy network, so that crashes are seen without its noise.
+    let noisy = dice.chance(0.5);
+    let mut rate = |most: u64| if noisy && dice.chance(0.6) { dice.skewed(1, most) } else { 0 };
+    let (loss, duplicate, corrupt, replay, late) = (rate(200), rate(200), rate(30), rate(50), rate(100));
+    let (settlement_lost, publication_lost, delivery_lost) = (rate(300), rate(300), rate(200));
+    let least = dice.between(100, 2_000);
+    let compute = match profile {
+        Profile::Ideal => 100 * MILLISECOND,
+        Profile::Small => 500 * MILLISECOND,
+    };
+    Rates {
+        loss,
+        duplicate,
+        corrupt,
+        replay,
+        late,
+        latency: (least, least + dice.skewed(100, 50 * MILLISECOND)),
+        settlement_lost,
+        publication_lost,
+        delivery_lost,
+        write: dice.skewed(100, 20 * MILLISECOND),
+        compute: dice.skewed(100, compute),
+    }
+}
+
+fn draw_steps(dice: &mut Dice, profile: Profile, length: At) -> Vec<Step> {
+    let most = match profile {
+        Profile::Ideal => 12,
+        Profile::Small => 5,
+    };
+    let wallets = pick_number(dice, 1, if profile == Profile::Ideal { 3 } else { 1 });
+    let mut steps = vec![Step { at: dice.between(100 * MILLISECOND, 4 * SECOND), action: Action::Keygen { wallet: 0 } }];
+    for wallet in 1..wallets {
+        steps.push(Step { at: dice.between(SECOND, length), action: Action::Keygen { wallet } });
+    }
+    let count = dice.between(2, most);
+    let mut transaction = 0;
+    for _ in 0..count {
+        let at = dice.between(3 * SECOND, length - SECOND);
+        let wallet = pick_number(dice, 0, wallets - 1);
+        let earlier: Vec<usize> =
+            (0..steps.len()).filter(|i| matches!(steps[*i].action, Action::Sign { .. })).collect();
+        let any_earlier = pick_number(dice, 0, steps.len() - 1);
+        let action = match dice.below(100) {
+            0..=9 if matches!(steps[any_earlier].action, Action::Keygen { .. } | Action::Sign { .. }) => {
+                Action::Again { action: any_earlier }
+            }
+            10..=14 if !earlier.is_empty() => {
+                Action::OtherPayload { action: dice.pick(&earlier).copied().unwrap_or_default() }
+            }
+            15..=17 => Action::ForgedKeygen { wallet: 1_000 + steps.len() },
+            18..=21 => {
+                Action::ForgedSign { wallet, ecdsa: dice.chance(0.5), transaction: 1_000 + steps.len() }
+            }
+            22..=23 => Action::Garbage,
+            24..=26 => Action::Sign { wallet: 500, ecdsa: dice.chance(0.5), transaction: 500 + steps.len(), length: 32 },
+            _ => {
+                transaction += 1;
+                let length = if dice.chance(0.2) { pick_number(dice, 0, 3_000) } else { 32 };
+                Action::Sign { wallet, ecdsa: dice.chance(0.5), transaction, length }
+            }
+        };
+        steps.push(Step { at, action });
+    }
+    steps
+}
+
+fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length: At, half: u64) -> Vec<Fault> {
+    let count = match dice.below(10) {
+        0 => 0,
+        1..=5 => dice.between(1, 4),
+        _ => dice.between(4, 12),
+    };
+    let mut rollbacks = nodes - threshold;
+    let mut faults = Vec::new();
+    for _ in 0..count {
+        let from = dice.between(calm, length - 2 * SECOND);
+        // Long enough to be noticed, short enough to end within the phase.
+        let until = (from + dice.skewed(SECOND, 25 * SECOND)).min(length - SECOND);
+        let node = pick_number(dice, 0, nodes - 1);
+        let kind = match dice.below(20) {
+            0..=2 => FaultKind::Kill { node },
+            3 => FaultKind::Pause { node },
+            4..=7 => FaultKind::CrashAtWrite {
+                node,
+                after: dice.skewed(0, 12),
+                point: dice
+                    .pick(&[CrashPoint::Before, CrashPoint::Torn, CrashPoint::Written, CrashPoint::Synced])
+                    .copied()
+                    .unwrap_or(CrashPoint::Written),
+            },
+            8 => FaultKind::DiskError { node },
+            9 => FaultKind::DiskSlow { node },
+            10 if rollbacks > 0 => {
+                rollbacks -= 1;
+                FaultKind::Rollback { node, backup: dice.between(0, from) }
+            }
+            11 => FaultKind::Isolate { node },
+            12 => FaultKind::Split { side: (0..nodes).filter(|_| dice.chance(0.5)).collect() },
+            13 => {
+                let mut directions = Vec::new();
+                for a in 0..nodes {
+                    for b in 0..nodes {
+                        if a != b && dice.chance(0.3) {
+                            directions.push((a, b));
+                        }
+                    }
+                }
+                FaultKind::OneWay { directions }
+            }
+            14 => {
+                let mut leave: Vec<usize> = (0..nodes).collect();
+                dice.shuffle(&mut leave);
+                let mut back = leave.clone();
+                dice.shuffle(&mut back);
+                FaultKind::Swizzle { leave, back }
+            }
+            15 if dice.chance(0.5) => FaultKind::Loss { per_mille: dice.between(100, 900) },
+            15 => FaultKind::Delay { longest: dice.between(100 * MILLISECOND, 3 * SECOND) },
+            16 if dice.chance(0.5) => FaultKind::StalledQueue,
+            16 => FaultKind::BusOutage,
+            17 => FaultKind::ClockJump { node, offset: offset(dice, half) },
+            18 => FaultKind::Discovery { node },
+            _ => FaultKind::Slow { node },
+        };
+        faults.push(Fault { from, until, kind });
+    }
+    faults
+}

@@ -1,0 +1,331 @@
+//! The clients: what they asked for and what they may conclude. A request without an answer is unknown, never absent.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use mpcium_core::{input::RequestKind, protocol::Curve};
+
+use super::{Answer, Event, Verdict, World};
+use crate::{
+    dice::Dice,
+    invariants::Fact,
+    scenario::{Action, At, MILLISECOND, SECOND},
+};
+
+/// Wallets that are asked for after healing have numbers from here on.
+const FRESH: usize = 10_000;
+/// Time for links to come up again after healing before fresh work is asked for.
+const SETTLING: u64 = 20 * SECOND;
+/// Time for auxiliary data to be made for a core that has none: the nodes wait five minutes for the missing ones to
+/// come back, and repeat failed runs after a minute at most.
+const AUXILIARY: u64 = 480 * SECOND;
+
+/// One request as a client sent it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which queue.
+    pub kind: RequestKind,
+    /// The wallet's id.
+    pub wallet: String,
+    /// The transaction's id; empty for key generation.
+    pub transaction: String,
+    /// The curve; `None` for key generation.
+    pub curve: Option<Curve>,
+    /// What is to be signed.
+    pub message: Vec<u8>,
+    /// Whether the initiator really signed it.
+    pub honest: bool,
+    /// The document.
+    pub body: Vec<u8>,
+    /// Sequence number in the stream.
+    pub sequence: u64,
+    /// When it was sent.
+    pub at: At,
+    /// Must succeed: asked after healing.
+    pub must_succeed: bool,
+}
+
+/// A wallet's keys as its client learned them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// `X || Y`.
+    pub secp256k1: Vec<u8>,
+    /// RFC 8032 encoding.
+    pub ed25519: Vec<u8>,
+}
+
+/// All clients, who share one initiator.
+#[derive(Debug)]
+pub struct Clients {
+    initiator: SigningKey,
+    stranger: SigningKey,
+    dice: Dice,
+    /// Everything that was sent, in order.
+    pub requests: Vec<Request>,
+    /// Per action of the scenario, the request that it sent.
+    by_action: BTreeMap<usize, usize>,
+    /// Wallets that exist for certain.
+    pub wallets: BTreeMap<String, Keys>,
+}
+
+impl Clients {
+    /// Clients who have asked for nothing yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "clients");
+        Self {
+            initiator: SigningKey::from_bytes(&dice.bytes32()),
+            stranger: SigningKey::from_bytes(&dice.bytes32()),
+            dice,
+            requests: Vec::new(),
+            by_action: BTreeMap::new(),
+            wallets: BTreeMap::new(),
+        }
+    }
+
+    /// The initiator's public key.
+    #[must_use]
+    pub fn initiator(&self) -> VerifyingKey {
+        self.initiator.verifying_key()
+    }
+
+    fn key(&self, honest: bool) -> &SigningKey {
+        if honest { &self.initiator } else { &self.stranger }
+    }
+
+    fn keygen(&self, wallet: usize, honest: bool) -> Request {
+        let wallet = format!("wallet-{wallet}");
+        let signature = STANDARD.encode(self.key(honest).sign(wallet.as_bytes()).to_bytes());
+        let body = format!(r#"{{"wallet_id":"{wallet}","signature":"{signature}"}}"#).into_bytes();
+        Request {
+            kind: RequestKind::Keygen,
+            wallet,
+            transaction: String::new(),
+            curve: None,
+            message: Vec::new(),
+            honest,
+            body,
+            sequence: 0,
+            at: 0,
+            must_succeed: false,
+        }
+    }
+
+    fn sign(&self, wallet: usize, curve: Curve, transaction: String, message: Vec<u8>, honest: bool) -> Request {
+        let wallet = format!("wallet-{wallet}");
+        let key_type = match curve {
+            Curve::Secp256k1 => "secp256k1",
+            Curve::Ed25519 => "ed25519",
+        };
+        let tx = STANDARD.encode(&message);
+        let signed = format!(
+            r#"{{"key_type":"{key_type}","wallet_id":"{wallet}","network_internal_code":"net","tx_id":"{transaction}","tx":"{tx}"}}"#
+        );
+        let signature = STANDARD.encode(self.key(honest).sign(signed.as_bytes()).to_bytes());
+        let open = signed.trim_end_matches('}');
+        let body = format!(r#"{open},"signature":"{signature}","derivation_path":null}}"#).into_bytes();
+        Request {
+            kind: RequestKind::Sign,
+            wallet,
+            transaction,
+            curve: Some(curve),
+            message,
+            honest,
+            body,
+            sequence: 0,
+            at: 0,
+            must_succeed: false,
+        }
+    }
+
+    /// A client reads an answer.
+    pub(super) fn learn(&mut self, answer: &Answer) {
+        if !answer.success || !answer.transaction.is_empty() {
+            return;
+        }
+        let bytes = |name: &str| {
+            answer.body.get(name).and_then(|v| v.as_str()).and_then(|v| STANDARD.decode(v).ok()).unwrap_or_default()
+        };
+        let keys = Keys { secp256k1: bytes("ecdsa_pub_key"), ed25519: bytes("eddsa_pub_key") };
+        self.wallets.entry(answer.wallet.clone()).or_insert(keys);
+    }
+}
+
+fn curve(ecdsa: bool) -> Curve {
+    if ecdsa { Curve::Secp256k1 } else { Curve::Ed25519 }
+}
+
+impl World {
+    fn send(&mut self, action: Option<usize>, mut request: Request) {
+        self.counters.operations += 1;
+        request.at = self.now();
+        request.sequence = self.enqueue(request.kind, request.body.clone(), None);
+        self.observe(&Fact::Sent { request: &request });
+        if let Some(action) = action {
+            self.clients.by_action.insert(action, self.clients.requests.len());
+        }
+        self.clients.requests.push(request);
+    }
+
+    /// A client acts.
+    pub(super) fn step(&mut self, at: usize) {
+        let action = self.scenario.steps[at].action.clone();
+        let earlier = |world: &Self, action: usize| {
+            world.clients.by_action.get(&action).and_then(|index| world.clients.requests.get(*index)).cloned()
+        };
+        match action {
+            Action::Keygen { wallet } => {
+                let request = self.clients.keygen(wallet, true);
+                self.send(Some(at), request);
+            }
+            Action::Sign { wallet, ecdsa, transaction, length } => {
+                let length = if ecdsa { 32 } else { length };
+                let message = self.clients.dice.bytes(length);
+                let request = self.clients.sign(wallet, curve(ecdsa), format!("tx-{transaction}"), message, true);
+                self.send(Some(at), request);
+            }
+            Action::Again { action } => {
+                if let Some(request) = earlier(self, action) {
+                    self.counters.sometimes("the same request again");
+                    self.send(None, request);
+                }
+            }
+            Action::OtherPayload { action } => {
+                if let Some(old) = earlier(self, action)
+                    && let Some(curve) = old.curve
+                {
+                    let wallet = old.wallet.trim_start_matches("wallet-").parse().unwrap_or_default();
+                    let message = self.clients.dice.bytes(32);
+                    let request = self.clients.sign(wallet, curve, old.transaction, message, true);
+                    self.counters.sometimes("the same id with another payload");
+                    self.send(None, request);
+                }
+            }
+            Action::ForgedKeygen { wallet } => {
+                let request = self.clients.keygen(wallet, false);
+                self.send(None, request);
+            }
+            Action::ForgedSign { wallet, ecdsa, transaction } => {
+                let message = self.clients.dice.bytes(32);
+                let request = self.clients.sign(wallet, curve(ecdsa), format!("tx-{transaction}"), message, false);
+                self.send(None, request);
+            }
+            Action::Garbage => {
+                let count = usize::try_from(self.clients.dice.below(200)).unwrap_or(0);
+                let body = self.clients.dice.bytes(count);
+                let kind =
+                    if self.clients.dice.chance(0.5) { RequestKind::Keygen } else { RequestKind::Sign };
+                self.enqueue(kind, body, None);
+            }
+        }
+    }
+
+    /// The core has had time to find itself: what is asked of it now must succeed.
+    pub(super) fn ask_fresh(&mut self, ecdsa: bool) {
+        if ecdsa {
+            self.fresh = true;
+        }
+        let wallets: Vec<String> = self.clients.wallets.keys().take(2).cloned().collect();
+        for (number, wallet) in wallets.into_iter().enumerate() {
+            let Ok(wallet) = wallet.trim_start_matches("wallet-").parse() else { continue };
+            let message = self.clients.dice.bytes(32);
+            let transaction = format!("fresh-{number}-{ecdsa}");
+            let mut request = self.clients.sign(wallet, curve(ecdsa), transaction, message, true);
+            request.must_succeed = true;
+            self.send(None, request);
+        }
+        if !ecdsa && self.scenario.core.len() == self.scenario.nodes {
+            let mut request = self.clients.keygen(FRESH, true);
+            request.must_succeed = true;
+            self.send(None, request);
+        }
+    }
+
+    /// The first phase ends.
+    pub(super) fn heal(&mut self) {
+        self.healed = true;
+        self.log.event(self.now(), None, "heal", &[], || serde_json::json!({"core": self.scenario.core}));
+        self.network.heal();
+        self.queues.stalled = 0;
+        for node in 0..self.machines.len() {
+            if self.scenario.in_core(node) {
+                self.pause(node, false);
+                let machine = &mut self.machines[node];
+                machine.down = 0;
+                machine.cut = 0;
+                machine.crash_armed = None;
+                machine.error_armed = false;
+                machine.disk_slow = 0;
+                machine.slow = 0;
+                machine.blind = 0;
+                self.boot(node);
+            } else {
+                self.kill(node);
+                self.machines[node].gone = true;
+            }
+        }
+        self.later(0, Event::Offer(RequestKind::Keygen));
+        self.later(0, Event::Offer(RequestKind::Sign));
+        self.later(SETTLING, Event::Fresh { ecdsa: false });
+        let covered = self.auxiliary_sets.iter().any(|set| {
+            self.scenario.core.iter().all(|node| set.contains(&format!("node{node}")))
+        });
+        if !covered {
+            self.counters.sometimes("healed core without auxiliary data");
+        }
+        self.later(if covered { SETTLING } else { AUXILIARY }, Event::Fresh { ecdsa: true });
+        self.later(SETTLING + SECOND, Event::Review);
+    }
+
+    /// What still lacks an answer, in words, and by when it must have one.
+    fn unanswered(&self) -> Vec<(At, String)> {
+        let mut sent: BTreeMap<(&str, &str), (usize, bool, At)> = BTreeMap::new();
+        for request in &self.clients.requests {
+            let deadline = match request.kind {
+                RequestKind::Keygen => self.scenario.keygen_deadline_s,
+                _ => self.scenario.signing_deadline_s,
+            };
+            // An acknowledgement wait may pass before a living node sees what a dead one took, and then the queue may
+            // have been told to wait a little more.
+            let patience = deadline * SECOND + 2 * self.scenario.clock_skew_ms * MILLISECOND + 90 * SECOND;
+            let due = request.at.max(self.scenario.healed_at) + patience;
+            let entry = sent.entry((&request.wallet, &request.transaction)).or_default();
+            entry.0 += 1;
+            entry.1 |= request.must_succeed;
+            entry.2 = entry.2.max(due);
+        }
+        sent.into_iter()
+            .filter_map(|((wallet, transaction), (count, must_succeed, due))| {
+                let answers = self.results.answers(wallet, transaction);
+                if answers < count {
+                    Some((due, format!("{wallet} {transaction}: {answers} answers to {count} requests")))
+                } else if must_succeed && !self.results.succeeded(wallet, transaction) {
+                    Some((0, format!("{wallet} {transaction}: asked of a healed core, but failed")))
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// Ends the run when everything is answered, or when something took too long.
+    pub(super) fn review(&mut self) {
+        let unanswered = self.unanswered();
+        let now = self.now();
+        if unanswered.is_empty() && self.fresh {
+            self.observe(&Fact::End);
+            self.counters.simulated_us = now;
+            if self.verdict.is_none() {
+                self.verdict = Some(Verdict::Passed);
+            }
+            return;
+        }
+        let late: Vec<String> = unanswered.into_iter().filter(|(due, _)| *due < now).map(|(_, what)| what).collect();
+        if !late.is_empty() {
+            self.violated("liveness", format!("a healed core left open: {}", late.join("; ")));
+            return;
+        }
+        self.later(SECOND, Event::Review);
+    }
+}

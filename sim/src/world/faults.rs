@@ -1,0 +1,135 @@
+//! Faults begin and end. Each may overlap with any other, also with itself: what is broken is counted.
+
+use super::{Event, World};
+use crate::scenario::{FaultKind, SECOND};
+use mpcium_core::input::RequestKind;
+
+impl World {
+    /// A fault begins.
+    pub(super) fn fault_begins(&mut self, at: usize) {
+        let fault = self.scenario.faults[at].clone();
+        let name = fault.kind.name();
+        self.counters.fault(name);
+        self.log.event(self.now(), None, "fault begins", &at.to_be_bytes(), || {
+            serde_json::json!({"fault": at, "what": fault.kind})
+        });
+        match fault.kind {
+            FaultKind::Kill { node } => self.hold_down(node),
+            FaultKind::Pause { node } => self.pause(node, true),
+            FaultKind::CrashAtWrite { node, after, point } => {
+                self.machines[node].crash_armed = Some((after, point, fault.until));
+            }
+            FaultKind::DiskError { node } => self.machines[node].error_armed = true,
+            FaultKind::DiskSlow { node } => self.machines[node].disk_slow += 1,
+            FaultKind::Rollback { node, .. } => {
+                self.hold_down(node);
+                self.machines[node].disk.roll_back(at);
+                self.machines[node].rolled_back = true;
+            }
+            FaultKind::Isolate { node } => self.cut(node, true),
+            FaultKind::Split { side } => self.split(&side, true),
+            FaultKind::OneWay { directions } => {
+                for (from, to) in directions {
+                    self.network.block(from, to, true);
+                }
+            }
+            FaultKind::Swizzle { leave, back } => {
+                let (now, until) = (self.now(), fault.until);
+                let step = ((until - now) / (2 * leave.len() as u64 + 1)).max(1);
+                for (number, node) in leave.iter().enumerate() {
+                    self.schedule(now + step * number as u64, Event::Cut(*node, true));
+                }
+                for (number, node) in back.iter().rev().enumerate() {
+                    self.schedule(until - step * number as u64, Event::Cut(*node, false));
+                }
+            }
+            FaultKind::Loss { per_mille } => self.network.loss.push(per_mille),
+            FaultKind::Delay { longest } => self.network.delay.push(longest),
+            FaultKind::StalledQueue => self.queues.stalled += 1,
+            FaultKind::BusOutage => self.network.bus_down += 1,
+            FaultKind::ClockJump { node, offset } => self.machines[node].set_wall_offset(offset),
+            FaultKind::Discovery { node } => self.machines[node].blind += 1,
+            FaultKind::Slow { node } => self.machines[node].slow += 1,
+        }
+    }
+
+    /// A fault ends.
+    pub(super) fn fault_ends(&mut self, at: usize) {
+        let fault = self.scenario.faults[at].clone();
+        self.log.event(self.now(), None, "fault ends", &at.to_be_bytes(), || serde_json::json!({"fault": at}));
+        match fault.kind {
+            FaultKind::Kill { node } | FaultKind::Rollback { node, .. } => self.release(node),
+            FaultKind::Pause { node } => self.pause(node, false),
+            FaultKind::CrashAtWrite { node, .. } => {
+                if self.machines[node].crash_armed.is_some_and(|(_, _, until)| until == fault.until) {
+                    self.machines[node].crash_armed = None;
+                }
+            }
+            FaultKind::DiskError { node } => self.machines[node].error_armed = false,
+            FaultKind::DiskSlow { node } => {
+                self.machines[node].disk_slow = self.machines[node].disk_slow.saturating_sub(1);
+            }
+            FaultKind::Isolate { node } => self.cut(node, false),
+            FaultKind::Split { side } => self.split(&side, false),
+            FaultKind::OneWay { directions } => {
+                for (from, to) in directions {
+                    self.network.block(from, to, false);
+                }
+            }
+            FaultKind::Loss { per_mille } => remove(&mut self.network.loss, per_mille),
+            FaultKind::Delay { longest } => remove(&mut self.network.delay, longest),
+            FaultKind::StalledQueue => {
+                self.queues.stalled = self.queues.stalled.saturating_sub(1);
+                self.offer_all();
+            }
+            FaultKind::BusOutage => {
+                self.network.bus_down = self.network.bus_down.saturating_sub(1);
+                self.offer_all();
+            }
+            FaultKind::Discovery { node } => self.machines[node].blind = self.machines[node].blind.saturating_sub(1),
+            FaultKind::Slow { node } => self.machines[node].slow = self.machines[node].slow.saturating_sub(1),
+            // A swizzle ends by its own events; a clock stays wrong.
+            FaultKind::Swizzle { .. } | FaultKind::ClockJump { .. } => {}
+        }
+    }
+
+    fn offer_all(&mut self) {
+        self.later(0, Event::Offer(RequestKind::Keygen));
+        self.later(SECOND / 1_000, Event::Offer(RequestKind::Sign));
+    }
+
+    /// A backup is made.
+    pub(super) fn backup(&mut self, at: usize) {
+        if let FaultKind::Rollback { node, .. } = self.scenario.faults[at].kind {
+            self.machines[node].disk.back_up(at);
+        }
+    }
+
+    /// One fault more or less cuts a node off from everything.
+    pub(super) fn cut(&mut self, node: usize, cut: bool) {
+        if self.healed {
+            return;
+        }
+        let machine = &mut self.machines[node];
+        machine.cut = if cut { machine.cut + 1 } else { machine.cut.saturating_sub(1) };
+        if !cut {
+            self.offer_all();
+        }
+    }
+
+    fn split(&mut self, side: &[usize], block: bool) {
+        for a in 0..self.machines.len() {
+            for b in 0..self.machines.len() {
+                if side.contains(&a) != side.contains(&b) {
+                    self.network.block(a, b, block);
+                }
+            }
+        }
+    }
+}
+
+fn remove(values: &mut Vec<u64>, value: u64) {
+    if let Some(at) = values.iter().position(|other| *other == value) {
+        values.swap_remove(at);
+    }
+}

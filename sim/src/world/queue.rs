@@ -1,0 +1,208 @@
+//! The queues of clients' requests with JetStream's semantics: one shared consumer per stream, redelivery when no
+//! acknowledgement comes in time, delay, keep-alive; settlements and deliveries may get lost.
+
+use std::collections::BTreeMap;
+
+use mpcium_core::{
+    Input, WallTime,
+    input::{Delivery, DeliveryId, RequestKind},
+    output::Settlement,
+};
+use serde_json::json;
+
+use super::{Event, World};
+use crate::{
+    invariants::Fact,
+    scenario::{At, SECOND},
+};
+
+/// How long the queue waits for an acknowledgement.
+const ACKNOWLEDGEMENT_WAIT: u64 = 30 * SECOND;
+
+#[derive(Debug)]
+enum State {
+    /// May be delivered from this time on.
+    Ready(At),
+    /// Delivered; `token` names the current period of waiting.
+    Out { token: u64 },
+    /// Acknowledged.
+    Done,
+}
+
+#[derive(Debug)]
+struct Message {
+    body: Vec<u8>,
+    client: Option<String>,
+    timestamp: WallTime,
+    deliveries: u64,
+    state: State,
+}
+
+/// All queues.
+#[derive(Debug, Default)]
+pub struct Queues {
+    messages: BTreeMap<(RequestKind, u64), Message>,
+    last: BTreeMap<RequestKind, u64>,
+    deliveries: BTreeMap<u64, (RequestKind, u64)>,
+    delivered: u64,
+    tokens: u64,
+    /// How many faults make consumers stall.
+    pub stalled: u32,
+}
+
+impl Queues {
+    /// How many requests have not been acknowledged.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.messages.values().filter(|message| !matches!(message.state, State::Done)).count()
+    }
+}
+
+/// The stream's name as clients know it.
+#[must_use]
+pub fn stream(kind: RequestKind) -> &'static str {
+    match kind {
+        RequestKind::Keygen => "mpc-keygen",
+        RequestKind::Sign => "mpc-signing",
+        RequestKind::Reshare => "mpc-reshare",
+    }
+}
+
+impl World {
+    /// A client's request is in the stream; returns its sequence number.
+    pub(super) fn enqueue(&mut self, kind: RequestKind, body: Vec<u8>, client: Option<String>) -> u64 {
+        let timestamp = WallTime(self.wall_ms());
+        let now = self.now();
+        let sequence = self.queues.last.entry(kind).or_insert(0);
+        *sequence += 1;
+        let sequence = *sequence;
+        self.log.event(now, None, "enqueue", &body, || {
+            json!({"stream": stream(kind), "sequence": sequence, "body": String::from_utf8_lossy(&body)})
+        });
+        self.queues
+            .messages
+            .insert((kind, sequence), Message { body, client, timestamp, deliveries: 0, state: State::Ready(now) });
+        self.later(0, Event::Offer(kind));
+        sequence
+    }
+
+    /// Gives every ready message to somebody who takes requests.
+    pub(super) fn offer(&mut self, kind: RequestKind) {
+        if self.queues.stalled > 0 || self.network.bus_down > 0 {
+            return;
+        }
+        let now = self.now();
+        let takers: Vec<usize> = (0..self.machines.len())
+            .filter(|node| {
+                let machine = &self.machines[*node];
+                machine.alive && machine.cut == 0 && machine.intake.get(&kind) == Some(&true)
+            })
+            .collect();
+        let ready: Vec<u64> = self
+            .queues
+            .messages
+            .range((kind, 0)..=(kind, u64::MAX))
+            .filter(|(_, message)| matches!(message.state, State::Ready(at) if at <= now))
+            .map(|((_, sequence), _)| *sequence)
+            .collect();
+        for sequence in ready {
+            let Some(node) = self.dice.pick(&takers).copied() else { return };
+            self.deliver(kind, sequence, node);
+        }
+    }
+
+    fn deliver(&mut self, kind: RequestKind, sequence: u64, node: usize) {
+        self.queues.delivered += 1;
+        self.queues.tokens += 1;
+        let (id, token) = (self.queues.delivered, self.queues.tokens);
+        let Some(message) = self.queues.messages.get_mut(&(kind, sequence)) else { return };
+        message.deliveries += 1;
+        message.state = State::Out { token };
+        let delivery = Delivery {
+            id: DeliveryId(id),
+            kind,
+            body: message.body.clone(),
+            client: message.client.clone(),
+            stream: stream(kind).into(),
+            sequence,
+            timestamp: message.timestamp,
+            deliveries: message.deliveries,
+        };
+        let deliveries = message.deliveries;
+        if deliveries > 1 {
+            self.counters.sometimes("redelivery");
+        }
+        self.queues.deliveries.insert(id, (kind, sequence));
+        self.log.event(self.now(), Some(node), "deliver", &sequence.to_be_bytes(), || {
+            json!({"stream": stream(kind), "sequence": sequence, "delivery": deliveries})
+        });
+        self.later(ACKNOWLEDGEMENT_WAIT, Event::AcknowledgementMissing { kind, sequence, token });
+        if !self.healed && self.dice.below(1_000) < self.scenario.rates.delivery_lost {
+            self.counters.sometimes("lost delivery");
+            return;
+        }
+        let delay = self.bus_delay();
+        let generation = self.machines[node].generation;
+        self.later(delay, Event::Input { node, generation, input: Box::new(Input::Request(delivery)) });
+    }
+
+    pub(super) fn bus_delay(&mut self) -> u64 {
+        let (least, most) = self.scenario.rates.latency;
+        self.dice.between(least, most)
+    }
+
+    /// Nobody acknowledged in time: the message is delivered again.
+    pub(super) fn acknowledgement_missing(&mut self, kind: RequestKind, sequence: u64, token: u64) {
+        let now = self.now();
+        if let Some(message) = self.queues.messages.get_mut(&(kind, sequence))
+            && matches!(message.state, State::Out { token: current } if current == token)
+        {
+            message.state = State::Ready(now);
+            self.offer(kind);
+        }
+    }
+
+    /// A node settles a delivery.
+    pub(super) fn settle_leaves(&mut self, node: usize, delivery: DeliveryId, how: Settlement) {
+        self.log.event(self.now(), Some(node), "settle", &delivery.0.to_be_bytes(), || {
+            json!({"delivery": delivery.0, "how": format!("{how:?}")})
+        });
+        let Some((kind, sequence)) = self.queues.deliveries.get(&delivery.0).copied() else {
+            self.violated("acknowledged_after_answer", format!("node{node} settled delivery {} that never was", delivery.0));
+            return;
+        };
+        if how == Settlement::Acknowledge {
+            self.observe(&Fact::Acknowledged { node, kind, sequence });
+        }
+        let lost = !self.healed && self.dice.below(1_000) < self.scenario.rates.settlement_lost;
+        if lost || !self.on_bus(node) {
+            self.counters.sometimes("lost settlement");
+            return;
+        }
+        let delay = self.bus_delay();
+        self.later(delay, Event::Settle { kind, sequence, how });
+    }
+
+    /// A settlement reaches the queue. Like JetStream's, it counts whichever delivery it was for.
+    pub(super) fn settle_arrives(&mut self, kind: RequestKind, sequence: u64, how: Settlement) {
+        let now = self.now();
+        self.queues.tokens += 1;
+        let token = self.queues.tokens;
+        let Some(message) = self.queues.messages.get_mut(&(kind, sequence)) else { return };
+        match (how, &message.state) {
+            (_, State::Done) => {}
+            (Settlement::Acknowledge, _) => message.state = State::Done,
+            (Settlement::KeepAlive, State::Out { .. }) => {
+                message.state = State::Out { token };
+                self.later(ACKNOWLEDGEMENT_WAIT, Event::AcknowledgementMissing { kind, sequence, token });
+            }
+            (Settlement::KeepAlive, State::Ready(_)) => {}
+            (Settlement::Release(delay), _) => {
+                self.counters.sometimes("released delivery");
+                let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX / 2);
+                message.state = State::Ready(now + delay);
+                self.later(delay, Event::Offer(kind));
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The workspace sets `--cfg madsim` for everybody; it must not change the product, so nothing that the product
+//! consists of may depend on madsim or on this crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Packages of the lock file and what each depends on (development dependencies included, which only makes it stricter).
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+    let lock = std::fs::read_to_string(path).expect("the workspace has a lock file");
+    let mut packages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let name = package.lines().find_map(|line| line.strip_prefix("name = ")).expect("a package has a name");
+        let name = name.trim_matches('"').to_owned();
+        let listed = package.split_once("dependencies = [").map_or("", |(_, rest)| rest.split(']').next().unwrap_or(""));
+        let names = listed
+            .lines()
+            .filter_map(|line| line.trim().trim_matches(['"', ',']).split(' ').next().map(str::to_owned))
+            .filter(|name| !name.is_empty());
+        // Versions of one package are taken together: stricter, and no version is overlooked.
+        packages.entry(name).or_default().extend(names);
+    }
+    packages
+}
+
+fn reachable(packages: &BTreeMap<String, BTreeSet<String>>, from: &str) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let mut next = vec![from.to_owned()];
+    while let Some(name) = next.pop() {
+        if seen.insert(name.clone()) {
+            next.extend(packages.get(&name).into_iter().flatten().cloned());
+        }
+    }
+    seen
+}
+
+#[test]
+fn no_production_crate_depends_on_the_simulator() {
+    let packages = dependencies();
+    for product in ["mpcium", "mpcium-core", "mpcium-io", "mpcium-client"] {
+        assert!(packages.contains_key(product), "{product} is not in the lock file");
+        let reached = reachable(&packages, product);
+        for simulator in ["madsim", "sim"] {
+            assert!(!reached.contains(simulator), "{product} depends on {simulator}");
+        }
+    }
+}
+
+#[test]
+fn the_simulator_is_found_where_it_is_used() {
+    // Otherwise the test above could pass because it reads the lock file wrongly.
+    assert!(reachable(&dependencies(), "sim").contains("madsim"));
+}
