@@ -52,8 +52,6 @@ pub(crate) struct Proposal {
 pub(crate) enum After {
     /// A set is durable here: say so.
     Stored,
-    /// Nobody waits for it.
-    Nothing,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -179,7 +177,7 @@ impl Auxiliary {
         let mut batch = Batch::default();
         batch.put(Keyspace::Ingredients, key.clone(), piece.expose().to_vec());
         self.pieces.insert(key, piece);
-        ctx.persist(batch, ContextAfter::Auxiliary(After::Nothing));
+        ctx.persist(batch, ContextAfter::Nothing);
         let wanted = self.wanted(ctx);
         ctx.report(Report::IngredientMade { pieces: self.pieces.len(), wanted });
         if !had && self.has_own_ingredient(ctx) {
@@ -202,8 +200,14 @@ impl Auxiliary {
         match message {
             Message::State { has_ingredient, sets } => {
                 self.has_ingredient.insert(from, has_ingredient);
+                let mut news = false;
                 for agreed in sets.into_iter().take(limits::SESSIONS_MAX) {
-                    self.on_agreed(ctx, from, &agreed);
+                    news |= self.on_agreed(ctx, from, &agreed);
+                }
+                if news {
+                    // The peer may have finished later than this node, and dropped what this node said then.
+                    let state = self.state(ctx);
+                    ctx.send(from, Lane::Control, Envelope::Auxiliary(state));
                 }
                 self.drive(ctx);
             }
@@ -211,15 +215,16 @@ impl Auxiliary {
         }
     }
 
-    fn on_agreed(&mut self, ctx: &mut Context, from: NodeId, agreed: &Agreed) {
-        let Some(set) = self.sets.get_mut(&agreed.name) else { return };
-        let Some(key) = ctx.config.peer(from).map(|p| p.key) else { return };
-        if set.is_agreed() || !set.members.contains(&from) {
-            return;
+    /// Takes a member's word; `true` if it is news.
+    fn on_agreed(&mut self, ctx: &mut Context, from: NodeId, agreed: &Agreed) -> bool {
+        let Some(set) = self.sets.get_mut(&agreed.name) else { return false };
+        let Some(key) = ctx.config.peer(from).map(|p| p.key) else { return false };
+        if set.agreed.contains_key(&from) || !set.members.contains(&from) {
+            return false;
         }
         if !identity::verify(&key, tags::AUXILIARY_AGREED, &agreed_body(&agreed.name, from), &agreed.signature.0) {
             ctx.report(Report::Ignored { peer: ctx.name(from), what: "a wrong signature on an auxiliary set".into() });
-            return;
+            return false;
         }
         set.agreed.insert(from, agreed.signature);
         let mut batch = Batch::default();
@@ -230,13 +235,14 @@ impl Auxiliary {
             }
         }
         batch.put(Keyspace::Auxiliary, agreed.name.to_vec(), set.encode());
-        ctx.persist(batch, ContextAfter::Auxiliary(After::Nothing));
+        ctx.persist(batch, ContextAfter::Nothing);
         if set.is_agreed() {
             let members = set.members.clone();
             ctx.report(Report::AuxiliaryReady { set: short(&agreed.name), members: ctx.names(members) });
             self.lacking_since = None;
             ctx.event(Event::Resume);
         }
+        true
     }
 
     fn on_proposal(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, proposal: &Proposal) {
@@ -319,7 +325,6 @@ impl Auxiliary {
     pub fn on_persisted(&mut self, ctx: &mut Context, after: &After) {
         match after {
             After::Stored => self.tell_everybody(ctx),
-            After::Nothing => {}
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum After {
     Wallet(crate::wallet::activation::After),
     /// Auxiliary data goes on.
     Auxiliary(crate::auxiliary::After),
+    /// Nobody waits for it.
+    Nothing,
 }
 
 /// Which part wants a record.
@@ -58,6 +60,8 @@ pub(crate) enum Wanted {
     Wallet(crate::wallet::cache::Wanted),
     /// The ledger.
     Ledger([u8; 32]),
+    /// A peer that catches up: one page of certificates.
+    CatchUp(crate::session::Participant),
 }
 
 /// What a job was for.
@@ -185,6 +189,12 @@ impl Context {
         let id = LoadId(self.fresh_id());
         self.loads.insert(id, wanted);
         self.outputs.push_back(Output::Load { id, keyspace, key });
+    }
+
+    pub fn scan(&mut self, keyspace: Keyspace, after: Vec<u8>, limit: usize, wanted: Wanted) {
+        let id = LoadId(self.fresh_id());
+        self.loads.insert(id, wanted);
+        self.outputs.push_back(Output::Scan { id, keyspace, after, limit });
     }
 
     pub fn loaded(&mut self, id: LoadId) -> Option<Wanted> {

@@ -163,6 +163,8 @@ pub enum Report {
         /// Its members.
         members: Vec<String>,
     },
+    /// A node that was rolled back has learned what it missed and is fit again.
+    CaughtUp,
     /// A message was not understood or not allowed.
     Ignored {
         /// From whom.
@@ -190,7 +192,8 @@ impl Report {
             | Self::SessionStarted { .. }
             | Self::WalletActivated { .. }
             | Self::IngredientMade { .. }
-            | Self::AuxiliaryReady { .. } => Level::Info,
+            | Self::AuxiliaryReady { .. }
+            | Self::CaughtUp => Level::Info,
             Self::SessionEnded { reason, .. } if reason.is_empty() => Level::Info,
             Self::RequestTaken { .. } => Level::Debug,
             Self::NotReady { .. }
@@ -256,6 +259,7 @@ impl std::fmt::Display for Report {
             }
             Self::IngredientMade { pieces, wanted } => write!(f, "safe primes: {pieces} of {wanted} in store"),
             Self::AuxiliaryReady { set, members } => write!(f, "auxiliary set {set} ready for {}", members.join(", ")),
+            Self::CaughtUp => f.write_str("the node has been brought up to date and signs again"),
             Self::Ignored { peer, what } => write!(f, "ignored from {peer}: {what}"),
         }
     }

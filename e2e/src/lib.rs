@@ -1,1 +1,14 @@
-//! placeholder
+//! The harness of the end-to-end tests: real node processes, a real nats-server, a real Consul, real clients.
+//!
+//! Everything runs on free ports and in temporary folders, and every process is in a group of its own that is killed
+//! when its owner is dropped. Waiting is always for a condition, with a deadline that only says when to give up.
+#![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod cluster;
+pub mod load;
+pub mod process;
+pub mod programs;
+pub mod servers;
+pub mod verify;
+pub mod wait;

@@ -135,11 +135,7 @@ impl Settings {
     ///
     /// # Errors
     /// If threshold, peers or this node do not fit together.
-    pub fn for_core(
-        &self,
-        me: NodeId,
-        peers: Vec<PeerInfo>,
-    ) -> Result<(mpcium_core::Config, Option<Remark>), String> {
+    pub fn for_core(&self, me: NodeId, peers: Vec<PeerInfo>) -> Result<(mpcium_core::Config, Option<Remark>), String> {
         let settled = settle(self.threshold, self.threshold_counts, peers.len())?;
         let config = mpcium_core::Config {
             me,
@@ -166,7 +162,11 @@ impl Settings {
 /// Where it was looked for.
 pub fn find(given: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(path) = given {
-        return if path.is_file() { Ok(path.to_owned()) } else { Err(format!("no configuration file at {}", path.display())) };
+        return if path.is_file() {
+            Ok(path.to_owned())
+        } else {
+            Err(format!("no configuration file at {}", path.display()))
+        };
     }
     let mut places = vec![PathBuf::from("config.yaml"), PathBuf::from("/etc/mpcium/config.yaml")];
     places.extend(home.map(|home| home.join(".mpcium/config.yaml")));
@@ -222,9 +222,8 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let signing_deadline = seconds("signing_deadline_seconds", 180);
     let keygen_deadline = seconds("keygen_deadline_seconds", 900);
     let clock_skew = seconds("clock_skew_seconds", 5);
-    let mut count = |key, max, default: usize| {
-        reader.number(key, 1, max).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
-    };
+    let mut count =
+        |key, max, default: usize| reader.number(key, 1, max).and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
     let max_concurrent_keygen = count("max_concurrent_keygen", 1024, 2);
     let max_concurrent_signing = count("max_concurrent_signing", 1024, 20);
     let workers = count("workers", 1024, cores);
@@ -365,9 +364,8 @@ fn authorization(reader: &mut Reader) -> Authorization {
     let mut keys = BTreeMap::new();
     for id in reader.children(prefix) {
         let key_name = format!("{prefix}.{id}.public_key");
-        let algorithm = reader
-            .choice(&format!("{prefix}.{id}.algorithm"), ALGORITHMS)
-            .unwrap_or_else(|| "ed25519".to_owned());
+        let algorithm =
+            reader.choice(&format!("{prefix}.{id}.algorithm"), ALGORITHMS).unwrap_or_else(|| "ed25519".to_owned());
         match reader.text(&key_name) {
             None => reader.required(&key_name),
             Some(text) => match AuthorizerKey::parse(&algorithm, &text) {

@@ -5,8 +5,9 @@ mod cluster;
 mod verify;
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::{StreamExt as _, channel::mpsc};
@@ -104,12 +105,12 @@ impl Facts {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let next = tokio::time::timeout_at(deadline, self.receiver.next());
-            let (node, report) = match next.await {
+            let Fact { node, at, report } = match next.await {
                 Ok(Some(fact)) => fact,
                 Ok(None) => return Err("the cluster has ended".to_owned()),
                 Err(_) => return Err(format!("no {what} within {} s", patience.as_secs())),
             };
-            self.write(node, &report)?;
+            self.write(node, at, &report)?;
             if let Report::Alarm { what } = &report {
                 return Err(format!("{}: {what}", name(node)));
             }
@@ -119,9 +120,9 @@ impl Facts {
         }
     }
 
-    fn write(&mut self, node: usize, report: &Report) -> Result<(), String> {
+    fn write(&mut self, node: usize, at: SystemTime, report: &Report) -> Result<(), String> {
         let Some(log) = &mut self.log else { return Ok(()) };
-        let time = keys::timestamp_millis(std::time::SystemTime::now());
+        let time = keys::timestamp_millis(at);
         writeln!(log, "{time} {} {report}", name(node)).map_err(|error| format!("the log cannot be written: {error}"))
     }
 }
@@ -136,14 +137,22 @@ impl Show {
     async fn all_ready(&self, facts: &mut Facts) -> Result<(), String> {
         let started = Instant::now();
         let mut ready = [false; NODES];
+        let mut links = BTreeSet::new();
         facts
-            .until("ready cluster", READY_MAX, |node, report| {
+            .until("complete cluster", READY_MAX, |node, report| {
                 match report {
                     Report::Ready { .. } => ready.iter_mut().skip(node).take(1).for_each(|known| *known = true),
                     Report::NotReady { .. } => ready.iter_mut().skip(node).take(1).for_each(|known| *known = false),
+                    Report::LinkUp { peer, .. } => {
+                        links.insert((node, peer.clone()));
+                    }
+                    Report::LinkDown { peer, .. } => {
+                        links.remove(&(node, peer.clone()));
+                    }
                     _ => {}
                 }
-                ready.iter().all(|known| *known).then_some(())
+                // Ready means that enough nodes answer; a wallet needs them all.
+                (ready.iter().all(|known| *known) && links.len() == NODES * (NODES - 1)).then_some(())
             })
             .await?;
         println!("All nodes have found and authenticated each other after {}.", lasted(started));
@@ -249,7 +258,9 @@ impl Show {
 
     async fn command(&mut self, words: &[&str]) -> Result<bool, String> {
         let position = |text: &str| {
-            text.trim_start_matches("node").parse::<usize>().map_err(|_| format!("{text} is no node: 0 to {}", NODES - 1))
+            text.trim_start_matches("node")
+                .parse::<usize>()
+                .map_err(|_| format!("{text} is no node: 0 to {}", NODES - 1))
         };
         match words {
             [] => {}
@@ -267,7 +278,11 @@ impl Show {
                 for status in self.cluster.status().await {
                     let up = 1 + status.peers.iter().filter(|peer| peer.up).count();
                     let state = if status.ready { "ready" } else { "not ready" };
-                    println!("{}: {state}, {up} of {NODES} nodes answer, {} sessions", status.name, status.sessions.len());
+                    println!(
+                        "{}: {state}, {up} of {NODES} nodes answer, {} sessions",
+                        status.name,
+                        status.sessions.len()
+                    );
                 }
             }
             ["stop", node] => self.cluster.stop_node(position(node)?)?,

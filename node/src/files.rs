@@ -250,8 +250,9 @@ pub fn read_identity(folder: &Path, me: &PeerInfo, passphrase: Option<&SecretTex
     let bytes = read_key(&path, passphrase)?;
     let text = bytes.strip_suffix(b"\n").map_or(bytes.as_slice(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
     let mut pair = Zeroizing::new([0; 64]);
-    hex::decode_to_slice(text, pair.as_mut_slice())
-        .map_err(|_| format!("{at}: expected 128 hexadecimal digits and nothing else, got {} characters", text.len()))?;
+    hex::decode_to_slice(text, pair.as_mut_slice()).map_err(|_| {
+        format!("{at}: expected 128 hexadecimal digits and nothing else, got {} characters", text.len())
+    })?;
     let key = SigningKey::from_keypair_bytes(&pair)
         .map_err(|_| format!("{at}: the public half does not belong to the private half"))?;
     if key.verifying_key() != me.key {

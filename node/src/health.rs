@@ -55,8 +55,7 @@ struct Details {
 /// If the address cannot be listened on.
 pub async fn serve(address: &str, process: Arc<Process>) -> Result<Health, String> {
     let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    let listener =
-        TcpListener::bind(&full).await.map_err(|error| format!("healthcheck.address {address}: {error}"))?;
+    let listener = TcpListener::bind(&full).await.map_err(|error| format!("healthcheck.address {address}: {error}"))?;
     Ok(Health(tokio::spawn(accept(listener, process))))
 }
 
@@ -84,7 +83,11 @@ async fn exchange(mut stream: TcpStream, process: &Process) -> std::io::Result<(
         }
         head.extend_from_slice(piece.get(..read).unwrap_or_default());
     }
-    let response = if is_health(&head) { respond(&process.answer().await) } else { http("404 Not Found", "text/plain", "404 page not found\n") };
+    let response = if is_health(&head) {
+        respond(&process.answer().await)
+    } else {
+        http("404 Not Found", "text/plain", "404 page not found\n")
+    };
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await
 }

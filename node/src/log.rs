@@ -6,6 +6,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    io::IsTerminal as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -33,7 +34,12 @@ pub fn start(environment: Environment, debug: bool) {
             .with(tracing_subscriber::fmt::layer().event_format(Lines::Json).with_writer(std::io::stdout))
             .try_init(),
         Environment::Development => registry
-            .with(tracing_subscriber::fmt::layer().event_format(Lines::Text).with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .event_format(Lines::Text)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
     };
 }

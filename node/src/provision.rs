@@ -9,8 +9,7 @@ use mpcium_io::{consul::Registration, notice::Notices};
 
 use crate::{
     cli::GenerateConfigs,
-    config,
-    discovery,
+    config, discovery,
     files::{self, Algorithm, Overwrite},
     keys, passwords,
 };
@@ -157,13 +156,7 @@ fn random_password() -> Result<String, String> {
     Ok(base64::engine::general_purpose::STANDARD_NO_PAD.encode(keys::random_bytes::<24>()?))
 }
 
-fn node_config(
-    options: &GenerateConfigs,
-    threshold: u16,
-    initiator: &str,
-    chain_code: &str,
-    password: &str,
-) -> String {
+fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain_code: &str, password: &str) -> String {
     format!(
         "# A node of a development cluster, made by `mpcium generate-configs`. All keys: config.yaml.template.\n\
          environment: development\n\
@@ -265,8 +258,7 @@ mod tests {
     #[test]
     fn the_template_names_every_key_and_nothing_else() {
         let source = include_str!("../../config.yaml.template");
-        let mut reader =
-            config::Reader::new(Path::new("config.yaml.template"), source, &|_| None).expect("YAML");
+        let mut reader = config::Reader::new(Path::new("config.yaml.template"), source, &|_| None).expect("YAML");
         assert_eq!(reader.warnings(), []);
         for key in config::KEYS.iter().filter(|key| **key != "badger_password") {
             let name = key.rsplit('.').next().expect("a name");

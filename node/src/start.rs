@@ -259,12 +259,8 @@ async fn connect(prepared: &Prepared, process: &Process, inbox: &Inbox) -> Resul
         signing: settings.signing_deadline,
         reshare: settings.keygen_deadline,
     };
-    let ports = nats
-        .ports(prepared.config.me, inbox, deadlines)
-        .await
-        .map_err(|error| error.to_string())?;
-    let discovery =
-        Discovery::start(&settings.consul, &prepared.config, prepared.register.as_deref(), inbox)?;
+    let ports = nats.ports(prepared.config.me, inbox, deadlines).await.map_err(|error| error.to_string())?;
+    let discovery = Discovery::start(&settings.consul, &prepared.config, prepared.register.as_deref(), inbox)?;
     process.watch_consul(discovery.client());
     Ok(Connected { nats, ports, discovery })
 }
@@ -365,7 +361,10 @@ mod tests {
         };
         let options = nats_options(&settings, "node0");
         assert_eq!(options.url, "nats://a:1,nats://b:2");
-        assert_eq!(options.user.map(|(user, password)| (user, password.to_string())), Some(("u".to_owned(), "p".to_owned())));
+        assert_eq!(
+            options.user.map(|(user, password)| (user, password.to_string())),
+            Some(("u".to_owned(), "p".to_owned()))
+        );
         assert_eq!(options.credentials, Some(PathBuf::from("x.creds")));
         assert_eq!(options.tls.and_then(|tls| tls.authority), Some(PathBuf::from("ca.pem")));
     }

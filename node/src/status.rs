@@ -163,7 +163,9 @@ impl Drop for Socket {
 pub fn serve(folder: &Path, process: Arc<Process>) -> Result<Socket, String> {
     let path = folder.join(SOCKET);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {error}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", path.display()));
+        }
         _ => {}
     }
     let listener = at_short_path(folder, |short| UnixListener::bind(short))
@@ -203,7 +205,8 @@ pub async fn ask(folder: &Path) -> Result<Answer, String> {
             .read_to_end(&mut bytes)
             .await
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("{}: the answer is not a status: {error}", path.display()))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{}: the answer is not a status: {error}", path.display()))
     };
     tokio::time::timeout(EXCHANGE_MAX, exchange)
         .await
@@ -240,7 +243,11 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     }
     let Some(node) = &answer.node else {
         writeln!(out, "starting (process {}, since {})", answer.pid, answer.started_at)?;
-        return writeln!(out, "waits for  {}", if answer.starting.is_empty() { "its first step" } else { &answer.starting });
+        return writeln!(
+            out,
+            "waits for  {}",
+            if answer.starting.is_empty() { "its first step" } else { &answer.starting }
+        );
     };
     let state = if node.ready { "ready" } else { "NOT READY" };
     writeln!(out, "{} {state}: {} of {} nodes sign together", node.name, node.threshold, node.peers.len() + 1)?;
@@ -277,12 +284,20 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     }
     writeln!(out, "sessions       {}", node.sessions.len())?;
     for session in &node.sessions {
-        let waits = if session.waits_for.is_empty() { String::new() } else { format!(", waits for {}", session.waits_for.join(", ")) };
+        let waits = if session.waits_for.is_empty() {
+            String::new()
+        } else {
+            format!(", waits for {}", session.waits_for.join(", "))
+        };
         writeln!(out, "  {} {} {} {} ms{waits}", session.session, session.protocol, session.wallet, session.age_ms)?;
     }
     writeln!(out, "requests       {}", node.requests.len())?;
     for request in &node.requests {
-        writeln!(out, "  {} {} {}: {} ({} ms)", request.kind, request.wallet, request.id, request.state, request.age_ms)?;
+        writeln!(
+            out,
+            "  {} {} {}: {} ({} ms)",
+            request.kind, request.wallet, request.id, request.state, request.age_ms
+        )?;
     }
     for undecided in &node.undecided {
         writeln!(out, "undecided      {undecided}")?;
@@ -312,7 +327,11 @@ mod tests {
                 detail: "for 3 s".to_owned(),
             }],
             ingredients: IngredientStatus { pieces: 1, wanted: 4, making: true },
-            auxiliary_sets: vec![AuxiliaryStatus { name: "s1".to_owned(), members: vec!["node0".to_owned()], agreed: true }],
+            auxiliary_sets: vec![AuxiliaryStatus {
+                name: "s1".to_owned(),
+                members: vec!["node0".to_owned()],
+                agreed: true,
+            }],
             sessions: vec![SessionStatus {
                 session: "aa".to_owned(),
                 protocol: "keygen".to_owned(),
@@ -346,9 +365,19 @@ mod tests {
         };
         let text = render(&answer);
         for part in [
-            "TEST PRIMES", "node0 NOT READY: 2 of 2", "waits for    node2", "node1  up   for 3 s", "not registered",
-            "1 of 4 in store, making more", "s1 ready", "keygen", "waits for node1", "waits for primes", "w at epoch 0",
-            "look here", "NOT CONNECTED",
+            "TEST PRIMES",
+            "node0 NOT READY: 2 of 2",
+            "waits for    node2",
+            "node1  up   for 3 s",
+            "not registered",
+            "1 of 4 in store, making more",
+            "s1 ready",
+            "keygen",
+            "waits for node1",
+            "waits for primes",
+            "w at epoch 0",
+            "look here",
+            "NOT CONNECTED",
         ] {
             assert!(text.contains(part), "{part} in:\n{text}");
         }

@@ -97,11 +97,8 @@ struct SignatureView<'a> {
 pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach) -> Result<(), String> {
     let connection = Connection::open(config, reach).await?;
     let wallet = wallet.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let result = connection
-        .client
-        .create_wallet_and_wait(&wallet, reach.patience())
-        .await
-        .map_err(|error| error.to_string())?;
+    let result =
+        connection.client.create_wallet_and_wait(&wallet, reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
     let view = WalletView::new(&result)?;
     if reach.json {
@@ -123,11 +120,8 @@ pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach
 pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     let request = request(options)?;
     let connection = Connection::open(config, &options.reach).await?;
-    let result = connection
-        .client
-        .sign_and_wait(request, options.reach.patience())
-        .await
-        .map_err(|error| error.to_string())?;
+    let result =
+        connection.client.sign_and_wait(request, options.reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
     let view = view(&options.key_type, &result);
     if options.reach.json {
@@ -186,10 +180,9 @@ fn derivation_path(text: &str) -> Result<Vec<u32>, String> {
     let text = text.strip_prefix("m/").unwrap_or(text);
     text.split('/')
         .map(|item| {
-            item.parse::<u32>()
-                .ok()
-                .filter(|index| *index < 1 << 31)
-                .ok_or_else(|| format!("--path: {item:?} is no index below 2147483648 (hardened ones cannot be derived)"))
+            item.parse::<u32>().ok().filter(|index| *index < 1 << 31).ok_or_else(|| {
+                format!("--path: {item:?} is no index below 2147483648 (hardened ones cannot be derived)")
+            })
         })
         .collect()
 }
@@ -215,8 +208,7 @@ impl Connection {
             .await
             .map_err(|_| format!("the NATS server at {} does not answer", settings.urls.join(", ")))?
             .map_err(|error| error.to_string())?;
-        let client =
-            Client::new(nats.client(), signer, Options::default()).await.map_err(|error| error.to_string())?;
+        let client = Client::new(nats.client(), signer, Options::default()).await.map_err(|error| error.to_string())?;
         Ok(Self { client, nats })
     }
 

@@ -90,6 +90,9 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
         };
         let world = World::new(scenario, suites, witness, invariants::all(), log);
         let verdict = pump(world.clone()).await;
+        lock(&world).close();
+        // The executor drops the killed processes when it runs next; otherwise they would outlive the run.
+        madsim::time::sleep(std::time::Duration::from_millis(1)).await;
         let world = lock(&world);
         (verdict, world.log.hash(), world.counters.clone())
     })

@@ -330,8 +330,8 @@ impl Scenario {
         let length = dice.between(15, 60) * SECOND;
         let calm = if dice.chance(0.7) { 6 * SECOND } else { 0 };
         let starts = (0..nodes).map(|_| dice.skewed(0, 3 * SECOND)).collect();
-        let steps = draw_steps(dice, profile, length);
         let faults = draw_faults(dice, nodes, threshold, calm, length, half);
+        let steps = draw_steps(dice, profile, length, &faults);
         let rolled_back = |node: usize| {
             faults.iter().any(|f| matches!(f.kind, FaultKind::Rollback { node: other, .. } if other == node))
         };
@@ -404,21 +404,36 @@ fn draw_rates(dice: &mut Dice, profile: Profile) -> Rates {
     }
 }
 
-fn draw_steps(dice: &mut Dice, profile: Profile, length: At) -> Vec<Step> {
-    let most = match profile {
-        Profile::Ideal => 12,
-        Profile::Small => 5,
-    };
-    let wallets = pick_number(dice, 1, if profile == Profile::Ideal { 3 } else { 1 });
-    let mut steps = vec![Step { at: dice.between(100 * MILLISECOND, 4 * SECOND), action: Action::Keygen { wallet: 0 } }];
-    for wallet in 1..wallets {
-        steps.push(Step { at: dice.between(SECOND, length), action: Action::Keygen { wallet } });
+/// A moment at which clients ask for something: mostly around the beginning of a fault, where work is interrupted.
+fn moment(dice: &mut Dice, earliest: At, length: At, faults: &[Fault]) -> At {
+    let latest = length - SECOND;
+    match dice.pick(faults) {
+        Some(fault) if dice.chance(0.6) => {
+            (fault.from + dice.between(0, 3 * SECOND)).saturating_sub(SECOND).clamp(earliest, latest)
+        }
+        _ => dice.between(earliest, latest),
     }
+}
+
+fn draw_steps(dice: &mut Dice, profile: Profile, length: At, faults: &[Fault]) -> Vec<Step> {
+    let (most, wallets) = match profile {
+        Profile::Ideal => (14, pick_number(dice, 1, 4)),
+        Profile::Small => (5, pick_number(dice, 1, 2)),
+    };
+    let mut made = vec![dice.between(100 * MILLISECOND, 4 * SECOND)];
+    for _ in 1..wallets {
+        made.push(moment(dice, SECOND, length, faults));
+    }
+    let mut steps: Vec<Step> =
+        (0..wallets).map(|wallet| Step { at: made[wallet], action: Action::Keygen { wallet } }).collect();
     let count = dice.between(2, most);
     let mut transaction = 0;
     for _ in 0..count {
-        let at = dice.between(3 * SECOND, length - SECOND);
-        let wallet = pick_number(dice, 0, wallets - 1);
+        let at = moment(dice, 3 * SECOND, length, faults);
+        // Mostly a wallet that may exist by then.
+        let asked: Vec<usize> = (0..wallets).filter(|wallet| made[*wallet] + SECOND < at).collect();
+        let any = pick_number(dice, 0, wallets - 1);
+        let wallet = dice.pick(&asked).copied().filter(|_| dice.chance(0.9)).unwrap_or(any);
         let earlier: Vec<usize> =
             (0..steps.len()).filter(|i| matches!(steps[*i].action, Action::Sign { .. })).collect();
         let any_earlier = pick_number(dice, 0, steps.len() - 1);
@@ -430,11 +445,11 @@ fn draw_steps(dice: &mut Dice, profile: Profile, length: At) -> Vec<Step> {
                 Action::OtherPayload { action: dice.pick(&earlier).copied().unwrap_or_default() }
             }
             15..=17 => Action::ForgedKeygen { wallet: 1_000 + steps.len() },
-            18..=21 => {
-                Action::ForgedSign { wallet, ecdsa: dice.chance(0.5), transaction: 1_000 + steps.len() }
-            }
+            18..=21 => Action::ForgedSign { wallet, ecdsa: dice.chance(0.5), transaction: 1_000 + steps.len() },
             22..=23 => Action::Garbage,
-            24..=26 => Action::Sign { wallet: 500, ecdsa: dice.chance(0.5), transaction: 500 + steps.len(), length: 32 },
+            24..=26 => {
+                Action::Sign { wallet: 500, ecdsa: dice.chance(0.5), transaction: 500 + steps.len(), length: 32 }
+            }
             _ => {
                 transaction += 1;
                 let length = if dice.chance(0.2) { pick_number(dice, 0, 3_000) } else { 32 };

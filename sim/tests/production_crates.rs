@@ -11,7 +11,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     for package in lock.split("[[package]]").skip(1) {
         let name = package.lines().find_map(|line| line.strip_prefix("name = ")).expect("a package has a name");
         let name = name.trim_matches('"').to_owned();
-        let listed = package.split_once("dependencies = [").map_or("", |(_, rest)| rest.split(']').next().unwrap_or(""));
+        let listed =
+            package.split_once("dependencies = [").map_or("", |(_, rest)| rest.split(']').next().unwrap_or(""));
         let names = listed
             .lines()
             .filter_map(|line| line.trim().trim_matches(['"', ',']).split(' ').next().map(str::to_owned))

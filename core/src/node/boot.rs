@@ -11,19 +11,13 @@ use crate::{
     store::{Batch, BootRecord, Keyspace},
 };
 
-/// Name of the record that says that the store was found to be rolled back.
-const ROLLED_BACK: &[u8] = b"rolled back";
-
 /// Begins a start; the links begin once [`After::Boot`] comes.
 pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
     let mut history = BTreeSet::new();
     let mut remembered = BTreeMap::new();
-    ctx.unfit.clone_from(&boot.damage);
+    ctx.unfit.extend(boot.damage.iter().cloned());
     for (keyspace, key, value) in &boot.records {
         match keyspace {
-            Keyspace::Meta if key == ROLLED_BACK => {
-                ctx.unfit.push(String::from_utf8_lossy(value.expose()).into_owned());
-            }
             Keyspace::Meta => {
                 if let Ok(incarnation) = key.as_slice().try_into() {
                     history.insert(Incarnation(incarnation));
@@ -58,21 +52,6 @@ pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
         remembered,
         seed: ctx.random_bytes(),
     }
-}
-
-/// A peer remembers a start of this node that the store does not know. That stays known across further starts.
-pub(super) fn rolled_back(ctx: &mut Context, peer: &str) {
-    if ctx.unfit.iter().any(|reason| reason.starts_with("the store")) {
-        return;
-    }
-    let reason = format!(
-        "the store was rolled back, restored or copied: {peer} remembers a start of this node that the store does not know"
-    );
-    let mut batch = Batch::default();
-    batch.put(Keyspace::Meta, ROLLED_BACK.to_vec(), reason.clone().into_bytes());
-    ctx.persist(batch, After::Auxiliary(crate::auxiliary::After::Nothing));
-    ctx.report(Report::Alarm { what: format!("{reason}; this node does not sign") });
-    ctx.unfit.push(reason);
 }
 
 /// What must be the same at all nodes. Only hashes of the values travel.

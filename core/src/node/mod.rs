@@ -2,11 +2,15 @@
 //! fit to take requests.
 
 mod boot;
+mod catch_up;
 mod status;
 
 use std::collections::BTreeMap;
 
+pub(crate) use catch_up::Message as CatchUpMessage;
 pub use status::*;
+
+use self::catch_up::CatchUp;
 
 use crate::{
     Config, Identity, Incarnation, Input, NodeId, Now, Output, Time,
@@ -47,6 +51,7 @@ pub struct Node {
     signing: signing::coordinator::Coordinator,
     signers: signing::participant::Participants,
     keygen: keygen::Coordinator,
+    catch_up: CatchUp,
     registered: Vec<NodeId>,
     intake: BTreeMap<RequestKind, bool>,
     draining: bool,
@@ -76,6 +81,7 @@ impl Node {
         let mut activation = Activation::default();
         auxiliary.restore(&mut ctx, &boot.records);
         activation.restore(&mut ctx, &boot.records);
+        let catch_up = CatchUp::restore(&mut ctx, &mut activation, &boot);
         let link_config = boot::begin(&mut ctx, &boot);
         let mut node = Self {
             ctx,
@@ -89,6 +95,7 @@ impl Node {
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
             keygen: keygen::Coordinator::default(),
+            catch_up,
             registered: Vec::new(),
             intake: BTreeMap::new(),
             draining: false,
@@ -122,10 +129,13 @@ impl Node {
             Input::Loaded(id, value) => match self.ctx.loaded(id) {
                 Some(Wanted::Wallet(wanted)) => self.wallets.on_loaded(&mut self.ctx, wanted, value),
                 Some(Wanted::Ledger(key)) => self.ledger.on_loaded(&mut self.ctx, key, value),
-                None => {}
+                Some(Wanted::CatchUp(_)) | None => {}
             },
-            // Nothing lists records yet.
-            Input::Scanned(_, _) => {}
+            Input::Scanned(id, records) => {
+                if let Some(Wanted::CatchUp(to)) = self.ctx.loaded(id) {
+                    CatchUp::on_scanned(&mut self.ctx, &self.activation, to, &records);
+                }
+            }
             Input::Computed(computed) => match (self.ctx.computed(computed.id), computed.done) {
                 (Some(JobFor::Session(session)), done) => {
                     self.sessions.on_computed(&mut self.ctx, session, done);
@@ -166,6 +176,7 @@ impl Node {
             self.activation.wake_at(),
             self.auxiliary.wake_at(&self.ctx),
             self.wallets.wake_at(),
+            self.catch_up.wake_at(),
         ]
         .into_iter()
         .flatten()
@@ -188,6 +199,7 @@ impl Node {
         self.wallets.on_wake(&mut self.ctx);
         self.signers.on_wake(&mut self.ctx);
         self.auxiliary.on_wake(&mut self.ctx);
+        self.catch_up.drive(&mut self.ctx);
         let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
         self.activation.on_wake(&mut self.ctx, &mut parts);
         self.with_signing(|signing, ctx, parts| signing.on_wake(ctx, parts));
@@ -273,6 +285,10 @@ impl Node {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_message(&mut self.ctx, &mut parts, from, message);
             }
+            Message::CatchUp(message) => {
+                let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+                self.catch_up.on_message(&mut self.ctx, &mut self.activation, &mut parts, from, message);
+            }
             Message::Auxiliary(message) => {
                 self.auxiliary.on_message(&mut self.ctx, &mut self.sessions, from, message);
             }
@@ -327,6 +343,7 @@ impl Node {
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
             }
             After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, &after),
+            After::Nothing => {}
         }
     }
 
@@ -366,8 +383,9 @@ impl Node {
         let name = self.ctx.name(peer);
         self.ctx.report(Report::LinkUp { peer: name.clone(), incarnation: incarnation.to_string() });
         if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
-            boot::rolled_back(&mut self.ctx, &name);
+            self.catch_up.on_rolled_back(&mut self.ctx, &name);
         }
+        self.catch_up.drive(&mut self.ctx);
         self.ctx.forgive(peer);
         self.auxiliary.on_link_up(&mut self.ctx, peer);
         self.auxiliary.drive(&mut self.ctx);

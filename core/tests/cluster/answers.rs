@@ -33,6 +33,24 @@ fn a_wallet_signs_on_secp256k1_once_auxiliary_data_is_made_also_for_child_keys()
 }
 
 #[test]
+fn an_ecdsa_request_that_comes_too_early_waits_for_auxiliary_data_at_whichever_node_and_blocks_no_other() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("w"));
+    for early in 0..6 {
+        world.request(&sign("w", "secp256k1", &format!("early{early}"), &[0x5a; 32], &[]));
+    }
+    world.request(&sign("w", "ed25519", "other", b"m", &[]));
+    for tx in ["early0", "early1", "early2", "early3", "early4", "early5", "other"] {
+        let result = world.result("w", Some(tx));
+        assert_eq!(code(&result), "", "{result}");
+    }
+    for i in 0..3 {
+        let status = world.node(i).status(world.now());
+        assert!(status.auxiliary_sets.iter().any(|s| s.agreed), "node{i}: {status:?}");
+    }
+}
+
+#[test]
 fn one_signature_costs_one_batch_per_signer() {
     let mut world = World::new(3, 2);
     world.request(&keygen("w"));
@@ -215,4 +233,28 @@ fn a_rolled_back_store_is_noticed_and_its_node_signs_no_more() {
     assert!(status.alarms.iter().any(|a| a.contains("rolled back")), "another start does not forget it: {status:?}");
     world.request(&sign("w", "ed25519", "t", b"m", &[]));
     assert_eq!(code(&world.result("w", Some("t"))), "", "the others sign without it");
+}
+
+#[test]
+fn a_rolled_back_node_is_brought_up_to_date_and_signs_again() {
+    let mut world = World::new(3, 2);
+    let old = world.disk(0).clone();
+    world.kill(0);
+    world.start(0);
+    world.request(&keygen("w"));
+    world.result("w", None);
+    world.kill(0);
+    *world.disk(0) = old;
+    world.start(0);
+    assert!(world.run_until(Duration::from_secs(20), |w| !w.node(0).status(w.now()).alarms.is_empty()));
+    let fit = |w: &mut World| w.reports.iter().any(|(i, r)| *i == 0 && *r == Report::CaughtUp);
+    assert!(world.run_until(Duration::from_secs(300), fit), "{:#?}", world.last_reports());
+    assert!(world.node(0).status(world.now()).ready);
+    // Its share of the wallet is gone, which it says; the others sign, whoever coordinates.
+    for tx in ["a", "b", "c"] {
+        world.request(&sign("w", "ed25519", tx, b"m", &[]));
+        assert_eq!(code(&world.result("w", Some(tx))), "");
+    }
+    world.request(&keygen("w2"));
+    assert_eq!(code(&world.result("w2", None)), "", "it takes part in what is new");
 }

@@ -143,7 +143,7 @@ pub(super) fn compare(found: &State, inside: Option<&State>, beside: Option<&Sta
             if ahead > 1 {
                 words.push(format!("the integrity file is {ahead} commits older than the database"));
             }
-            if ahead == 0 && inside.sums != beside.sums {
+            if ahead == 0 && !inside.sums_differ(beside).is_empty() {
                 words.push("database and integrity file are of different histories".to_owned());
             }
         }
@@ -173,6 +173,16 @@ mod tests {
         assert!(!compare(&at(0), Some(&at(4)), Some(&at(5))).is_empty());
         assert!(!compare(&at(0), Some(&at(6)), Some(&at(4))).is_empty());
         assert!(!compare(&at(0), None, Some(&at(4))).is_empty());
+    }
+
+    #[test]
+    fn a_keyspace_that_was_emptied_is_as_one_that_never_was_used() {
+        let mut emptied = State { sequence: 5, ..State::default() };
+        emptied.sum(seal::number(Keyspace::Ingredients)).add(&[1; 32]);
+        emptied.sum(seal::number(Keyspace::Ingredients)).remove(&[1; 32]);
+        let unused = State { sequence: 5, ..State::default() };
+        assert_eq!(compare(&unused, Some(&emptied), Some(&unused)), Vec::<String>::new());
+        assert_eq!(compare(&unused, Some(&unused), Some(&emptied)), Vec::<String>::new());
     }
 
     #[test]

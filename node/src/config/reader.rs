@@ -96,7 +96,8 @@ impl Reader {
                 environment.insert(key.to_owned(), value);
             }
         }
-        let mut reader = Self { path: path.to_owned(), entries, environment, problems: Vec::new(), warnings: Vec::new() };
+        let mut reader =
+            Self { path: path.to_owned(), entries, environment, problems: Vec::new(), warnings: Vec::new() };
         reader.find_unknown();
         Ok(reader)
     }

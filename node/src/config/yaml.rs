@@ -192,8 +192,9 @@ mod tests {
 
     #[test]
     fn sections_become_dotted_keys_with_lines() {
-        let entries = parse("# comment\nenvironment: development\nnats:\n  url: nats://a:4222\n  tls:\n    ca_cert: ca.pem\n")
-            .expect("valid");
+        let entries =
+            parse("# comment\nenvironment: development\nnats:\n  url: nats://a:4222\n  tls:\n    ca_cert: ca.pem\n")
+                .expect("valid");
         assert_eq!(entries["environment"].value, scalar("development"));
         assert_eq!(entries["environment"].line, 2);
         assert_eq!(entries["nats.url"].value, scalar("nats://a:4222"));

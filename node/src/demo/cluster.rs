@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::{StreamExt as _, channel::mpsc};
@@ -36,8 +36,15 @@ pub const THRESHOLD: u16 = 2;
 /// The client's id on the bus.
 const CLIENT: &str = "demo";
 
-/// A fact from one of the nodes, by its position.
-pub type Fact = (usize, Report);
+/// A fact from one of the nodes.
+pub struct Fact {
+    /// Which node, by its position.
+    pub node: usize,
+    /// When it was reported.
+    pub at: SystemTime,
+    /// The fact.
+    pub report: Report,
+}
 
 /// The cluster.
 pub struct Cluster {
@@ -73,7 +80,7 @@ struct Sink {
 impl Reports for Sink {
     fn report(&self, report: Report) {
         // Nobody listens any more when the demonstration ends.
-        let _ = self.reports.unbounded_send((self.position, report));
+        let _ = self.reports.unbounded_send(Fact { node: self.position, at: SystemTime::now(), report });
     }
 }
 
@@ -211,9 +218,9 @@ impl Cluster {
         let request = KeygenRequest { wallet_id: wallet.to_owned(), ..KeygenRequest::default() };
         let results = self.send(RequestKind::Keygen, request.into())?;
         let result = find(results, patience, |result| {
-            KeygenResult::from_json(&result.body).ok().filter(|answer| {
-                answer.wallet_id == wallet && result.subject.contains("keygen")
-            })
+            KeygenResult::from_json(&result.body)
+                .ok()
+                .filter(|answer| answer.wallet_id == wallet && result.subject.contains("keygen"))
         })
         .await?;
         if result.is_success() { Ok(result) } else { Err(format!("{}: {}", result.error_code, result.error_reason)) }
@@ -247,7 +254,11 @@ impl Cluster {
     }
 
     /// Listens first, so that no answer is missed.
-    fn send(&self, kind: RequestKind, mut request: Request) -> Result<mpsc::UnboundedReceiver<PublishedResult>, String> {
+    fn send(
+        &self,
+        kind: RequestKind,
+        mut request: Request,
+    ) -> Result<mpsc::UnboundedReceiver<PublishedResult>, String> {
         request.validate().map_err(|error| error.to_string())?;
         let signature = self.signer.sign_now(&request.canonical()).map_err(|error| error.to_string())?;
         request.set_signature(signature);
@@ -280,12 +291,7 @@ async fn find<T>(
     }
 }
 
-fn config(
-    me: NodeId,
-    peers: &[PeerInfo],
-    signer: &LocalSigner,
-    chain_code: [u8; 32],
-) -> Result<Config, String> {
+fn config(me: NodeId, peers: &[PeerInfo], signer: &LocalSigner, chain_code: [u8; 32]) -> Result<Config, String> {
     Config {
         me,
         peers: peers.to_vec(),

@@ -58,7 +58,8 @@ impl AuxiliarySuite for IdealAuxiliary {
         let joined: Vec<u8> = ingredient.iter().flat_map(|piece| piece.expose().iter().copied()).collect();
         let secret = Sha256::digest(joined).to_vec();
         self.witness.secret(&secret);
-        let party = IdealAuxiliaryParty { index: run.index, row: Self::row(&secret), secret, stage: 0, rows: Vec::new() };
+        let party =
+            IdealAuxiliaryParty { index: run.index, row: Self::row(&secret), secret, stage: 0, rows: Vec::new() };
         Ok(Box::new(RoundParty::new(&run, party)?))
     }
 

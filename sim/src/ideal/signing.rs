@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use mpcium_core::protocol::{
-    Abort, AuxiliarySuite, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite,
-};
+use mpcium_core::protocol::{Abort, AuxiliarySuite, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -96,8 +94,7 @@ impl SigningSuite for IdealSigning {
             (None, None) => {}
         }
         self.witness.signing(&signing.message);
-        let contribution: [u8; 32] =
-            Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
+        let contribution: [u8; 32] = Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
         self.witness.secret(&contribution);
         let party = IdealSigningParty {
             run: run.clone(),
@@ -159,13 +156,15 @@ impl IdealSigningParty {
             let culprit = u16::try_from(position).unwrap_or(u16::MAX);
             shares.push(Scalar::parse(curve, body).ok_or_else(|| Abort::blaming(culprit, "the share is no scalar"))?);
         }
-        let secret = shares.iter().zip(&arguments).fold(Scalar::small(curve, 0), |sum, (share, x)| {
-            sum.plus(share.times(lagrange(curve, *x, &arguments)))
-        });
+        let secret = shares
+            .iter()
+            .zip(&arguments)
+            .fold(Scalar::small(curve, 0), |sum, (share, x)| sum.plus(share.times(lagrange(curve, *x, &arguments))));
         if secret.public() != key.public_key {
-            let wrong = shares.iter().zip(&self.signing.signers).position(|(share, signer)| {
-                key.public_shares.get(usize::from(*signer)) != Some(&share.public())
-            });
+            let wrong = shares
+                .iter()
+                .zip(&self.signing.signers)
+                .position(|(share, signer)| key.public_shares.get(usize::from(*signer)) != Some(&share.public()));
             return Err(match wrong.and_then(|position| u16::try_from(position).ok()) {
                 Some(culprit) => Abort::blaming(culprit, "the share does not belong to its public share"),
                 None => Abort::new("the shares do not add up to the key"),

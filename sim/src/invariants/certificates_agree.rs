@@ -14,9 +14,12 @@ use crate::world::World;
 /// Bytes of the record that names a wallet's last epoch.
 const HEAD_BYTES: usize = 4;
 
+/// The session that became the epoch, and its public keys.
+type Decision = (String, Vec<Vec<u8>>);
+
 #[derive(Default)]
 pub(super) struct CertificatesAgree {
-    decided: BTreeMap<(String, u32), (String, Vec<Vec<u8>>)>,
+    decided: BTreeMap<(String, u32), Decision>,
 }
 
 impl Invariant for CertificatesAgree {

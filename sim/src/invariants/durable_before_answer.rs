@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mpcium_core::{protocol::Curve, store::Keyspace, wallet::{CertificateRecord, record::Stored}};
+use mpcium_core::{
+    protocol::Curve,
+    store::Keyspace,
+    wallet::{CertificateRecord, record::Stored},
+};
 
 use super::{Fact, Invariant};
 use crate::world::{Answer, World};
@@ -67,8 +71,7 @@ fn wallet(world: &World, answer: &Answer) -> Result<(), String> {
         .machines
         .iter()
         .filter(|machine| {
-            machine.rolled_back
-                || super::shares_interpolate::shares(machine, session).len() == Curve::ALL.len()
+            machine.rolled_back || super::shares_interpolate::shares(machine, session).len() == Curve::ALL.len()
         })
         .count();
     if holders < world.scenario.nodes {

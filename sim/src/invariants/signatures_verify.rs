@@ -29,7 +29,8 @@ impl Invariant for SignaturesVerify {
             if keys.secp256k1.len() != 64 || VerifyingKey::from_sec1_bytes(&sec1(&keys.secp256k1)).is_err() {
                 return Err(format!("{} has no secp256k1 key", answer.wallet));
             }
-            let known = keys.ed25519.as_slice().try_into().ok().and_then(|k| ed25519_dalek::VerifyingKey::from_bytes(k).ok());
+            let known =
+                keys.ed25519.as_slice().try_into().ok().and_then(|k| ed25519_dalek::VerifyingKey::from_bytes(k).ok());
             if known.is_none() {
                 return Err(format!("{} has no Ed25519 key", answer.wallet));
             }
@@ -90,13 +91,14 @@ fn secp256k1(key: &[u8], digest: &[u8], r: &[u8], s: &[u8], recovery: &[u8]) -> 
     };
     let &[recovery] = recovery else { return false };
     let low = signature.normalize_s() == signature;
-    let recovered = RecoveryId::from_byte(recovery)
-        .and_then(|id| VerifyingKey::recover_from_prehash(digest, &signature, id).ok());
+    let recovered =
+        RecoveryId::from_byte(recovery).and_then(|id| VerifyingKey::recover_from_prehash(digest, &signature, id).ok());
     low && recovered == Some(key)
 }
 
 fn ed25519(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    let Ok(key) = key.try_into().map_err(|_| ()).and_then(|k| ed25519_dalek::VerifyingKey::from_bytes(k).map_err(|_| ()))
+    let Ok(key) =
+        key.try_into().map_err(|_| ()).and_then(|k| ed25519_dalek::VerifyingKey::from_bytes(k).map_err(|_| ()))
     else {
         return false;
     };

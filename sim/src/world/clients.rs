@@ -214,8 +214,7 @@ impl World {
             Action::Garbage => {
                 let count = usize::try_from(self.clients.dice.below(200)).unwrap_or(0);
                 let body = self.clients.dice.bytes(count);
-                let kind =
-                    if self.clients.dice.chance(0.5) { RequestKind::Keygen } else { RequestKind::Sign };
+                let kind = if self.clients.dice.chance(0.5) { RequestKind::Keygen } else { RequestKind::Sign };
                 self.enqueue(kind, body, None);
             }
         }
@@ -268,9 +267,10 @@ impl World {
         self.later(0, Event::Offer(RequestKind::Keygen));
         self.later(0, Event::Offer(RequestKind::Sign));
         self.later(SETTLING, Event::Fresh { ecdsa: false });
-        let covered = self.auxiliary_sets.iter().any(|set| {
-            self.scenario.core.iter().all(|node| set.contains(&format!("node{node}")))
-        });
+        let covered = self
+            .auxiliary_sets
+            .iter()
+            .any(|set| self.scenario.core.iter().all(|node| set.contains(&format!("node{node}"))));
         if !covered {
             self.counters.sometimes("healed core without auxiliary data");
         }

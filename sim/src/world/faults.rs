@@ -10,9 +10,13 @@ impl World {
         let fault = self.scenario.faults[at].clone();
         let name = fault.kind.name();
         self.counters.fault(name);
-        self.log.event(self.now(), None, "fault begins", &at.to_be_bytes(), || {
-            serde_json::json!({"fault": at, "what": fault.kind})
-        });
+        self.log.event(
+            self.now(),
+            None,
+            "fault begins",
+            &at.to_be_bytes(),
+            || serde_json::json!({"fault": at, "what": fault.kind}),
+        );
         match fault.kind {
             FaultKind::Kill { node } => self.hold_down(node),
             FaultKind::Pause { node } => self.pause(node, true),

@@ -154,9 +154,13 @@ impl World {
         if boots > 1 {
             self.counters.sometimes("restart");
         }
-        self.log.event(self.now(), Some(node), "boot", &generation.to_be_bytes(), || {
-            serde_json::json!({"process": generation})
-        });
+        self.log.event(
+            self.now(),
+            Some(node),
+            "boot",
+            &generation.to_be_bytes(),
+            || serde_json::json!({"process": generation}),
+        );
         match self.machines[node].simulated {
             Some(simulated) => self.runtime.restart(simulated),
             None => {

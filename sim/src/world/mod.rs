@@ -316,9 +316,13 @@ impl World {
     pub fn violated(&mut self, invariant: &str, what: impl Into<String>) {
         if self.verdict.is_none() {
             let what = what.into();
-            self.log.event(self.now(), None, "violation", what.as_bytes(), || {
-                serde_json::json!({"invariant": invariant, "what": what})
-            });
+            self.log.event(
+                self.now(),
+                None,
+                "violation",
+                what.as_bytes(),
+                || serde_json::json!({"invariant": invariant, "what": what}),
+            );
             self.verdict = Some(Verdict::Violated { invariant: invariant.into(), what });
         }
     }
@@ -346,6 +350,14 @@ impl World {
         for message in self.witness.take_messages() {
             self.observe(&Fact::Signing { message: &message });
         }
+    }
+
+    /// Ends everything that still runs.
+    pub fn close(&mut self) {
+        for node in 0..self.machines.len() {
+            self.kill(node);
+        }
+        self.events.clear();
     }
 
     fn handle(&mut self, event: Event) {

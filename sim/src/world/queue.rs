@@ -76,9 +76,13 @@ impl World {
         let sequence = self.queues.last.entry(kind).or_insert(0);
         *sequence += 1;
         let sequence = *sequence;
-        self.log.event(now, None, "enqueue", &body, || {
-            json!({"stream": stream(kind), "sequence": sequence, "body": String::from_utf8_lossy(&body)})
-        });
+        self.log.event(
+            now,
+            None,
+            "enqueue",
+            &body,
+            || json!({"stream": stream(kind), "sequence": sequence, "body": String::from_utf8_lossy(&body)}),
+        );
         self.queues
             .messages
             .insert((kind, sequence), Message { body, client, timestamp, deliveries: 0, state: State::Ready(now) });
@@ -133,9 +137,13 @@ impl World {
             self.counters.sometimes("redelivery");
         }
         self.queues.deliveries.insert(id, (kind, sequence));
-        self.log.event(self.now(), Some(node), "deliver", &sequence.to_be_bytes(), || {
-            json!({"stream": stream(kind), "sequence": sequence, "delivery": deliveries})
-        });
+        self.log.event(
+            self.now(),
+            Some(node),
+            "deliver",
+            &sequence.to_be_bytes(),
+            || json!({"stream": stream(kind), "sequence": sequence, "delivery": deliveries}),
+        );
         self.later(ACKNOWLEDGEMENT_WAIT, Event::AcknowledgementMissing { kind, sequence, token });
         if !self.healed && self.dice.below(1_000) < self.scenario.rates.delivery_lost {
             self.counters.sometimes("lost delivery");
@@ -164,11 +172,18 @@ impl World {
 
     /// A node settles a delivery.
     pub(super) fn settle_leaves(&mut self, node: usize, delivery: DeliveryId, how: Settlement) {
-        self.log.event(self.now(), Some(node), "settle", &delivery.0.to_be_bytes(), || {
-            json!({"delivery": delivery.0, "how": format!("{how:?}")})
-        });
+        self.log.event(
+            self.now(),
+            Some(node),
+            "settle",
+            &delivery.0.to_be_bytes(),
+            || json!({"delivery": delivery.0, "how": format!("{how:?}")}),
+        );
         let Some((kind, sequence)) = self.queues.deliveries.get(&delivery.0).copied() else {
-            self.violated("acknowledged_after_answer", format!("node{node} settled delivery {} that never was", delivery.0));
+            self.violated(
+                "acknowledged_after_answer",
+                format!("node{node} settled delivery {} that never was", delivery.0),
+            );
             return;
         };
         if how == Settlement::Acknowledge {

@@ -160,7 +160,7 @@ impl Activation {
                 send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
                 false
             }
-            cache::Lookup::Absent => self.prepared.contains_key(wallet),
+            cache::Lookup::Absent => self.prepared.contains_key(wallet) && !self.sits_out.contains(wallet),
         }
     }
 

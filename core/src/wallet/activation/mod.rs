@@ -148,6 +148,8 @@ pub(crate) struct Activation {
     rounds: BTreeMap<String, u64>,
     /// Proposals that wait for the wallet's records.
     incoming: BTreeMap<SessionId, member::Incoming>,
+    /// Decisions in which an earlier life of this node, since rolled back, may have promised or voted.
+    sits_out: std::collections::BTreeSet<String>,
     /// Who has activated what, for coordinators that wait for it.
     activated: BTreeMap<String, std::collections::BTreeSet<NodeId>>,
 }
@@ -265,7 +267,12 @@ impl Activation {
         self.activated.get(wallet).map_or(0, std::collections::BTreeSet::len)
     }
 
-    /// For status: wallets whose creation is prepared and undecided.
+    /// Takes no part in the decision about a wallet, for ever.
+    pub fn sit_out(&mut self, wallet: String) {
+        self.sits_out.insert(wallet);
+    }
+
+    /// Wallets whose creation is prepared and undecided.
     pub fn undecided(&self) -> Vec<String> {
         self.prepared
             .iter()
@@ -291,7 +298,7 @@ impl Activation {
     }
 
     /// Verifies a certificate and makes it durable.
-    pub(super) fn adopt(
+    pub fn adopt(
         &mut self,
         ctx: &mut Context,
         parts: &mut Parts<'_>,

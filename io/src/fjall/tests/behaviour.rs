@@ -56,6 +56,19 @@ fn records_of_every_keyspace_survive_a_restart() {
 }
 
 #[test]
+fn opening_again_and_again_without_a_commit_finds_no_damage() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("store");
+    let mut running = Running::start(open(&path));
+    running.persist(batch(&[(Keyspace::Ingredients, "used up", Some("x")), (Keyspace::Meta, "stays", Some("y"))]));
+    running.persist(batch(&[(Keyspace::Ingredients, "used up", None)]));
+    running.close();
+    for _ in 0..3 {
+        assert_eq!(open(&path).boot.damage, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn reads_see_exactly_the_batches_before_them_and_answers_keep_their_order() {
     let folder = tempfile::tempdir().expect("folder");
     let mut running = Running::start(open(&folder.path().join("store")));

@@ -1,0 +1,208 @@
+//! A node whose store was rolled back, restored or copied: what it answered since is lost, so it answers nothing that
+//! others rely on until it has been brought up to date.
+//!
+//! It asks the other members for every certificate and for the wallets whose creation is undecided. Once
+//! `min(t, n − 1)` of them have told everything, and no request from before the restore can be answered any more, it is
+//! fit again. Decisions that were open then it sits out for ever: it may have promised or voted in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    NodeId, Time,
+    context::{After, Context, Wanted},
+    limits,
+    link::Lane,
+    message::Message as Envelope,
+    output::Record,
+    report::Report,
+    session::Participant,
+    store::{Batch, BootRecord, Keyspace},
+    wallet::{
+        Certificate, CertificateRecord,
+        activation::{Activation, Parts},
+        record::Stored as _,
+    },
+};
+
+/// Between nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The sender asks for the certificates whose names come after this one.
+    Ask { after: Vec<u8> },
+    /// One page.
+    Page {
+        certificates: Vec<Certificate>,
+        /// Where to go on; `None` on the last page.
+        next: Option<Vec<u8>>,
+        /// Wallets whose creation is undecided at the sender.
+        undecided: Vec<String>,
+    },
+}
+
+/// Name of the record that says that the store was found to be rolled back.
+const ROLLED_BACK: &[u8] = b"rolled back";
+/// Names of the records of decisions that this node sits out begin with this.
+const SITS_OUT: &[u8] = b"sits out ";
+/// Records per page.
+const PAGE: usize = 32;
+/// How soon an unanswered question is repeated.
+const ASK_AGAIN: crate::Duration = crate::Duration::from_secs(3);
+
+/// What a node that was rolled back still has to learn.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    /// Set while the node is not up to date.
+    behind: Option<Behind>,
+}
+
+struct Behind {
+    reason: String,
+    /// Requests that may have been answered before the restore are over by then.
+    earliest: Time,
+    /// Where each member's listing stands.
+    cursors: BTreeMap<NodeId, Vec<u8>>,
+    done: BTreeSet<NodeId>,
+    ask_at: Time,
+}
+
+impl CatchUp {
+    /// Takes back what an earlier start found out.
+    pub fn restore(ctx: &mut Context, activation: &mut Activation, boot: &BootRecord) -> Self {
+        let mut catch_up = Self::default();
+        for (keyspace, key, value) in &boot.records {
+            if *keyspace != Keyspace::Meta {
+                continue;
+            }
+            if key == ROLLED_BACK {
+                let reason = String::from_utf8_lossy(value.expose()).into_owned();
+                catch_up.begin(ctx, reason);
+            } else if let Some(wallet) = key.strip_prefix(SITS_OUT) {
+                activation.sit_out(String::from_utf8_lossy(wallet).into_owned());
+            }
+        }
+        catch_up
+    }
+
+    /// A peer remembers a start of this node that the store does not know.
+    pub fn on_rolled_back(&mut self, ctx: &mut Context, peer: &str) {
+        if self.behind.is_some() {
+            return;
+        }
+        let reason = format!(
+            "the store was rolled back, restored or copied ({peer} remembers a start of this node that it does not \
+             know): the node is being brought up to date"
+        );
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Meta, ROLLED_BACK.to_vec(), reason.clone().into_bytes());
+        ctx.persist(batch, After::Nothing);
+        ctx.report(Report::Alarm { what: format!("{reason}; until then it does not sign") });
+        self.begin(ctx, reason);
+    }
+
+    fn begin(&mut self, ctx: &mut Context, reason: String) {
+        ctx.unfit.push(reason.clone());
+        self.behind = Some(Behind {
+            reason,
+            earliest: ctx.now.time.after(ctx.config.signing_deadline + ctx.config.clock_skew),
+            cursors: BTreeMap::new(),
+            done: BTreeSet::new(),
+            ask_at: ctx.now.time,
+        });
+    }
+
+    /// Asks, or declares the node up to date.
+    pub fn drive(&mut self, ctx: &mut Context) {
+        let Some(behind) = &mut self.behind else { return };
+        let now = ctx.now.time;
+        let needed = usize::from(ctx.config.threshold).min(ctx.config.peers.len() - 1);
+        if behind.done.len() >= needed && now >= behind.earliest {
+            let reason = std::mem::take(&mut behind.reason);
+            self.behind = None;
+            ctx.unfit.retain(|known| *known != reason);
+            let mut batch = Batch::default();
+            batch.remove(Keyspace::Meta, ROLLED_BACK.to_vec());
+            ctx.persist(batch, After::Nothing);
+            ctx.report(Report::CaughtUp);
+            return;
+        }
+        if now < behind.ask_at {
+            return;
+        }
+        behind.ask_at = now.after(ASK_AGAIN);
+        let asked: Vec<NodeId> =
+            ctx.reachable().into_iter().filter(|n| *n != ctx.me && !behind.done.contains(n)).collect();
+        for node in asked {
+            let after = behind.cursors.get(&node).cloned().unwrap_or_default();
+            ctx.send(node, Lane::Bulk, Envelope::CatchUp(Message::Ask { after }));
+        }
+    }
+
+    pub fn wake_at(&self) -> Option<Time> {
+        self.behind.as_ref().map(|behind| behind.ask_at)
+    }
+
+    pub fn on_message(
+        &mut self,
+        ctx: &mut Context,
+        activation: &mut Activation,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        message: Message,
+    ) {
+        match message {
+            Message::Ask { after } => {
+                let Some(incarnation) = ctx.incarnation_of(from) else { return };
+                if after.len() <= limits::RECORD_KEY_BYTES_MAX {
+                    ctx.scan(Keyspace::Certificates, after, PAGE, Wanted::CatchUp((from, incarnation)));
+                }
+            }
+            Message::Page { certificates, next, undecided } => {
+                let Some(behind) = &mut self.behind else { return };
+                let mut batch = Batch::default();
+                for wallet in undecided {
+                    if wallet.len() <= limits::ID_BYTES_MAX {
+                        let mut key = SITS_OUT.to_vec();
+                        key.extend(wallet.as_bytes());
+                        batch.put(Keyspace::Meta, key, Vec::new());
+                        activation.sit_out(wallet);
+                    }
+                }
+                if !batch.writes.is_empty() {
+                    ctx.persist(batch, After::Nothing);
+                }
+                for certificate in certificates {
+                    activation.adopt(ctx, parts, Some(from), certificate);
+                }
+                match next {
+                    // Names only grow, so a peer cannot keep this node asking for ever with the same ones.
+                    Some(next) if behind.cursors.get(&from).is_none_or(|cursor| *cursor < next) => {
+                        behind.cursors.insert(from, next.clone());
+                        ctx.send(from, Lane::Bulk, Envelope::CatchUp(Message::Ask { after: next }));
+                    }
+                    Some(_) => {}
+                    None => {
+                        behind.done.insert(from);
+                        self.drive(ctx);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A page of this node's certificates was read for somebody who catches up.
+    pub fn on_scanned(ctx: &mut Context, activation: &Activation, to: Participant, records: &[Record]) {
+        if ctx.incarnation_of(to.0) != Some(to.1) {
+            return;
+        }
+        let next = if records.len() < PAGE { None } else { records.last().map(|(key, _)| key.clone()) };
+        let certificates = records
+            .iter()
+            .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+            .map(|record| record.certificate)
+            .collect();
+        let page = Message::Page { certificates, next, undecided: activation.undecided() };
+        ctx.send(to.0, Lane::Bulk, Envelope::CatchUp(page));
+    }
+}

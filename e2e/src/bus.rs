@@ -1,0 +1,89 @@
+//! What passes on the bus, seen by somebody who takes no part: every answer that the nodes publish, and raw traffic
+//! for a stranger to repeat.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::StreamExt as _;
+use mpcium_client::SigningResult;
+
+/// Every different answer to each signing request, by the request's id: the documents as they were published, also
+/// those that the server recognised as repetitions and stored only once.
+pub type AnswersById = BTreeMap<String, BTreeSet<Vec<u8>>>;
+
+/// Listens to every answer to a signing request, for as long as it lives.
+#[derive(Debug)]
+pub struct Answers {
+    seen: Arc<Mutex<AnswersById>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Answers {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// If the subscription fails.
+    pub async fn listen(nats: &async_nats::Client) -> Result<Self, String> {
+        let mut published =
+            nats.subscribe("mpc.mpc_signing_result.>").await.map_err(|error| format!("answers: {error}"))?;
+        nats.flush().await.map_err(|error| format!("answers: {error}"))?;
+        let seen = Arc::<Mutex<AnswersById>>::default();
+        let into = seen.clone();
+        let task = tokio::spawn(async move {
+            while let Some(message) = published.next().await {
+                if let Ok(result) = SigningResult::from_json(&message.payload) {
+                    let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.entry(result.tx_id).or_default().insert(message.payload.into());
+                }
+            }
+        });
+        Ok(Self { seen, task })
+    }
+
+    /// What has been published so far.
+    #[must_use]
+    pub fn seen(&self) -> AnswersById {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One message as it passed.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// Its subject.
+    pub subject: async_nats::Subject,
+    /// Its headers.
+    pub headers: Option<async_nats::HeaderMap>,
+    /// Its bytes.
+    pub payload: bytes::Bytes,
+}
+
+/// Records the cluster's subjects while `during` runs: what nodes say to each other, requests and answers.
+///
+/// # Errors
+/// If the subscription fails, or `during` does.
+pub async fn record<T>(
+    nats: &async_nats::Client,
+    during: impl Future<Output = Result<T, String>>,
+) -> Result<(T, Vec<Passed>), String> {
+    let mut all = nats.subscribe(">").await.map_err(|error| format!("recording: {error}"))?;
+    nats.flush().await.map_err(|error| format!("recording: {error}"))?;
+    let done = during.await?;
+    all.unsubscribe().await.map_err(|error| format!("recording: {error}"))?;
+    let mut passed = Vec::new();
+    while let Some(message) = all.next().await {
+        let subject = message.subject.as_str();
+        if ["mpcium.", "mpc.", "mpc:"].iter().any(|prefix| subject.starts_with(prefix)) {
+            passed.push(Passed { subject: message.subject, headers: message.headers, payload: message.payload });
+        }
+    }
+    Ok((done, passed))
+}

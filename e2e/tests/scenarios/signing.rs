@@ -1,0 +1,76 @@
+//! Signatures on both curves, by every pair of nodes, verified by libraries and by OpenSSL.
+
+use e2e::{load::Order, programs, wait::PATIENCE};
+use mpcium_client::{KeyType, SigningResult};
+use serde_json::Value;
+
+use crate::world::{Outcome, World, check, words};
+
+/// An ECDSA request that comes too early waits, without keeping Ed25519 from being signed.
+pub async fn ed25519_is_signed_while_ecdsa_waits_for_auxiliary_data(world: &mut World) -> Outcome {
+    let early = world.asker.load(0, 1);
+    for _ in 0..10 {
+        world.asker.sign_new(KeyType::Ed25519).await?;
+    }
+    // Signed whole, with leading zero bytes, and accepted by a verifier that shares nothing with the cluster.
+    let order = Order { message: b"\0\0 leading zeros count".to_vec(), ..Order::new(KeyType::Ed25519) };
+    let result = world.asker.sign(&order).await?;
+    world.asker.wallet.openssl_ed25519(world.folder(), &order.message, &result)?;
+    early.finish().await.map(drop)
+}
+
+/// ECDSA signatures verify with k256 and with OpenSSL, for every node's auxiliary data.
+pub async fn ecdsa_is_signed_once_auxiliary_data_is_there(world: &mut World) -> Outcome {
+    world.cluster.provisioned().await?;
+    let order = Order::new(KeyType::Secp256k1);
+    let result = world.asker.sign(&order).await?;
+    world.asker.wallet.openssl_ecdsa(world.folder(), &order.digest(), &result)?;
+    // A wallet that is made now is served by the same auxiliary data.
+    let made = world.asker.client.create_wallet_and_wait("a second one", PATIENCE).await.map_err(words)?;
+    let mut asker = world.asker.clone();
+    asker.wallet = e2e::verify::Wallet::new(&made)?;
+    check(asker.wallet.secp256k1 != world.asker.wallet.secp256k1, || "two wallets have one key".to_owned())?;
+    asker.sign_new(KeyType::Secp256k1).await?;
+    asker.sign_new(KeyType::Ed25519).await.map(drop)
+}
+
+/// `mpcium sign` prints what verifies.
+pub async fn the_command_line_signs(world: &mut World) -> Outcome {
+    let wallet = &world.asker.wallet;
+    for (curve, key_type) in [("ed25519", KeyType::Ed25519), ("secp256k1", KeyType::Secp256k1)] {
+        let order = Order::new(key_type);
+        let text = String::from_utf8_lossy(&order.message).into_owned();
+        let arguments =
+            ["sign", "-w", &wallet.id, "-k", curve, "-m", &text, "--tx-id", &order.tx_id, "--json", "-t", "120"];
+        let printed = programs::run(&world.cluster.folder, &arguments)?;
+        let printed: Value = serde_json::from_str(&printed).map_err(|error| format!("{printed}: {error}"))?;
+        let bytes = |name: &str| printed[name].as_str().and_then(|text| hex::decode(text).ok());
+        let result = SigningResult {
+            tx_id: order.tx_id.clone(),
+            r: bytes("r"),
+            s: bytes("s"),
+            signature_recovery: printed["recovery"].as_u64().and_then(|byte| u8::try_from(byte).ok()).map(|b| vec![b]),
+            signature: bytes("signature"),
+            ..SigningResult::default()
+        };
+        match key_type {
+            KeyType::Ed25519 => wallet.verify_ed25519(&order.message, &result)?,
+            KeyType::Secp256k1 => wallet.verify_ecdsa(&order.digest(), &result)?,
+        }
+    }
+    Ok(())
+}
+
+/// With any one node stopped, the other two sign on both curves.
+pub async fn each_pair_signs(world: &mut World) -> Outcome {
+    for absent in 0..world.cluster.nodes.len() {
+        let name = world.cluster.nodes[absent].name.clone();
+        world.cluster.nodes[absent].stop().await?;
+        for key_type in [KeyType::Ed25519, KeyType::Secp256k1] {
+            world.asker.sign_new(key_type).await.map_err(|error| format!("without {name}: {error}"))?;
+        }
+        world.cluster.start()?;
+        world.cluster.ready().await?;
+    }
+    Ok(())
+}

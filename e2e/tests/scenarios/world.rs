@@ -1,0 +1,113 @@
+//! What all scenarios share: the servers, the cluster, a client with a wallet, and an ear for every answer.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use e2e::{
+    bus::Answers,
+    cluster::Cluster,
+    load::{Asker, Load},
+    programs,
+    servers::Servers,
+    verify::Wallet,
+    wait::{self, PATIENCE},
+};
+use mpcium_client::client::ClientError;
+
+/// How a scenario ended.
+pub type Outcome = Result<(), String>;
+
+/// How many nodes there are.
+const NODES: usize = 3;
+
+/// The shared cluster.
+pub struct World {
+    // Dropped from top to bottom: nodes end before the folder that they write into.
+    pub cluster: Cluster,
+    pub servers: Servers,
+    pub asker: Asker,
+    pub answers: Answers,
+    pub nats: async_nats::Client,
+    /// Logs of processes besides the cluster's.
+    pub extra_logs: Vec<PathBuf>,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Starts the nodes while there is no NATS yet, then NATS, and creates a wallet with the command line.
+    pub async fn start() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+        let mut servers = Servers::new(folder.path())?;
+        let mut cluster = Cluster::generate(folder.path(), NODES, &servers, "")?;
+        let started = Self::bring_up(&mut cluster, &mut servers).await;
+        let (asker, answers, nats) = started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
+        Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), folder })
+    }
+
+    async fn bring_up(
+        cluster: &mut Cluster,
+        servers: &mut Servers,
+    ) -> Result<(Asker, Answers, async_nats::Client), String> {
+        servers.consul.start().await?;
+        cluster.register().await?;
+        cluster.start()?;
+        for node in &mut cluster.nodes {
+            let what = format!("{} to say that it waits for NATS", node.name);
+            wait::until_sync(&what, PATIENCE, || {
+                let status = node.status()?;
+                check(status["starting"].as_str().is_some_and(|what| what.contains("NATS")), || status.to_string())
+            })
+            .await?;
+            check(!node.has_crashed(), || format!("{} ended because there was no NATS", node.name))?;
+        }
+        servers.nats.start().await?;
+        cluster.ready().await?;
+        for node in &cluster.nodes {
+            check(node.printed(0).contains("[READY] Node is ready"), || format!("{} prints no [READY]", node.name))?;
+            check(node.status()?["test_primes"] == true, || format!("{} hides its test primes", node.name))?;
+        }
+        let client = cluster.client().await?;
+        programs::run(&cluster.folder, &["wallet", "create", "shared", "--json", "-t", "120"])?;
+        let wallet = Wallet::new(&client.create_wallet_and_wait("shared", PATIENCE).await.map_err(words)?)?;
+        let nats = cluster.nats().await?;
+        let answers = Answers::listen(&nats).await?;
+        Ok((Asker { client, wallet }, answers, nats))
+    }
+
+    /// Brings everything back to how scenarios begin.
+    pub async fn heal(&mut self) -> Outcome {
+        self.cluster.heal(&mut self.servers).await
+    }
+
+    /// A folder for files of one scenario.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        self.cluster.logs(&self.servers)
+    }
+}
+
+/// Fails unless it is so.
+pub fn check(so: bool, otherwise: impl FnOnce() -> String) -> Outcome {
+    if so { Ok(()) } else { Err(otherwise()) }
+}
+
+/// An error in words.
+pub fn words(error: ClientError) -> String {
+    error.to_string()
+}
+
+/// Waits until so many more requests of a load have been answered.
+pub async fn progress(load: &Load, more: usize, while_what: &str) -> Outcome {
+    let enough = load.answered() + more;
+    wait::until_sync(&format!("{more} more signatures {while_what}"), Duration::from_secs(150), || {
+        let answered = load.answered();
+        check(answered >= enough, || format!("{answered} of {enough}"))
+    })
+    .await
+}
