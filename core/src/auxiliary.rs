@@ -5,7 +5,7 @@
 //! may be used once every member has stored it and signed that its public rows are the same: then no two members
 //! disagree about it. Several sets may exist; a signature uses one that contains its signers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,9 @@ use crate::{
 /// Between nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// What the sender has: said when a link comes up and when it changes.
-    State { has_ingredient: bool, sets: Vec<Agreed> },
+    /// What the sender has: said when a link comes up and when it changes. `sets` are those that it holds; `agreed`
+    /// is every member's word on them that it knows, so that a word survives the node that gave it.
+    State { has_ingredient: bool, sets: Vec<[u8; 32]>, agreed: Vec<Agreed> },
     /// Leader to participants.
     Propose(Proposal),
 }
@@ -37,6 +38,7 @@ pub(crate) enum Message {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Agreed {
     name: [u8; 32],
+    node: NodeId,
     signature: crate::wallet::Signature,
 }
 
@@ -100,6 +102,8 @@ pub(crate) struct Auxiliary {
     making: usize,
     joining: BTreeMap<SessionId, Joining>,
     has_ingredient: BTreeMap<NodeId, bool>,
+    /// Sets that a member does not hold (any more), by its own word.
+    lacks: BTreeMap<NodeId, BTreeSet<[u8; 32]>>,
     /// Since when no agreed set contains everybody that it should.
     lacking_since: Option<Time>,
     next_try: Time,
@@ -114,6 +118,7 @@ impl Default for Auxiliary {
             making: 0,
             joining: BTreeMap::new(),
             has_ingredient: BTreeMap::new(),
+            lacks: BTreeMap::new(),
             lacking_since: None,
             next_try: Time(0),
             backoff: RETRY_MIN,
@@ -198,10 +203,13 @@ impl Auxiliary {
 
     pub fn on_message(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, message: Message) {
         match message {
-            Message::State { has_ingredient, sets } => {
+            Message::State { has_ingredient, sets, agreed } => {
                 self.has_ingredient.insert(from, has_ingredient);
+                let lacks = self.sets.iter().filter(|(name, set)| set.members.contains(&from) && !sets.contains(name));
+                let lacks = lacks.map(|(name, _)| *name).collect();
+                self.lacks.insert(from, lacks);
                 let mut news = false;
-                for agreed in sets.into_iter().take(limits::SESSIONS_MAX) {
+                for agreed in agreed.into_iter().take(limits::SESSIONS_MAX) {
                     news |= self.on_agreed(ctx, from, &agreed);
                 }
                 if news {
@@ -218,15 +226,16 @@ impl Auxiliary {
     /// Takes a member's word; `true` if it is news.
     fn on_agreed(&mut self, ctx: &mut Context, from: NodeId, agreed: &Agreed) -> bool {
         let Some(set) = self.sets.get_mut(&agreed.name) else { return false };
-        let Some(key) = ctx.config.peer(from).map(|p| p.key) else { return false };
-        if set.agreed.contains_key(&from) || !set.members.contains(&from) {
+        let node = agreed.node;
+        let Some(key) = ctx.config.peer(node).map(|p| p.key) else { return false };
+        if set.agreed.contains_key(&node) || !set.members.contains(&node) {
             return false;
         }
-        if !identity::verify(&key, tags::AUXILIARY_AGREED, &agreed_body(&agreed.name, from), &agreed.signature.0) {
+        if !identity::verify(&key, tags::AUXILIARY_AGREED, &agreed_body(&agreed.name, node), &agreed.signature.0) {
             ctx.report(Report::Ignored { peer: ctx.name(from), what: "a wrong signature on an auxiliary set".into() });
             return false;
         }
-        set.agreed.insert(from, agreed.signature);
+        set.agreed.insert(node, agreed.signature);
         let mut batch = Batch::default();
         if set.is_agreed() {
             for piece in std::mem::take(&mut set.pieces) {
@@ -344,9 +353,7 @@ impl Auxiliary {
         let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
         let reachable = ctx.reachable();
         let missing = reachable.len() < all.len();
-        let covered = |members: &[NodeId]| {
-            self.sets.values().any(|s| s.is_agreed() && members.iter().all(|m| s.members.contains(m)))
-        };
+        let covered = |members: &[NodeId]| self.covers(members);
         if covered(&all) || (missing && covered(&reachable)) {
             self.lacking_since = None;
             return;
@@ -380,9 +387,17 @@ impl Auxiliary {
     fn wanted(&self, ctx: &Context) -> usize {
         let Some(auxiliary) = ctx.suites.secp256k1.auxiliary() else { return 0 };
         let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
-        let covered = self.sets.values().any(|s| s.is_agreed() && all.iter().all(|m| s.members.contains(m)));
-        let ingredients = ctx.config.ingredients_reserve.max(usize::from(!covered));
+        let ingredients = ctx.config.ingredients_reserve.max(usize::from(!self.covers(&all)));
         ingredients * usize::from(auxiliary.ingredient_pieces())
+    }
+
+    /// Whether an agreed set serves all of these nodes.
+    fn covers(&self, nodes: &[NodeId]) -> bool {
+        self.sets.iter().any(|(name, set)| set.is_agreed() && nodes.iter().all(|node| self.serves(name, set, *node)))
+    }
+
+    fn serves(&self, name: &[u8; 32], set: &Set, node: NodeId) -> bool {
+        set.members.contains(&node) && !self.lacks.get(&node).is_some_and(|lacks| lacks.contains(name))
     }
 
     fn has_own_ingredient(&self, ctx: &Context) -> bool {
@@ -391,9 +406,14 @@ impl Auxiliary {
     }
 
     fn state(&self, ctx: &Context) -> Message {
-        let own = |set: &Set| set.agreed.get(&ctx.me).copied();
-        let sets = self.sets.iter().filter_map(|(name, set)| Some(Agreed { name: *name, signature: own(set)? }));
-        Message::State { has_ingredient: self.has_own_ingredient(ctx), sets: sets.collect() }
+        let agreed = self.sets.iter().flat_map(|(name, set)| {
+            set.agreed.iter().map(|(node, signature)| Agreed { name: *name, node: *node, signature: *signature })
+        });
+        Message::State {
+            has_ingredient: self.has_own_ingredient(ctx),
+            sets: self.sets.keys().copied().collect(),
+            agreed: agreed.collect(),
+        }
     }
 
     fn tell_everybody(&self, ctx: &mut Context) {
@@ -425,7 +445,7 @@ impl Auxiliary {
                 let at: Vec<usize> = candidates
                     .iter()
                     .enumerate()
-                    .filter(|(_, c)| set.members.contains(c))
+                    .filter(|(_, c)| self.serves(name, set, **c))
                     .map(|(at, _)| at)
                     .take(threshold)
                     .collect();

@@ -109,6 +109,12 @@ impl<V: Clone + Eq> Acceptor<V> {
         VoteAnswer::Voted
     }
 
+    /// Forgets the vote. Only once its value is known never to be chosen: enough acceptors of the decision have said,
+    /// durably, that they never vote for it, so that those left are no quorum.
+    pub fn forget_vote(&mut self) {
+        self.voted = None;
+    }
+
     /// The highest ballot promised.
     #[must_use]
     pub fn promised(&self) -> Option<Ballot> {

@@ -28,6 +28,8 @@ pub(crate) enum Event {
     SessionEnded { session: SessionId, owner: Owner, result: Result<Outcome, Failure> },
     /// A wallet's records are in memory now, or known to be absent.
     WalletLoaded(String),
+    /// A redelivery was looked up: it was answered with this before, or not at all.
+    Recalled(Box<crate::input::Delivery>, Option<Vec<u8>>),
     /// A ledger record is in memory now, or known to be absent.
     LedgerLoaded([u8; 32]),
     /// A wallet's certificate became durable here.
@@ -49,6 +51,8 @@ pub(crate) enum After {
     Wallet(crate::wallet::activation::After),
     /// Auxiliary data goes on.
     Auxiliary(crate::auxiliary::After),
+    /// An answer is remembered.
+    Answers(crate::request::answers::After),
     /// Nobody waits for it.
     Nothing,
 }
@@ -60,6 +64,8 @@ pub(crate) enum Wanted {
     Wallet(crate::wallet::cache::Wanted),
     /// The ledger.
     Ledger([u8; 32]),
+    /// Somebody who looks up the answer to a delivery.
+    Answer([u8; 32], crate::session::Participant),
     /// A peer that catches up: one page of certificates.
     CatchUp(crate::session::Participant),
 }

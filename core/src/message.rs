@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Wallet(crate::wallet::activation::Message),
     /// About auxiliary data.
     Auxiliary(crate::auxiliary::Message),
+    /// About answers that must not be contradicted.
+    Answers(crate::request::answers::Message),
     /// About what a node missed.
     CatchUp(crate::node::CatchUpMessage),
 }

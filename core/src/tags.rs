@@ -54,6 +54,8 @@ tags! {
     SESSION = "mpcium/1 session id";
     /// Seed of a session's generator.
     SESSION_SEED = "mpcium/1 session seed";
+    /// Name of one delivery of a request.
+    DELIVERY = "mpcium/1 delivery";
     /// Digest over all decoded fields of a request.
     REQUEST = "mpcium/1 request digest";
     /// Ledger key of a request.

@@ -603,8 +603,8 @@ fn damaged_records_are_refused() {
 fn only_the_one_encoding_is_read() {
     let record = AcceptorRecord::new("w", 3);
     let bytes = record.encode();
-    assert_eq!(bytes, [0, 1, b'w', 3, 0, 0]);
-    let padded = [0, 1, b'w', 0x83, 0, 0, 0];
+    assert_eq!(bytes, [0, 1, b'w', 3, 0, 0, 0]);
+    let padded = [0, 1, b'w', 0x83, 0, 0, 0, 0];
     assert_eq!(AcceptorRecord::decode(&padded), Err(RecordError::Encoding { what: AcceptorRecord::WHAT }));
 }
 
@@ -674,7 +674,7 @@ const GOLDEN_HASHES: [&str; 8] = [
     "72019c352b81bdc3e785a8c8ac8ecbe41301c6b7e71bd375f3a6c028925af628",
     "56a3fbcc407f822d47baef607f4d992d3bdec5d172862287bf28d697415da6ff",
     "d5fb0c221b75d905531fce1568e1e1a2ef0ae78a9591f44af51140d871d88784",
-    "cb0b756ae4ddd2b25516681ec72ea5a608e6dc1de4168cd2d92327bdde15c046",
+    "4086c07fbde1233cc853037da93039d98a4163010b0eeda174ba76f5ceec505e",
     "432a4be33bd8085bb147041b00fb76737d6078097397e344c10bfbc5a8005e8c",
     "d39485ef14547a92d7ab94c6175e3df6ac5b66cb46073fd7b7ca3cb2ba95c1ef",
     "28c6a65b4e3e4b44a5610af66346dce51b26762448a6a262ed5ff81550a580f2",

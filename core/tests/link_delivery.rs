@@ -38,6 +38,21 @@ fn both_sides_starting_at_once_come_up_once() {
 }
 
 #[test]
+fn a_node_that_starts_later_waits_for_no_timer_of_those_that_run() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        for later in [0, 1, 20, 100, 249, 250, 251, 400, 3000] {
+            let mut net = Net::new(2, later, CLEAN);
+            net.start(first);
+            if later > 0 {
+                net.run_for(Duration::from_millis(later));
+            }
+            net.start(second);
+            net.run_until(Duration::from_millis(5), &format!("{second} came up {later} ms later"), Net::all_up);
+        }
+    }
+}
+
+#[test]
 fn a_message_crosses_a_clean_channel_without_waiting_for_a_timer() {
     let mut net = Net::started(2, 1, CLEAN);
     net.bring_up();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use mpcium_client::SigningResult;
+use mpcium_client::{Kind, SigningResult, subjects};
 
 /// Every different answer to each signing request, by the request's id: the documents as they were published, also
 /// those that the server recognised as repetitions and stored only once.
@@ -53,6 +53,18 @@ impl Drop for Answers {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// How many requests of a kind are in the queue and not settled: waiting for a node, or taken by one.
+///
+/// # Errors
+/// If the server does not say.
+pub async fn unsettled(nats: &async_nats::Client, kind: Kind) -> Result<u64, String> {
+    let stream = subjects::request_stream_of(kind).name;
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    let stream = jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
+    let info = stream.consumer_info(subjects::request_durable(kind)).await.map_err(|error| error.to_string())?;
+    Ok(info.num_pending + info.num_ack_pending as u64)
 }
 
 /// One message as it passed.

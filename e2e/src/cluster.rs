@@ -55,6 +55,12 @@ impl Node {
         self.process.is_some()
     }
 
+    /// The id of its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// The folder that holds its store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
@@ -76,7 +82,8 @@ impl Node {
         self.start_with(&StartOptions::default())
     }
 
-    /// Starts the process with further arguments and variables. One that runs is left alone.
+    /// Starts the process with further arguments and variables, and with a full log, so that a failure tells more and
+    /// the search for secrets sees everything. One that runs is left alone.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -85,7 +92,7 @@ impl Node {
             return Ok(());
         }
         let primes = programs::test_primes();
-        let mut command = programs::command(&["start", "-n", &self.name, "--primes"])?;
+        let mut command = programs::command(&["start", "-n", &self.name, "--debug", "--primes"])?;
         command.arg(&primes).args(&options.arguments).env(TEST_PRIMES_VARIABLE, "yes");
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(&self.name, command, &self.home, &self.log)?);

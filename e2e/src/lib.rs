@@ -4,6 +4,7 @@
 //! when its owner is dropped. Waiting is always for a condition, with a deadline that only says when to give up.
 #![forbid(unsafe_code)]
 
+pub mod alone;
 pub mod bus;
 pub mod cluster;
 pub mod load;

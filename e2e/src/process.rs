@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::wait;
 
 /// Bytes of a log's end that a failure shows.
-const TAIL_BYTES: u64 = 6000;
+const TAIL_BYTES: u64 = 12_000;
 
 /// A running or ended process.
 #[derive(Debug)]

@@ -72,6 +72,12 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The id of its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Where its output is.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -123,10 +123,15 @@ impl WorkerPool {
     pub fn shut_down(self) {
         drop(self);
     }
-}
 
-impl Drop for WorkerPool {
-    fn drop(&mut self) {
+    /// Forgets the jobs that have not started and waits for nothing: a job that runs may take a minute, ends by itself,
+    /// and nobody hears of it.
+    pub fn abandon(mut self) {
+        self.close();
+        self.threads.clear();
+    }
+
+    fn close(&self) {
         {
             let mut queue = self.shared.queue();
             queue.closed = true;
@@ -135,6 +140,12 @@ impl Drop for WorkerPool {
             queue.background.clear();
         }
         self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        self.close();
         for thread in self.threads.drain(..) {
             // A job's panic was caught and reported.
             let _ = thread.join();
@@ -308,6 +319,17 @@ mod tests {
             other => panic!("expected the end, got {other:?}"),
         }
         pool.shut_down();
+    }
+
+    #[test]
+    fn abandoning_waits_for_nothing() {
+        let (pool, _events) = pool(1);
+        let (blocker, has_started, let_go) = held(0, Priority::Signing);
+        pool.submit(blocker);
+        has_started.recv().expect("it runs");
+        // Would never return if it waited for the job.
+        pool.abandon();
+        let_go.send(()).expect("it waits");
     }
 
     #[test]

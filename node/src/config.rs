@@ -107,8 +107,6 @@ pub struct Settings {
     pub keygen_deadline: Duration,
     /// How far the nodes' clocks may differ.
     pub clock_skew: Duration,
-    /// Refuse requests whose signature does not cover every field.
-    pub require_full_signature: bool,
 }
 
 /// All problems of one configuration.
@@ -227,7 +225,10 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let max_concurrent_keygen = count("max_concurrent_keygen", 1024, 2);
     let max_concurrent_signing = count("max_concurrent_signing", 1024, 20);
     let workers = count("workers", 1024, cores);
-    let require_full_signature = reader.switch("require_full_signature").unwrap_or(false);
+    // A protection that somebody relies on must not be switched on without effect.
+    if reader.switch("require_full_signature") == Some(true) {
+        reader.problem("require_full_signature", "true is not available in this version; set it to false".to_owned());
+    }
     let db_path = reader.path("db_path").unwrap_or_else(|| PathBuf::from(DB_PATH_DEFAULT));
     reader.finish()?;
     let (Some(environment), Some(threshold), Some(initiator)) =
@@ -254,7 +255,6 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
         signing_deadline,
         keygen_deadline,
         clock_skew,
-        require_full_signature,
     })
 }
 

@@ -1,25 +1,28 @@
 //! `mpcium demo`: a cluster of three nodes in this process creates a wallet, signs for three chains, loses a node and
 //! signs again. Everything is real but the bus; every signature is verified with libraries that know nothing of it.
+//!
+//! Nothing is left behind: whatever ends the demonstration, a signal included, stops the nodes and removes their folder.
 
 mod cluster;
-mod verify;
+mod progress;
+mod prompt;
+mod watch;
 
-use std::{
-    collections::BTreeSet,
-    io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant};
 
-use futures::{StreamExt as _, channel::mpsc};
-use indicatif::{ProgressBar, ProgressStyle};
-use mpcium_core::report::Report;
+use mpcium_client::SigningResult;
 use sha2::{Digest as _, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
 
-use self::cluster::{Cluster, Fact, NODES, THRESHOLD, name};
+use self::{
+    cluster::{Cluster, NODES, THRESHOLD, name},
+    progress::{Progress, lasted},
+    watch::Watch,
+};
 use crate::{
     addresses::SecpPoint,
     cli::Demo,
-    keys, primes,
+    primes, verify,
     wallet::{WalletView, public_keys},
 };
 
@@ -27,6 +30,8 @@ use crate::{
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long a signature or a wallet may take.
 const ANSWER_MAX: Duration = Duration::from_secs(180);
+/// How long a node's own report of an answer may come after the answer.
+const REPORT_MAX: Duration = Duration::from_secs(10);
 /// How long the primes and the auxiliary data may take; slow machines take many minutes.
 const AUXILIARY_MAX: Duration = Duration::from_secs(3600);
 /// The wallet.
@@ -37,311 +42,169 @@ const WALLET: &str = "demo-wallet";
 /// # Errors
 /// Whatever did not work.
 pub fn run(options: &Demo) -> Result<(), String> {
-    tokio::runtime::Builder::new_multi_thread()
+    // The stores below the temporary folder are for their owner only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let primes = options.primes.as_deref().map(primes::read).transpose()?;
+    let folder = tempfile::Builder::new()
+        .prefix("mpcium-demo-")
+        .tempdir()
+        .map_err(|error| format!("no temporary folder: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("no runtime: {error}"))?
-        .block_on(demonstrate(options))
-}
-
-async fn demonstrate(options: &Demo) -> Result<(), String> {
-    let primes = options.primes.as_deref().map(primes::read).transpose()?;
-    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    println!("A cluster of {NODES} nodes in this process; any {THRESHOLD} of them sign, no one of them can.");
-    println!("Each keeps its shares in an encrypted store of its own below {}.", folder.path().display());
-    match &primes {
-        Some(primes) if primes.published => {
-            println!("TEST PRIMES: safe primes come from a published file. Fine for a demonstration, nothing else.");
-        }
-        Some(_) => println!("Safe primes come from a file."),
-        None => println!("Each node makes its own safe primes in the background, which takes a minute or more."),
-    }
-    let (cluster, facts) = Cluster::start(folder.path(), primes.as_ref())?;
-    let mut facts = Facts::new(facts, options.log.as_deref())?;
-    let mut show = Show { cluster, wallet: None };
-    show.all_ready(&mut facts).await?;
-    let (secp256k1, ed25519) = show.create_wallet().await?;
-    show.sign_solana(&ed25519).await?;
-    show.auxiliary(&mut facts).await?;
-    show.sign_ethereum(&secp256k1).await?;
-    show.sign_bitcoin(&secp256k1).await?;
-
-    let lost = NODES - 1;
-    println!("\nPulling the plug of {}.", name(lost));
-    show.cluster.stop_node(lost)?;
-    println!("{} of {NODES} nodes are left.", show.cluster.running());
-    show.sign_solana(&ed25519).await?;
-    show.sign_ethereum(&secp256k1).await?;
-    show.sign_bitcoin(&secp256k1).await?;
-    println!("\nEvery signature verified, and no machine ever held a whole private key.");
-    if options.keep {
-        show.prompt().await?;
-    }
-    // The nodes' threads end with the process; only what they have stored would matter, and that is thrown away.
-    Ok(())
-}
-
-/// What the nodes report, also written to a file if one was asked for.
-struct Facts {
-    receiver: mpsc::UnboundedReceiver<Fact>,
-    log: Option<std::fs::File>,
-}
-
-impl Facts {
-    fn new(receiver: mpsc::UnboundedReceiver<Fact>, log: Option<&std::path::Path>) -> Result<Self, String> {
-        let log = log
-            .map(|path| std::fs::File::create(path).map_err(|error| format!("{}: {error}", path.display())))
-            .transpose()?;
-        Ok(Self { receiver, log })
-    }
-
-    /// Reads facts until the function has what it wants.
-    async fn until<T>(
-        &mut self,
-        what: &str,
-        patience: Duration,
-        mut look: impl FnMut(usize, &Report) -> Option<T>,
-    ) -> Result<T, String> {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let next = tokio::time::timeout_at(deadline, self.receiver.next());
-            let Fact { node, at, report } = match next.await {
-                Ok(Some(fact)) => fact,
-                Ok(None) => return Err("the cluster has ended".to_owned()),
-                Err(_) => return Err(format!("no {what} within {} s", patience.as_secs())),
-            };
-            self.write(node, at, &report)?;
-            if let Report::Alarm { what } = &report {
-                return Err(format!("{}: {what}", name(node)));
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        println!("Three nodes in this process, each with an encrypted store of its own in {}.", folder.path().display());
+        println!("Any {THRESHOLD} of them can sign. No one of them can, and nobody ever holds a whole private key.");
+        match &primes {
+            Some(primes) if primes.published => {
+                println!("TEST PRIMES: the safe primes are published ones. Fine for a demonstration, nothing else.");
             }
-            if let Some(found) = look(node, &report) {
-                return Ok(found);
-            }
+            Some(_) => println!("The safe primes come from a file."),
+            None => println!("Each node makes its own safe primes in the background, which takes some minutes."),
         }
-    }
-
-    fn write(&mut self, node: usize, at: SystemTime, report: &Report) -> Result<(), String> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        let time = keys::timestamp_millis(at);
-        writeln!(log, "{time} {} {report}", name(node)).map_err(|error| format!("the log cannot be written: {error}"))
-    }
+        let (cluster, facts) = Cluster::start(folder.path(), primes.as_ref())?;
+        let watch = Watch::start(facts, options.log.as_deref())?;
+        let mut show = Show { cluster, watch, step: 0 };
+        let outcome = tokio::select! {
+            outcome = show.play(options.keep) => outcome,
+            _ = interrupt.recv() => Err("interrupted".to_owned()),
+            _ = terminate.recv() => Err("told to stop".to_owned()),
+        };
+        show.cluster.stop_all();
+        outcome
+    });
+    // A thread that waits for a line from the terminal is not waited for.
+    runtime.shutdown_background();
+    let path = folder.path().to_owned();
+    let removed = folder.close().map_err(|error| format!("{} could not be removed: {error}", path.display()));
+    outcome.and(removed)
 }
 
 /// The demonstration as it goes along.
 struct Show {
     cluster: Cluster,
-    wallet: Option<WalletView>,
+    watch: Watch,
+    step: usize,
 }
 
 impl Show {
-    async fn all_ready(&self, facts: &mut Facts) -> Result<(), String> {
+    async fn play(&mut self, keep: bool) -> Result<(), String> {
+        self.headline("The nodes find and authenticate each other");
         let started = Instant::now();
-        let mut ready = [false; NODES];
-        let mut links = BTreeSet::new();
-        facts
-            .until("complete cluster", READY_MAX, |node, report| {
-                match report {
-                    Report::Ready { .. } => ready.iter_mut().skip(node).take(1).for_each(|known| *known = true),
-                    Report::NotReady { .. } => ready.iter_mut().skip(node).take(1).for_each(|known| *known = false),
-                    Report::LinkUp { peer, .. } => {
-                        links.insert((node, peer.clone()));
-                    }
-                    Report::LinkDown { peer, .. } => {
-                        links.remove(&(node, peer.clone()));
-                    }
-                    _ => {}
-                }
-                // Ready means that enough nodes answer; a wallet needs them all.
-                (ready.iter().all(|known| *known) && links.len() == NODES * (NODES - 1)).then_some(())
-            })
-            .await?;
-        println!("All nodes have found and authenticated each other after {}.", lasted(started));
+        self.watch.until("complete cluster", READY_MAX, watch::Seen::complete).await?;
+        println!("   node0, node1 and node2 are linked, every pair with keys of its own, after {}.", lasted(started));
+
+        self.headline("A wallet: a secp256k1 and an Ed25519 key, both shared among the three nodes");
+        let (secp256k1, ed25519) = self.create_wallet().await?;
+
+        self.headline("A signature for Solana (Ed25519 needs no preparation)");
+        self.sign_solana(&ed25519).await?;
+
+        self.headline("Auxiliary data for ECDSA, made once by these nodes and then used by every wallet");
+        self.auxiliary().await?;
+
+        self.headline("Signatures for Ethereum and Bitcoin (ECDSA on secp256k1)");
+        self.sign_ethereum(&secp256k1).await?;
+        self.sign_bitcoin(&secp256k1).await?;
+
+        let lost = NODES - 1;
+        self.headline(&format!("{} loses its power; the other two sign for all three chains", name(lost)));
+        self.cluster.stop_node(lost)?;
+        self.sign_solana(&ed25519).await?;
+        self.sign_ethereum(&secp256k1).await?;
+        self.sign_bitcoin(&secp256k1).await?;
+
+        println!("\nAll six signatures verified with {} of {NODES} nodes still running.", self.cluster.running());
+        if keep {
+            prompt::run(&mut self.cluster).await?;
+        }
         Ok(())
+    }
+
+    fn headline(&mut self, text: &str) {
+        self.step += 1;
+        println!("\n{}. {text}", self.step);
     }
 
     async fn create_wallet(&mut self) -> Result<(SecpPoint, [u8; 32]), String> {
         let started = Instant::now();
         let result = self.cluster.create_wallet(WALLET, ANSWER_MAX).await?;
         let view = WalletView::new(&result)?;
-        println!("\nCreated wallet {WALLET:?} in {}: one key on each curve, shared among all nodes.", lasted(started));
-        println!("  Ethereum  {}", view.ethereum_address);
-        println!("  Bitcoin   {}", view.bitcoin_address);
-        println!("  Solana    {}", view.solana_address);
-        self.wallet = Some(view);
+        println!("   {WALLET} exists after {}.", lasted(started));
+        println!("   Ethereum  {}", view.ethereum_address);
+        println!("   Bitcoin   {}", view.bitcoin_address);
+        println!("   Solana    {}", view.solana_address);
         public_keys(&result)
     }
 
     async fn sign_solana(&self, key: &[u8; 32]) -> Result<(), String> {
-        let message = b"a Solana transaction";
-        let started = Instant::now();
-        let result = self.cluster.sign(WALLET, "ed25519", message, ANSWER_MAX).await?;
-        let signature = verify::ed25519(key, message, &result)?;
-        println!("\nSigned for Solana in {}; ed25519-dalek verifies it.", lasted(started));
-        println!("  {signature}");
+        let text = "a Solana transaction";
+        let (result, how) = self.sign("ed25519", text.as_bytes()).await?;
+        let signature = verify::ed25519(key, text.as_bytes(), &result)?;
+        println!("   Solana    {text:?}, {how}; ed25519-dalek verifies:");
+        println!("             {signature}");
         Ok(())
     }
 
     async fn sign_ethereum(&self, key: &SecpPoint) -> Result<(), String> {
         let text = "an Ethereum message";
         let digest = verify::ethereum_digest(text);
-        let started = Instant::now();
-        let result = self.cluster.sign(WALLET, "secp256k1", &digest, ANSWER_MAX).await?;
+        let (result, how) = self.sign("secp256k1", &digest).await?;
         let (signature, signer) = verify::ethereum(key, &digest, &result)?;
-        println!("\nSigned for Ethereum in {}; k256 verifies it and recovers {signer}.", lasted(started));
-        println!("  {signature}");
+        println!("   Ethereum  {text:?}, {how}; k256 verifies, and recovers {signer}:");
+        println!("             {signature}");
         Ok(())
     }
 
     async fn sign_bitcoin(&self, key: &SecpPoint) -> Result<(), String> {
-        let digest: [u8; 32] = Sha256::digest(Sha256::digest("a Bitcoin transaction")).into();
-        let started = Instant::now();
-        let result = self.cluster.sign(WALLET, "secp256k1", &digest, ANSWER_MAX).await?;
+        let text = "a Bitcoin transaction";
+        let digest: [u8; 32] = Sha256::digest(Sha256::digest(text)).into();
+        let (result, how) = self.sign("secp256k1", &digest).await?;
         let signature = verify::bitcoin(key, &digest, &result)?;
-        println!("\nSigned for Bitcoin in {}; k256 verifies it (low s, DER):", lasted(started));
-        println!("  {signature}");
+        println!("   Bitcoin   {text:?}, {how}; k256 verifies (DER, low s):");
+        println!("             {signature}");
         Ok(())
+    }
+
+    /// A signature, and in words who made it and how long that took.
+    async fn sign(&self, key_type: &str, tx: &[u8]) -> Result<(SigningResult, String), String> {
+        let started = Instant::now();
+        let result = self.cluster.sign(WALLET, key_type, tx, ANSWER_MAX).await?;
+        let took = lasted(started);
+        let answered = |seen: &watch::Seen| seen.answered.contains_key(&result.tx_id);
+        let mut seen = self.watch.until("report of the signature", REPORT_MAX, answered).await?;
+        let signing = seen.answered.remove(&result.tx_id).unwrap_or_default();
+        let mut how = format!("signed by {} in {took}", signing.signers.join(" and "));
+        if signing.attempt > 1 {
+            how.push_str(", without the node that did not answer at first");
+        }
+        Ok((result, how))
     }
 
     /// Waits for what ECDSA signatures need, showing how far it is.
-    async fn auxiliary(&self, facts: &mut Facts) -> Result<(), String> {
+    async fn auxiliary(&self) -> Result<(), String> {
         let started = Instant::now();
-        let wanted: usize = self.cluster.status().await.iter().map(|status| status.ingredients.wanted).sum();
-        let mut made: Vec<usize> = self.cluster.status().await.iter().map(|status| status.ingredients.pieces).collect();
-        let mut agreed = [false; NODES];
-        for (known, status) in agreed.iter_mut().zip(self.cluster.status().await) {
-            *known = status.auxiliary_sets.iter().any(|set| set.agreed);
+        let (mut wanted, mut made) = (0, [0; NODES]);
+        for (known, status) in made.iter_mut().zip(self.cluster.status().await) {
+            *known = status.ingredients.pieces;
+            wanted += status.ingredients.wanted;
         }
-        if agreed.iter().all(|known| *known) {
-            return Ok(());
-        }
-        println!("\nECDSA needs auxiliary data, made once for this set of nodes and used by every wallet.");
-        let bar = Bar::new(wanted);
-        bar.show(made.iter().sum());
-        facts
-            .until("auxiliary data", AUXILIARY_MAX, |node, report| {
-                match report {
-                    Report::IngredientMade { pieces, .. } => {
-                        made.iter_mut().skip(node).take(1).for_each(|known| *known = *pieces);
-                        bar.show(made.iter().sum());
-                    }
-                    Report::AuxiliaryReady { .. } => {
-                        agreed.iter_mut().skip(node).take(1).for_each(|known| *known = true);
-                    }
-                    Report::SessionStarted { protocol, .. } if protocol == "auxiliary" => bar.finish(),
-                    _ => {}
-                }
-                agreed.iter().all(|known| *known).then_some(())
-            })
-            .await?;
-        println!("The auxiliary data is ready at every node after {}.", lasted(started));
-        Ok(())
-    }
-
-    /// Reads commands until the input ends.
-    async fn prompt(&mut self) -> Result<(), String> {
-        println!("\nThe cluster keeps running. Commands:");
-        println!("  wallet NAME                        create a wallet");
-        println!("  sign WALLET ed25519|secp256k1 TEXT  sign a text (secp256k1: its SHA-256)");
-        println!("  status | stop N | start N | quit");
-        loop {
-            print!("> ");
-            std::io::stdout().flush().map_err(|error| error.to_string())?;
-            let Some(line) = read_line().await? else { return Ok(()) };
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match self.command(&words).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => println!("{error}"),
+        let progress = Progress::new(wanted);
+        let look = |seen: &watch::Seen| {
+            if seen.proving || seen.auxiliary_ready() {
+                progress.proving();
+            } else {
+                // What a node had before it first reported, it has still.
+                progress.primes(seen.primes.iter().zip(made).map(|(seen, known)| known.max(*seen)).sum());
             }
-        }
-    }
-
-    async fn command(&mut self, words: &[&str]) -> Result<bool, String> {
-        let position = |text: &str| {
-            text.trim_start_matches("node")
-                .parse::<usize>()
-                .map_err(|_| format!("{text} is no node: 0 to {}", NODES - 1))
+            seen.auxiliary_ready()
         };
-        match words {
-            [] => {}
-            ["quit" | "exit"] => return Ok(false),
-            ["wallet", wallet] => {
-                let view = WalletView::new(&self.cluster.create_wallet(wallet, ANSWER_MAX).await?)?;
-                println!("{}\n{}\n{}", view.ethereum_address, view.bitcoin_address, view.solana_address);
-            }
-            ["sign", wallet, key_type @ ("ed25519" | "secp256k1"), text @ ..] => {
-                let text = text.join(" ");
-                let tx = if *key_type == "ed25519" { text.into_bytes() } else { Sha256::digest(text).to_vec() };
-                println!("{}", verify::shown(&self.cluster.sign(wallet, key_type, &tx, ANSWER_MAX).await?));
-            }
-            ["status"] => {
-                for status in self.cluster.status().await {
-                    let up = 1 + status.peers.iter().filter(|peer| peer.up).count();
-                    let state = if status.ready { "ready" } else { "not ready" };
-                    println!(
-                        "{}: {state}, {up} of {NODES} nodes answer, {} sessions",
-                        status.name,
-                        status.sessions.len()
-                    );
-                }
-            }
-            ["stop", node] => self.cluster.stop_node(position(node)?)?,
-            ["start", node] => self.cluster.start_node(position(node)?)?,
-            _ => println!("not understood: wallet, sign, status, stop, start, quit"),
-        }
-        Ok(true)
-    }
-}
-
-/// Reads one line on a thread of its own, because reading from a terminal cannot be interrupted.
-async fn read_line() -> Result<Option<String>, String> {
-    let read = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
-    });
-    read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-}
-
-/// Progress of the primes: a bar on a terminal, a line per step elsewhere.
-struct Bar {
-    bar: Option<ProgressBar>,
-    wanted: usize,
-}
-
-impl Bar {
-    fn new(wanted: usize) -> Self {
-        let style = ProgressStyle::with_template("  safe primes [{bar:40}] {pos}/{len}  {elapsed}");
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(u64::try_from(wanted).unwrap_or(u64::MAX));
-            bar.enable_steady_tick(Duration::from_secs(1));
-            match style {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
-            }
-        });
-        Self { bar, wanted }
-    }
-
-    fn show(&self, made: usize) {
-        match &self.bar {
-            Some(bar) => bar.set_position(u64::try_from(made).unwrap_or(u64::MAX)),
-            None => println!("  safe primes: {made} of {}", self.wanted),
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = self.bar.as_ref().filter(|bar| !bar.is_finished()) {
-            bar.finish();
-            println!("  The nodes prove to each other that their numbers are sound.");
-        }
-    }
-}
-
-fn lasted(since: Instant) -> String {
-    let elapsed = since.elapsed();
-    if elapsed < Duration::from_secs(2) {
-        format!("{} ms", elapsed.as_millis())
-    } else {
-        format!("{:.1} s", elapsed.as_secs_f64())
+        self.watch.until("auxiliary data", AUXILIARY_MAX, look).await?;
+        progress.finish();
+        println!("   Ready at every node after {}.", lasted(started));
+        Ok(())
     }
 }

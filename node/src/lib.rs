@@ -19,4 +19,5 @@ pub mod provision;
 pub mod secret_text;
 pub mod start;
 pub mod status;
+pub mod verify;
 pub mod wallet;

@@ -172,9 +172,7 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
          db_path: ./db\n\
          backup_enabled: false\n\
          max_concurrent_keygen: 2\n\
-         max_concurrent_signing: 20\n\
-         # true refuses requests whose signature does not cover every field; the Go and TypeScript clients need false.\n\
-         require_full_signature: false\n",
+         max_concurrent_signing: 20\n",
         options.nats, options.consul
     )
 }

@@ -57,6 +57,8 @@ pub fn node_folder(db_path: &Path, node: &str) -> PathBuf {
 /// The reason for which it cannot start or go on.
 pub fn start(config: Option<&Path>, options: &Start) -> Result<ExitCode, String> {
     disable_core_dumps();
+    // Whatever this process writes, the store's files above all, is for its owner only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let prepared = prepare(config, options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -99,7 +101,8 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
     let password = store_password(&settings, options)?;
     let peers = files::read_peers(Path::new(PEERS_FILE))?;
     let Some(id) = peers.get(&options.name).copied() else {
-        return Err(format!("{PEERS_FILE} does not name {}", options.name));
+        let names: Vec<&str> = peers.keys().map(String::as_str).collect();
+        return Err(format!("{PEERS_FILE} does not name {}; it names {}", options.name, names.join(", ")));
     };
     let known = files::read_identities(Path::new(IDENTITY_FOLDER), &peers)?;
     let passphrase = identity_passphrase(options)?;
@@ -175,12 +178,13 @@ fn open_store(prepared: &Prepared) -> Result<(PathBuf, Opened), String> {
         .map_err(|error| format!("{}: {error}", folder.display()))?;
     let path = folder.join("store");
     let password = Secret::new(prepared.password.expose().as_bytes().to_vec());
+    let new = !path.exists();
     if let Some(primes) = &prepared.primes {
         primes::import(&path, &password, PasswordCost::STANDARD, primes)?;
     }
     let opened = fjall::open(&path, &password, fjall::Options::create_if_absent(PasswordCost::STANDARD))
         .map_err(|error| error.to_string())?;
-    log::info(&format!("store {}: {}", path.display(), if opened.created { "made" } else { "opened" }));
+    log::info(&format!("store {}: {}", path.display(), if new { "made" } else { "opened" }));
     Ok((folder, opened))
 }
 
@@ -235,7 +239,7 @@ async fn run(prepared: Prepared) -> Result<(), String> {
     // The store's thread finishes its last batch. Jobs on workers may take a minute and nobody waits for what they
     // compute: they end with the process.
     drop(store);
-    std::mem::forget(workers);
+    workers.abandon();
     outcome.inspect(|()| log::info("stopped"))
 }
 

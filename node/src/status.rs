@@ -268,7 +268,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     writeln!(out, "peers")?;
     let width = node.peers.iter().map(|peer| peer.name.len()).max().unwrap_or(0);
     for peer in &node.peers {
-        let link = if peer.up { "up  " } else { "DOWN" };
+        let link = if peer.up { "up  " } else { "DOWN, waits for" };
         let registered = if peer.registered { "" } else { " (not registered in Consul)" };
         writeln!(out, "  {:width$}  {link} {}{registered}", peer.name, peer.detail)?;
     }

@@ -139,6 +139,12 @@ impl Peer {
         self.retry_wait = (self.retry_wait * 2).min(limits::HANDSHAKE_RETRY_MAX);
     }
 
+    /// Begins again without the patience that earlier tries had built up.
+    fn begin_anew(&mut self, common: &mut Common, now: Time) {
+        self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+        self.begin(common, now);
+    }
+
     fn party(&self, common: &Common) -> Party {
         Party {
             from: common.me,
@@ -164,17 +170,18 @@ impl Peer {
             return self.say(common, reply);
         }
         if common.me < self.info.id && self.link.is_none() {
-            // We lead: answer with our own hello, unless it has only just left.
-            let stale = self.initiation.as_ref().is_none_or(|initiation| match &initiation.stage {
-                Stage::Greeted => initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) <= now,
+            // We lead: answer with our own hello. One that has only just left is said again as it is: it may have left
+            // before the peer could hear anything, and if it was heard, its repetition is answered as the first time.
+            let Some(initiation) = self.initiation.as_ref() else { return self.begin_anew(common, now) };
+            let young = initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) > now;
+            match &initiation.stage {
+                Stage::Greeted if young => self.say(common, initiation.handshake.hello.clone()),
+                Stage::Greeted => self.begin_anew(common, now),
                 Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } => {
-                    agreed.peer.incarnation != hello.peer.incarnation
-                        && initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) <= now
+                    if agreed.peer.incarnation != hello.peer.incarnation && !young {
+                        self.begin_anew(common, now);
+                    }
                 }
-            });
-            if stale {
-                self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
-                self.begin(common, now);
             }
             return;
         }

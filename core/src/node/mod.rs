@@ -24,6 +24,7 @@ use crate::{
     report::Report,
     request::{
         admission::admit,
+        answers::Answers,
         deliveries::{Deliveries, error_answer, kind_name},
         keygen,
         ledger::Ledger,
@@ -48,6 +49,7 @@ pub struct Node {
     auxiliary: Auxiliary,
     activation: Activation,
     deliveries: Deliveries,
+    answers: Answers,
     signing: signing::coordinator::Coordinator,
     signers: signing::participant::Participants,
     keygen: keygen::Coordinator,
@@ -92,6 +94,7 @@ impl Node {
             auxiliary,
             activation,
             deliveries: Deliveries::default(),
+            answers: Answers::default(),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
             keygen: keygen::Coordinator::default(),
@@ -129,6 +132,7 @@ impl Node {
             Input::Loaded(id, value) => match self.ctx.loaded(id) {
                 Some(Wanted::Wallet(wanted)) => self.wallets.on_loaded(&mut self.ctx, wanted, value),
                 Some(Wanted::Ledger(key)) => self.ledger.on_loaded(&mut self.ctx, key, value),
+                Some(Wanted::Answer(key, to)) => Answers::on_loaded(&mut self.ctx, key, to, value),
                 Some(Wanted::CatchUp(_)) | None => {}
             },
             Input::Scanned(id, records) => {
@@ -152,6 +156,9 @@ impl Node {
             Input::Wake => self.on_wake(),
             Input::Drain => {
                 self.draining = true;
+                for delivery in self.answers.drain() {
+                    self.deliveries.release(&mut self.ctx, delivery.id, crate::Duration::ZERO);
+                }
                 self.signing.drain(&mut self.ctx, &mut self.deliveries);
                 self.keygen.drain(&mut self.ctx, &mut self.deliveries);
             }
@@ -171,6 +178,7 @@ impl Node {
             self.ctx.links.as_ref().and_then(Links::wake_at),
             self.sessions.wake_at(),
             self.deliveries.wake_at(),
+            self.answers.wake_at(),
             self.signing.wake_at(&self.ctx),
             self.keygen.wake_at(&self.ctx),
             self.activation.wake_at(),
@@ -196,12 +204,12 @@ impl Node {
         }
         self.sessions.on_wake(&mut self.ctx);
         self.deliveries.on_wake(&mut self.ctx);
+        self.answers.drive(&mut self.ctx);
         self.wallets.on_wake(&mut self.ctx);
         self.signers.on_wake(&mut self.ctx);
         self.auxiliary.on_wake(&mut self.ctx);
         self.catch_up.drive(&mut self.ctx);
-        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
-        self.activation.on_wake(&mut self.ctx, &mut parts);
+        self.activation.on_wake(&mut self.ctx);
         self.with_signing(|signing, ctx, parts| signing.on_wake(ctx, parts));
         self.with_keygen(|keygen, ctx, parts| keygen.on_wake(ctx, parts));
     }
@@ -265,6 +273,7 @@ impl Node {
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
             }
+            Event::Recalled(delivery, answer) => self.take_on(*delivery, answer),
             Event::Resume => self.resume = true,
         }
     }
@@ -285,6 +294,7 @@ impl Node {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_message(&mut self.ctx, &mut parts, from, message);
             }
+            Message::Answers(message) => self.answers.on_message(&mut self.ctx, from, message),
             Message::CatchUp(message) => {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.catch_up.on_message(&mut self.ctx, &mut self.activation, &mut parts, from, message);
@@ -343,6 +353,7 @@ impl Node {
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
             }
             After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, &after),
+            After::Answers(after) => Answers::on_persisted(&mut self.ctx, after),
             After::Nothing => {}
         }
     }
@@ -390,8 +401,7 @@ impl Node {
         self.auxiliary.on_link_up(&mut self.ctx, peer);
         self.auxiliary.drive(&mut self.ctx);
         self.activation.on_link_up(&mut self.ctx);
-        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
-        self.activation.on_wake(&mut self.ctx, &mut parts);
+        self.activation.on_wake(&mut self.ctx);
         self.resume = true;
     }
 
@@ -402,6 +412,15 @@ impl Node {
             self.deliveries.release(&mut self.ctx, delivery.id, limits::RETRY_MIN);
             return;
         }
+        if delivery.deliveries > 1 {
+            self.answers.recall(&mut self.ctx, delivery);
+        } else {
+            self.take_on(delivery, None);
+        }
+    }
+
+    /// Takes on a delivery of which it is known whether it was answered before.
+    fn take_on(&mut self, delivery: Delivery, answered: Option<Vec<u8>>) {
         let request = match admit(&self.ctx, delivery.kind, &delivery.body) {
             Ok(request) => request,
             Err(refusal) => {
@@ -411,6 +430,10 @@ impl Node {
                 return;
             }
         };
+        if let Some(body) = answered {
+            self.deliveries.repeat(&mut self.ctx, delivery.id, request.id(), body);
+            return;
+        }
         self.ctx.report(Report::RequestTaken {
             kind: kind_name(delivery.kind),
             wallet: request.wallet().to_owned(),
@@ -477,6 +500,7 @@ impl Node {
             ledger: &mut self.ledger,
             auxiliary: &mut self.auxiliary,
             deliveries: &mut self.deliveries,
+            answers: &mut self.answers,
         };
         run(&mut self.signing, &mut self.ctx, &mut parts);
     }
@@ -500,6 +524,7 @@ impl Node {
             wallets: &mut self.wallets,
             activation: &mut self.activation,
             deliveries: &mut self.deliveries,
+            answers: &mut self.answers,
         };
         run(&mut self.keygen, &mut self.ctx, &mut parts);
     }

@@ -9,6 +9,7 @@ use mpcium_client::{
     subjects,
 };
 
+use super::answers::{Answers, DeliveryKey, delivery_key};
 use crate::{
     Duration, Time,
     context::Context,
@@ -38,6 +39,42 @@ struct Taken {
     keep_alive: Time,
     /// Set once the answer is on its way.
     answered: Option<Report>,
+}
+
+impl Taken {
+    fn prepared(&self, delivery: DeliveryId, request_id: &str, body: Vec<u8>, is_error: bool) -> Prepared {
+        let kind = match self.kind {
+            RequestKind::Keygen => Kind::Keygen,
+            RequestKind::Sign => Kind::Sign,
+            RequestKind::Reshare => Kind::Reshare,
+        };
+        let client = self.client.as_deref();
+        Prepared {
+            delivery,
+            key: delivery_key(&self.stream, self.sequence, self.timestamp),
+            subject: subjects::result_subject(kind, client, request_id),
+            dedup: subjects::dedup_id(kind, request_id, client, &self.stream, self.sequence, self.timestamp.0),
+            body,
+            is_error,
+        }
+    }
+}
+
+/// An answer that is ready to be published.
+pub(crate) struct Prepared {
+    delivery: DeliveryId,
+    pub key: DeliveryKey,
+    subject: String,
+    dedup: String,
+    pub body: Vec<u8>,
+    is_error: bool,
+}
+
+impl Prepared {
+    /// Publishes it; the delivery is acknowledged once the result stream has it.
+    pub fn publish(self, ctx: &mut Context) {
+        ctx.publish(self.delivery, self.subject, self.dedup, self.body);
+    }
 }
 
 /// All deliveries that are not settled.
@@ -74,17 +111,38 @@ impl Deliveries {
         self.open.get(&id).is_some_and(|taken| taken.deliveries <= 1)
     }
 
-    /// Publishes the answer; the delivery is acknowledged once the result stream has it.
+    /// Answers with something that depends on this document alone: every node would say the same, at any time.
     pub fn answer(&mut self, ctx: &mut Context, id: DeliveryId, request_id: &str, answer: &Answer) {
-        let Some(taken) = self.open.get_mut(&id) else { return };
-        if taken.answered.is_some() {
-            return;
+        if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {
+            prepared.publish(ctx);
         }
-        let (kind, wallet, error_code, reason, body) = match answer {
-            Answer::Keygen(r) => (Kind::Keygen, &r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
-            Answer::Sign(r) => (Kind::Sign, &r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
-            Answer::Reshare(r) => (Kind::Reshare, &r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
+    }
+
+    /// Answers so that no redelivery is answered otherwise: results are stored by their signers or certified already,
+    /// errors are remembered first.
+    pub fn answer_for_good(
+        &mut self,
+        ctx: &mut Context,
+        answers: &mut Answers,
+        id: DeliveryId,
+        request_id: &str,
+        answer: &Answer,
+    ) {
+        if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {
+            if prepared.is_error { answers.remember(ctx, prepared) } else { prepared.publish(ctx) }
+        }
+    }
+
+    fn prepare(&mut self, ctx: &Context, id: DeliveryId, request_id: &str, answer: &Answer) -> Option<Prepared> {
+        let (wallet, error_code, reason, body) = match answer {
+            Answer::Keygen(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
+            Answer::Sign(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
+            Answer::Reshare(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
         };
+        let taken = self.open.get_mut(&id)?;
+        if taken.answered.is_some() {
+            return None;
+        }
         taken.answered = Some(Report::RequestAnswered {
             kind: kind_name(taken.kind),
             wallet: wallet.clone(),
@@ -93,10 +151,22 @@ impl Deliveries {
             reason: reason.clone(),
             took_ms: millis(ctx.now.time.since(taken.since)),
         });
-        let client = taken.client.as_deref();
-        let subject = subjects::result_subject(kind, client, request_id);
-        let dedup = subjects::dedup_id(kind, request_id, client, &taken.stream, taken.sequence, taken.timestamp.0);
-        ctx.publish(id, subject, dedup, body);
+        Some(taken.prepared(id, request_id, body, !error_code.is_empty()))
+    }
+
+    /// Gives an answer that was given before, to the byte.
+    pub fn repeat(&mut self, ctx: &mut Context, id: DeliveryId, request_id: &str, body: Vec<u8>) {
+        let Some(taken) = self.open.get_mut(&id) else { return };
+        taken.answered = Some(Report::RequestAnswered {
+            kind: kind_name(taken.kind),
+            wallet: String::new(),
+            id: request_id.to_owned(),
+            error_code: "as before".to_owned(),
+            reason: "the same delivery was answered before".to_owned(),
+            took_ms: millis(ctx.now.time.since(taken.since)),
+        });
+        let prepared = taken.prepared(id, request_id, body, false);
+        prepared.publish(ctx);
     }
 
     pub fn on_published(&mut self, ctx: &mut Context, id: DeliveryId) {

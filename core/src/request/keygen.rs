@@ -9,6 +9,7 @@ use mpcium_client::result::{ErrorCode, KeygenResult};
 
 use super::{
     admission::Admitted,
+    answers::Answers,
     deliveries::{Answer as ClientAnswer, Deliveries, error_answer},
     signing::{Attempt, Decline},
 };
@@ -36,6 +37,7 @@ pub(crate) struct Parts<'a> {
     pub wallets: &'a mut Wallets,
     pub activation: &'a mut Activation,
     pub deliveries: &'a mut Deliveries,
+    pub answers: &'a mut Answers,
 }
 
 /// This node as a coordinator of key generation requests, by wallet.
@@ -331,7 +333,7 @@ impl Coordinator {
             for peer in ctx.config.peers.clone() {
                 if peer.id != ctx.me {
                     let abort = SessionMessage::Abort { session, reason: text.to_owned() };
-                    ctx.send(peer.id, Lane::Signing, Envelope::Session(abort));
+                    ctx.send(peer.id, Lane::Control, Envelope::Session(abort));
                 }
             }
             active.phase = Phase::Waiting { until: None };
@@ -374,13 +376,12 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(wallet) else { return };
         let request_digest = tags::REQUEST.hash(&active.request.all_fields);
         let Phase::Closing { answers, ask_again, give_up } = &mut active.phase else { return };
-        let quorum = usize::from(ctx.config.threshold);
+        // A session is over once so many members never vote for it that those left are no quorum.
+        let quorum = ctx.config.peers.len() + 1 - usize::from(ctx.config.threshold);
         let members: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
         if answers.len() >= quorum {
-            // A session lives only if every member has prepared it; one that a member has not, and now never will, is
-            // over.
             let mut named = answers.values().flatten().copied().collect::<BTreeSet<SessionId>>();
-            named.retain(|session| answers.values().all(|prepared| prepared.contains(session)));
+            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < quorum);
             if named.is_empty() {
                 let missing: Vec<NodeId> = members.into_iter().filter(|m| !ctx.is_up(*m)).collect();
                 let mut reason = "the request's deadline has passed".to_owned();
@@ -413,7 +414,11 @@ impl Coordinator {
                     ErrorCode::NetworkTimeout,
                     &reason,
                 );
-                self.finish(ctx, parts, wallet, &answer);
+                if let Some(active) = self.active.remove(wallet) {
+                    for delivery in active.deliveries {
+                        parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
+                    }
+                }
             } else if let Some(active) = self.active.remove(wallet) {
                 for delivery in active.deliveries {
                     parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
@@ -423,8 +428,8 @@ impl Coordinator {
         }
         if ctx.now.time >= *ask_again {
             *ask_again = ctx.now.time.after(ASK_AGAIN);
-            let missing: Vec<NodeId> = members.into_iter().filter(|m| !answers.contains_key(m)).collect();
-            for node in missing {
+            // Also those that named a session: it may have been closed or decided since.
+            for node in members {
                 send(ctx, node, Message::Close { wallet: wallet.to_owned(), request_digest });
             }
         }
@@ -454,7 +459,7 @@ impl Coordinator {
             self.by_session.remove(&session);
         }
         for delivery in active.deliveries {
-            parts.deliveries.answer(ctx, delivery, active.request.id(), answer);
+            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer);
         }
         // A place is free.
         ctx.event(Event::Resume);

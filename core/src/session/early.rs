@@ -15,6 +15,8 @@ struct Waiting {
 #[derive(Default)]
 pub(super) struct Early {
     sessions: BTreeMap<SessionId, Waiting>,
+    /// Sessions that somebody gave up before this node had started.
+    given_up: BTreeMap<SessionId, (Time, Participant)>,
     bytes: usize,
 }
 
@@ -47,6 +49,23 @@ impl Early {
         drop(self.take(session));
     }
 
+    /// Somebody gave a session up that this node does not know yet.
+    pub fn give_up(&mut self, now: Time, session: SessionId, from: Participant) {
+        self.drop_session(session);
+        if self.given_up.len() >= limits::EARLY_SESSIONS_MAX {
+            let oldest = self.given_up.iter().min_by_key(|(_, (since, _))| *since).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                self.given_up.remove(&oldest);
+            }
+        }
+        self.given_up.insert(session, (now, from));
+    }
+
+    /// Who gave a session up before it was started here.
+    pub fn given_up(&mut self, session: SessionId) -> Option<Participant> {
+        self.given_up.remove(&session).map(|(_, from)| from)
+    }
+
     pub fn drop_peer(&mut self, peer: NodeId) {
         let mut freed = 0;
         for waiting in self.sessions.values_mut() {
@@ -63,6 +82,7 @@ impl Early {
     }
 
     pub fn expire(&mut self, now: Time) {
+        self.given_up.retain(|_, (since, _)| now < since.after(limits::EARLY_WAIT));
         let old: Vec<SessionId> =
             self.sessions.iter().filter(|(_, w)| now >= w.since.after(limits::EARLY_WAIT)).map(|(id, _)| *id).collect();
         for id in old {
@@ -71,7 +91,8 @@ impl Early {
     }
 
     pub fn wake_at(&self) -> Option<Time> {
-        self.sessions.values().map(|w| w.since.after(limits::EARLY_WAIT)).min()
+        let given_up = self.given_up.values().map(|(since, _)| *since);
+        self.sessions.values().map(|w| w.since).chain(given_up).min().map(|since| since.after(limits::EARLY_WAIT))
     }
 }
 

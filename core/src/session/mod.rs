@@ -92,6 +92,7 @@ enum Place {
 
 struct Running {
     owner: Owner,
+    coordinator: NodeId,
     protocol: String,
     wallet: String,
     participants: Vec<Participant>,
@@ -168,6 +169,7 @@ impl Sessions {
         ctx.compute(JobFor::Session(plan.id), plan.priority, "session start", plan.pace.heavy, work);
         let mut running = Running {
             owner: plan.owner,
+            coordinator: plan.coordinator,
             protocol: plan.protocol,
             wallet: plan.wallet,
             participants: plan.participants,
@@ -185,7 +187,12 @@ impl Sessions {
         for (from, incoming) in self.early.take(plan.id) {
             running.absorb(from, incoming);
         }
+        let given_up = self.early.given_up(plan.id).filter(|from| running.participants.contains(from));
         self.running.insert(plan.id, running);
+        if let Some((from, _)) = given_up {
+            let reason = format!("{} gave up before this node had started", ctx.name(from));
+            self.end(ctx, plan.id, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), false);
+        }
     }
 
     pub fn on_message(&mut self, ctx: &mut Context, from: NodeId, message: SessionMessage) {
@@ -220,13 +227,18 @@ impl Sessions {
                 }
             }
             SessionMessage::Abort { session, mut reason } => {
-                self.early.drop_session(session);
-                if let Some(running) = self.running.get(&session)
-                    && running.participants.contains(&(from, incarnation))
-                {
-                    truncate(&mut reason);
-                    let reason = format!("{} gave up: {reason}", ctx.name(from));
-                    self.end(ctx, session, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), false);
+                match self.running.get(&session) {
+                    Some(running) if running.participants.contains(&(from, incarnation)) => {
+                        // A participant that declines tells only the coordinator, which tells the others.
+                        let tell = running.coordinator == ctx.me;
+                        truncate(&mut reason);
+                        let reason = format!("{} gave up: {reason}", ctx.name(from));
+                        let failure = Failure { reason, culprits: Vec::new(), silent: Vec::new() };
+                        self.end(ctx, session, Err(failure), tell);
+                    }
+                    Some(_) => {}
+                    None if self.ended.contains(&session) => {}
+                    None => self.early.give_up(ctx.now.time, session, (from, incarnation)),
                 }
             }
         }

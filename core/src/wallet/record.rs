@@ -64,6 +64,8 @@ pub struct AcceptorRecord {
     pub epoch: u32,
     /// Promise and vote.
     pub acceptor: Acceptor<Value>,
+    /// Sessions that this node never votes for, in ascending order.
+    pub closed: Vec<SessionId>,
 }
 
 /// A decision that this node knows.
@@ -237,7 +239,7 @@ impl AcceptorRecord {
     /// An acceptor that has promised and voted nothing.
     #[must_use]
     pub fn new(wallet: &str, epoch: u32) -> Self {
-        Self { wallet: wallet.to_owned(), epoch, acceptor: Acceptor::new() }
+        Self { wallet: wallet.to_owned(), epoch, acceptor: Acceptor::new(), closed: Vec::new() }
     }
 
     /// The name to store it under.
@@ -253,6 +255,9 @@ impl AcceptorRecord {
         }
         let Some((ballot, value)) = self.acceptor.voted() else { return Ok(()) };
         value.check()?;
+        if self.closed.contains(&value.facts().session) {
+            return Err(CertificateError::VoteForOther(ballot.node));
+        }
         let facts = value.facts();
         if facts.wallet != self.wallet || facts.epoch != self.epoch {
             return Err(CertificateError::VoteForOther(ballot.node));

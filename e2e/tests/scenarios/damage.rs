@@ -11,8 +11,12 @@ use e2e::{
     wait::{self, PATIENCE},
 };
 use mpcium_client::KeyType;
+use serde_json::Value;
 
 use crate::world::{Outcome, World, check};
+
+/// In at least so many files of a store a flipped byte cannot be harmless: journal, keys, integrity record, password.
+const NAMED_MIN: usize = 4;
 
 /// A node with the wrong password ends and says why; with the right one it goes on where it was.
 pub async fn a_wrong_password_is_refused(world: &mut World) -> Outcome {
@@ -40,11 +44,12 @@ pub async fn a_second_process_on_one_store_is_refused(world: &mut World) -> Outc
     world.asker.sign_new(KeyType::Ed25519).await.map(drop)
 }
 
-/// A byte flipped in the middle of any file of a store: the start names it, in an error or in an alarm.
+/// A byte flipped in the middle of any file of a store: the start names it, in an error or in an alarm, or nothing that
+/// the store held is missing. An untouched copy raises no alarm.
 pub async fn a_damaged_store_is_named(world: &mut World) -> Outcome {
     world.cluster.nodes[1].stop().await?;
     let original = &world.cluster.nodes[1];
-    // The damaged copies meet nobody, so that the cluster does not take them for a node that was rolled back.
+    // The copies meet nobody, so that the cluster does not take them for a node that was rolled back.
     let folder = world.folder().join("apart");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let mut nats = Server::nats(&folder)?;
@@ -54,57 +59,89 @@ pub async fn a_damaged_store_is_named(world: &mut World) -> Outcome {
         ("CONSUL_ADDRESS", format!("127.0.0.1:{}", free_port()?)),
     ];
     let options = StartOptions { variables, ..StartOptions::default() };
+    let start = |name: &str, damaged: Option<&Path>| {
+        let home = folder.join(name);
+        copy(&original.home, &home)?;
+        if let Some(file) = damaged {
+            flip(&home.join(file))?;
+        }
+        let mut node = original.twin(&home, &folder.join(format!("{name}.log")));
+        node.start_with(&options).map(|()| node)
+    };
+
+    let mut untouched = start("untouched", None)?;
+    let expected = match opened(&mut untouched).await? {
+        Opened::Holding(what) => what,
+        Opened::Named(words) => return Err(format!("an untouched store is said to be damaged: {words}")),
+    };
+    world.extra_logs.push(untouched.log.clone());
+    drop(untouched);
 
     let mut silent = Vec::new();
-    let files = files(&original.store())?;
-    check(files.len() >= 4, || format!("a store of only {} files", files.len()))?;
-    let mut logs = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let home = folder.join(format!("copy{number}"));
-        copy(&original.home, &home)?;
-        let inside = file.strip_prefix(&original.home).map_err(|error| error.to_string())?;
-        if !flip(&home.join(inside))? {
+    let mut named = 0;
+    for (number, file) in files(&original.store())?.iter().enumerate() {
+        let file = file.strip_prefix(&original.home).map_err(|error| error.to_string())?;
+        if !holds_anything(&original.home.join(file))? {
             continue;
         }
-        let log = folder.join(format!("copy{number}.log"));
-        let mut node = original.twin(&home, &log);
-        node.start_with(&options)?;
-        if !is_named(&mut node).await? {
-            silent.push(inside.display().to_string());
+        let mut node = start(&format!("copy{number}"), Some(file))?;
+        match opened(&mut node).await? {
+            Opened::Named(_) => named += 1,
+            Opened::Holding(what) if what == expected => {}
+            Opened::Holding(what) => silent.push(format!("{}: {what:?}", file.display())),
         }
-        logs.push(log);
+        world.extra_logs.push(node.log.clone());
     }
-    world.extra_logs.extend(logs);
-    check(silent.is_empty(), || format!("damage in these files was not named: {}", silent.join(", ")))
+    check(silent.is_empty(), || format!("lost in silence, expected {expected:?}: {}", silent.join(", ")))?;
+    check(named >= NAMED_MIN, || format!("damage was named in {named} files only"))
 }
 
-/// Whether a node that was started on a damaged store says so.
-async fn is_named(node: &mut Node) -> Result<bool, String> {
-    let ended = wait::until_sync("a node to open a damaged store", PATIENCE, || {
+/// How a start ended.
+enum Opened {
+    /// It said that the store is damaged.
+    Named(String),
+    /// It went on, and holds this.
+    Holding(Value),
+}
+
+/// Waits for what a node that was started on a store makes of it.
+async fn opened(node: &mut Node) -> Result<Opened, String> {
+    let status = wait::until_sync("a node to open its store", PATIENCE, || {
         if node.has_crashed() {
-            return Ok(true);
+            return Ok(None);
         }
         let status = node.status()?;
-        check(status.pointer("/node/id").is_some(), || status.to_string()).map(|()| false)
+        check(status.pointer("/node/id").is_some(), || status.to_string()).map(|()| Some(status))
     })
     .await?;
-    if !ended {
-        return Ok(!node.alarms()?.is_empty());
+    let Some(status) = status else {
+        let (success, said) = node.end(0).await?;
+        check(!success && said.contains("store"), || format!("it does not speak of its store: {said}"))?;
+        return Ok(Opened::Named(said));
+    };
+    let alarms = node.alarms()?;
+    if !alarms.is_empty() {
+        return Ok(Opened::Named(alarms.join("; ")));
     }
-    let (success, said) = node.end(0).await?;
-    check(!said.contains("panicked"), || format!("{} panicked: {said}", node.name))?;
-    Ok(!success && said.contains("store"))
+    let part = |name: &str| status.pointer(name).cloned().unwrap_or_default();
+    Ok(Opened::Holding(Value::from([part("/node/auxiliary_sets"), part("/node/undecided")].to_vec())))
 }
 
-/// Flips a bit in the middle of what a file holds; false if it holds nothing.
-fn flip(file: &Path) -> Result<bool, String> {
+/// Whether a file holds anything but zeros, with which files are preallocated.
+fn holds_anything(file: &Path) -> Result<bool, String> {
+    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(bytes.iter().any(|byte| *byte != 0))
+}
+
+/// Flips a bit in the middle of what a file holds.
+fn flip(file: &Path) -> Outcome {
     let named = |error: std::io::Error| format!("{}: {error}", file.display());
     let mut bytes = fs::read(file).map_err(named)?;
     // Preallocated zeros at the end hold nothing.
-    let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Ok(false) };
-    bytes[last / 2] ^= 0x10;
-    fs::write(file, bytes).map_err(named)?;
-    Ok(true)
+    if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+        bytes[last / 2] ^= 0x10;
+    }
+    fs::write(file, bytes).map_err(named)
 }
 
 /// Two processes with one identity, the second on a copy of the first one's store: both sides of the link say so, by

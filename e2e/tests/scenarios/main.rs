@@ -72,6 +72,9 @@ async fn run() -> Vec<String> {
         if outcome.is_ok() {
             outcome = world.heal().await;
         }
+        if outcome.is_ok() {
+            outcome = world.queues_are_settled().await;
+        }
         let took = began.elapsed().as_secs();
         match outcome {
             Ok(()) => say(&format!("{name} ({took} s)")),

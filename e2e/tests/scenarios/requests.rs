@@ -5,9 +5,12 @@ use e2e::{
     programs,
     wait::PATIENCE,
 };
-use mpcium_client::{KeyType, client::ClientError, result::ErrorCode};
+use mpcium_client::{KeyType, Kind, client::ClientError, result::ErrorCode, subjects};
 
 use crate::world::{Outcome, World, check, words};
+
+/// How often a request is repeated at once.
+const COPIES: usize = 12;
 
 fn refused_with<T>(what: &str, code: ErrorCode, outcome: Result<T, ClientError>) -> Outcome {
     match outcome {
@@ -64,6 +67,15 @@ pub async fn the_same_request_has_one_answer(world: &mut World) -> Outcome {
         check(first == second && first == later, || {
             format!("{key_type}: different answers to {}: {first:?}, {second:?}, {later:?}", order.tx_id)
         })?;
+        // Many copies at once, so that every node takes some.
+        let request = world.asker.client.signed(order.request(&world.asker.wallet)).await.map_err(words)?;
+        let subject = subjects::request_subject(Kind::Sign, &order.tx_id);
+        for _ in 0..COPIES {
+            world.nats.publish(subject.clone(), request.to_json().into()).await.map_err(|error| error.to_string())?;
+        }
+        world.queues_are_settled().await?;
+        let answers = world.answers.seen().remove(&order.tx_id).unwrap_or_default();
+        check(answers.len() == 1, || format!("{key_type}: {} different answers to {}", answers.len(), order.tx_id))?;
     }
     Ok(())
 }

@@ -6,15 +6,15 @@ use std::{
 };
 
 use e2e::{
-    bus::Answers,
-    cluster::Cluster,
+    bus::{self, Answers},
+    cluster::{Cluster, Node},
     load::{Asker, Load},
     programs,
     servers::Servers,
     verify::Wallet,
     wait::{self, PATIENCE},
 };
-use mpcium_client::client::ClientError;
+use mpcium_client::{Kind, client::ClientError};
 
 /// How a scenario ended.
 pub type Outcome = Result<(), String>;
@@ -79,6 +79,29 @@ impl World {
     /// Brings everything back to how scenarios begin.
     pub async fn heal(&mut self) -> Outcome {
         self.cluster.heal(&mut self.servers).await
+    }
+
+    /// Waits until every request in the queues has been settled: none may be left over, taken by a node and forgotten.
+    pub async fn queues_are_settled(&self) -> Outcome {
+        for kind in [Kind::Keygen, Kind::Sign, Kind::Reshare] {
+            let what = format!("every {kind:?} request to be settled");
+            wait::until(&what, PATIENCE, async || {
+                let left = bus::unsettled(&self.nats, kind).await?;
+                check(left == 0, || format!("{left} are left; {}", self.requests()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What the nodes say about the requests that they hold.
+    fn requests(&self) -> String {
+        let of = |node: &Node| {
+            let status = node.status().unwrap_or_default();
+            let requests = status.pointer("/node/requests").cloned().unwrap_or_default();
+            format!("{} holds {requests}", node.name)
+        };
+        self.cluster.nodes.iter().map(of).collect::<Vec<_>>().join(", ")
     }
 
     /// A folder for files of one scenario.

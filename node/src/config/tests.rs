@@ -45,7 +45,7 @@ workers: 4
 signing_deadline_seconds: 60
 keygen_deadline_seconds: 600
 clock_skew_seconds: 2
-require_full_signature: true
+require_full_signature: false
 "#;
 
 const MINIMAL: &str = "environment: production\nnats: {url: nats://a:4222}\nconsul: {address: localhost:8500}\n\
@@ -90,7 +90,7 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(settings.db_path, PathBuf::from("./data"));
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (3, 11));
     assert_eq!(settings.healthcheck.as_deref(), Some("127.0.0.1:8081"));
-    assert!(settings.authorization.enabled && settings.require_full_signature);
+    assert!(settings.authorization.enabled);
     assert_eq!(settings.authorization.required, ["Alice"]);
     let alice = AuthorizerKey::parse("p256", P256_KEY).expect("key");
     assert_eq!(settings.authorization.keys, BTreeMap::from([("Alice".to_owned(), alice)]));
@@ -110,7 +110,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (2, 20));
     assert_eq!((settings.signing_deadline.as_secs(), settings.keygen_deadline.as_secs()), (180, 900));
     assert_eq!(settings.healthcheck, None);
-    assert!(!settings.authorization.enabled && !settings.require_full_signature);
+    assert!(!settings.authorization.enabled);
     assert_eq!(settings.threshold_counts, None);
     assert!(settings.workers >= 1);
 }
@@ -181,8 +181,15 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         assert_eq!(settings.signing_deadline.as_secs(), 10);
         assert_eq!(settings.keygen_deadline.as_secs(), 11);
         assert_eq!(settings.clock_skew.as_secs(), 12);
-        assert!(!settings.require_full_signature);
     }
+}
+
+#[test]
+fn a_protection_that_this_version_lacks_cannot_be_switched_on() {
+    let source = format!("{MINIMAL}require_full_signature: true\n");
+    let found = problems(&source, &[]);
+    assert!(matches!(found.as_slice(), [one] if one.contains("require_full_signature: true is not available")), "{found:?}");
+    assert_eq!(problems(MINIMAL, &[("REQUIRE_FULL_SIGNATURE", "true")]).len(), 1);
 }
 
 #[test]

@@ -172,6 +172,7 @@ impl Cluster {
                     let mut node = Node::new(config, identity, Suites::production(), opened.boot, seed, now);
                     let outcome = driver::run(&mut node, events, &ports).await;
                     bus.leave(me);
+                    ports.workers.abandon();
                     outcome
                 })
             })
@@ -193,6 +194,13 @@ impl Cluster {
         }
         node.inbox.stop();
         node.thread.join().unwrap_or_else(|_| Err(format!("{} has failed", name(position))))
+    }
+
+    /// Stops every node that runs; whether one of them had failed no longer matters.
+    pub fn stop_all(&mut self) {
+        for position in 0..NODES {
+            let _ = self.stop_node(position);
+        }
     }
 
     /// The running nodes' own view.

@@ -25,6 +25,7 @@ use crate::{
     report::Report,
     request::{
         admission::Admitted,
+        answers::Answers,
         deliveries::{self, Deliveries},
         ledger::{Held, Ledger, Lookup, RequestKey},
     },
@@ -39,6 +40,7 @@ pub(crate) struct Parts<'a> {
     pub ledger: &'a mut Ledger,
     pub auxiliary: &'a mut Auxiliary,
     pub deliveries: &'a mut Deliveries,
+    pub answers: &'a mut Answers,
 }
 
 /// This node as a coordinator of signing requests.
@@ -60,6 +62,8 @@ struct Active {
     taken: Time,
     /// The highest attempt number known.
     number: u32,
+    /// Whether this node ever proposed an attempt at it.
+    proposed: bool,
     backoff: Duration,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
@@ -139,7 +143,7 @@ impl Coordinator {
             Some(_) => {
                 let reason = duplicate_reason(&request);
                 let answer = error(&request, ErrorCode::SessionDuplicate, &reason);
-                parts.deliveries.answer(ctx, delivery, request.id(), &answer);
+                parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer);
             }
             None => {
                 self.active.insert(
@@ -151,6 +155,7 @@ impl Coordinator {
                         deadline: timestamp.after(ctx.config.signing_deadline),
                         taken: ctx.now.time,
                         number: 0,
+                        proposed: false,
                         backoff: limits::RETRY_MIN,
                         avoided: BTreeMap::new(),
                         last_failure: String::new(),
@@ -337,6 +342,7 @@ impl Coordinator {
         let nonce = ctx.random_bytes();
         let Some(active) = self.active.get_mut(&key) else { return };
         active.number += 1;
+        active.proposed = true;
         active.waiting_for.clear();
         let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
         let proposal = Proposal {
@@ -581,12 +587,16 @@ impl Coordinator {
             return;
         }
         if ctx.now.time >= closing.give_up && late {
-            // Without a quorum nobody may say "no result", unless the queue gave this request to nobody else and this
-            // node stored nothing.
+            // Without a quorum nobody may say "no result", unless the queue gave this request to nobody else, and this
+            // node proposed and stored nothing.
             let held_here = matches!(parts.ledger.lookup(ctx, key), Lookup::Held(_));
-            if !held_here && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
-                let reason = timeout_reason(active);
-                self.finish(ctx, parts, key, Err((ErrorCode::NetworkTimeout, reason)));
+            if !held_here && !active.proposed && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
+                let answer = error(&active.request, ErrorCode::NetworkTimeout, &timeout_reason(active));
+                if let Some(active) = self.active.remove(&key) {
+                    for delivery in active.deliveries {
+                        parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
+                    }
+                }
             } else if let Some(active) = self.active.remove(&key) {
                 for delivery in active.deliveries {
                     parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
@@ -704,7 +714,7 @@ impl Coordinator {
             Err((code, reason)) => error(request, code, &reason),
         };
         for delivery in &active.deliveries {
-            parts.deliveries.answer(ctx, *delivery, request.id(), &answer);
+            parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer);
         }
         // A place is free.
         ctx.event(crate::context::Event::Resume);

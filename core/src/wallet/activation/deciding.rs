@@ -7,7 +7,8 @@ use crate::{
     context::{After as ContextAfter, Context},
     report::Report,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, Certificate, Promised, Value, Vote, cache, record::Stored as _},
+    session::SessionId,
+    wallet::{AcceptorRecord, Certificate, Promised, Refused, Value, Vote, cache, record::Stored as _},
 };
 
 /// A decision that this node drives.
@@ -34,6 +35,18 @@ impl Activation {
             self.deciding.insert(wallet.to_owned(), Deciding { proposer, votes: Vec::new(), say_at: ctx.now.time });
         }
         self.say(ctx, wallet);
+    }
+
+    /// Ends this node's own proposing of a session that can never be chosen.
+    pub(super) fn stop_deciding(&mut self, wallet: &str, session: SessionId) {
+        let concerned = self.deciding.get(wallet).is_some_and(|deciding| match deciding.proposer.current() {
+            Some(Action::Vote { value, .. }) => value.facts().session == session,
+            // Whatever it was about to propose, another attempt begins anew.
+            _ => true,
+        });
+        if concerned {
+            self.deciding.remove(wallet);
+        }
     }
 
     pub(super) fn drive_deciding(&mut self, ctx: &mut Context) {
@@ -135,6 +148,14 @@ impl Activation {
         }
         let mut acceptor =
             self.acceptors.get(&wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(&wallet, facts.epoch));
+        if acceptor.closed.binary_search(&facts.session).is_ok() {
+            let refused = Refused::sign(&wallet, facts.epoch, facts.session, ctx.incarnation, &ctx.identity);
+            send(ctx, from, Message::Refused(Box::new(refused)));
+            return;
+        }
+        if let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&facts.session)) {
+            prepared.learn(&value);
+        }
         let hash = value.hash();
         match acceptor.acceptor.vote(ballot, value) {
             VoteAnswer::Rejected { promised } => {

@@ -19,7 +19,7 @@ use crate::{
     store::{Batch, Keyspace},
     tags,
     wallet::{
-        PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts, Value, cache,
+        AcceptorRecord, PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts, Value, cache,
         record::{RefusedRecord, Stored as _, pending_key},
     },
 };
@@ -72,9 +72,9 @@ impl Prepared {
         &self.record.statement.session.facts
     }
 
-    /// Whether it can never become an epoch any more: a member refused it durably.
+    /// Whether it can never become an epoch any more: so many members never vote for it that those left are no quorum.
     pub fn is_closed(&self) -> bool {
-        !self.refusals.is_empty()
+        self.refusals.len() >= self.facts().committee.meeting_quorum()
     }
 
     pub fn wakes_at(&self) -> Option<Time> {
@@ -82,6 +82,14 @@ impl Prepared {
             return None;
         }
         Some(if self.is_complete() { self.decide_at.max(Time(0)) } else { self.ask_at })
+    }
+
+    /// Takes in what others showed of everybody's statements.
+    pub fn learn(&mut self, value: &Value) {
+        for (node, signature) in &value.prepared {
+            let session = value.session.clone();
+            self.statements.entry(*node).or_insert(Statement { session, node: *node, signature: *signature });
+        }
     }
 
     fn is_complete(&self) -> bool {
@@ -157,7 +165,8 @@ impl Activation {
         if self.joining.values().any(|j| j.facts.wallet == wallet) {
             return Err(Decline::Lacks("another session for the wallet runs here".to_owned()));
         }
-        if self.prepared.get(wallet).is_some_and(|sessions| sessions.len() >= limits::PREPARED_PER_EPOCH_MAX) {
+        let open = self.prepared.get(wallet).map_or(0, |sessions| sessions.values().filter(|p| !p.is_closed()).count());
+        if open >= limits::PREPARED_PER_EPOCH_MAX {
             return Err(Decline::Lacks("too many prepared sessions for the wallet wait for a decision".to_owned()));
         }
         let suite = ctx.suites.keygen.clone();
@@ -194,7 +203,8 @@ impl Activation {
                 pace,
                 deadline: Some(proposal.deadline),
                 priority: Priority::Keygen,
-                lane: Lane::Signing,
+                // The lane of the proposal, so that neither overtakes the other.
+                lane: Lane::Control,
                 start: Box::new(move |run| suite.start(run, threshold)),
             },
         );
@@ -232,13 +242,7 @@ impl Activation {
         ctx.persist(batch, ContextAfter::Wallet(After::Prepared(wallet, session)));
     }
 
-    pub(super) fn on_share_durable(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        wallet: &str,
-        session: SessionId,
-    ) {
+    pub(super) fn on_share_durable(&mut self, ctx: &mut Context, wallet: &str, session: SessionId) {
         let Some(prepared) = self.prepared.get_mut(wallet).and_then(|s| s.get_mut(&session)) else { return };
         prepared.durable = true;
         prepared.statements.insert(ctx.me, prepared.record.statement.clone());
@@ -248,10 +252,10 @@ impl Activation {
                 send(ctx, member, Message::Prepared(Box::new(statement.clone())));
             }
         }
-        self.consider(ctx, parts, wallet, session);
+        self.consider(ctx, wallet, session);
     }
 
-    pub(super) fn on_prepared(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, statement: Statement) {
+    pub(super) fn on_prepared(&mut self, ctx: &mut Context, from: NodeId, statement: Statement) {
         let facts = &statement.session.facts;
         let (wallet, session) = (facts.wallet.clone(), facts.session);
         let known = self.joining.contains_key(&session)
@@ -277,14 +281,14 @@ impl Activation {
                 return;
             }
             prepared.statements.insert(statement.node, statement);
-            self.consider(ctx, parts, &wallet, session);
+            self.consider(ctx, &wallet, session);
         }
     }
 
     /// Begins to decide if everybody has stated and it is this node's turn.
-    fn consider(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str, session: SessionId) {
+    fn consider(&mut self, ctx: &mut Context, wallet: &str, session: SessionId) {
         let Some(prepared) = self.prepared.get_mut(wallet).and_then(|s| s.get_mut(&session)) else { return };
-        if !prepared.durable || !prepared.is_complete() || ctx.now.time < prepared.decide_at {
+        if !prepared.durable || !prepared.is_complete() || prepared.is_closed() || ctx.now.time < prepared.decide_at {
             return;
         }
         // If this attempt comes to nothing the next one is made after a while.
@@ -295,11 +299,10 @@ impl Activation {
             Ok(value) => self.decide(ctx, wallet, value),
             Err(error) => ctx.report(Report::Alarm { what: format!("wallet {wallet}: {error}") }),
         }
-        let _ = parts;
     }
 
     /// Asks about prepared sessions whose fate is unknown, and decides those that only wait for somebody to do it.
-    pub(super) fn recover(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
+    pub(super) fn recover(&mut self, ctx: &mut Context) {
         let now = ctx.now.time;
         let mut due = Vec::new();
         for (wallet, sessions) in &mut self.prepared {
@@ -312,7 +315,7 @@ impl Activation {
         for (wallet, session) in due {
             let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&session)) else { continue };
             if prepared.is_complete() {
-                self.consider(ctx, parts, &wallet, session);
+                self.consider(ctx, &wallet, session);
                 continue;
             }
             prepared.ask_at = now.after(limits::RECOVERY_INTERVAL);
@@ -334,7 +337,6 @@ impl Activation {
         facts: &SessionFacts,
         request: &[u8],
     ) {
-        let Some(incarnation) = ctx.incarnation_of(from) else { return };
         if facts.wallet.len() > limits::ID_BYTES_MAX {
             return;
         }
@@ -351,6 +353,9 @@ impl Activation {
         if let Some(prepared) = self.prepared.get(wallet).and_then(|s| s.get(&session)) {
             if prepared.durable {
                 send(ctx, from, Message::Prepared(Box::new(prepared.record.statement.clone())));
+            }
+            for refused in prepared.refusals.values() {
+                send(ctx, from, Message::Refused(Box::new(refused.clone())));
             }
             return;
         }
@@ -375,40 +380,84 @@ impl Activation {
         let record = PendingRecord::Refused(RefusedRecord { statement: refused.clone() });
         batch.put(Keyspace::Pending, record.key(), record.encode());
         self.refused.entry(wallet.clone()).or_default().insert(session, refused.clone());
-        ctx.persist(batch, ContextAfter::Wallet(After::Refused(Box::new(refused), (from, incarnation))));
+        ctx.persist(batch, ContextAfter::Wallet(After::Refused(vec![refused])));
     }
 
-    pub(super) fn on_refused(&mut self, ctx: &mut Context, refused: &Refused) {
-        let Some(prepared) = self.prepared.get_mut(&refused.wallet).and_then(|s| s.get_mut(&refused.session)) else {
-            return;
-        };
-        let is_member = prepared.facts().committee.position(refused.node).is_some();
-        if !is_member || refused.verify(&|id| ctx.config.peer(id).map(|p| p.key)).is_err() {
-            return;
-        }
-        if prepared.statements.contains_key(&refused.node) {
-            let what = format!(
-                "{} stated that it prepared session {} for wallet {} and then refused it",
-                ctx.name(refused.node),
-                refused.session,
-                refused.wallet
-            );
-            ctx.report(Report::Alarm { what });
+    /// A member never votes for a session. So that all members come to the same end, this node does not either, unless
+    /// it voted for it already; and once those left are no quorum the session is over.
+    pub(super) fn on_refused(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, refused: Refused) {
+        let (wallet, session) = (refused.wallet.clone(), refused.session);
+        if refused.verify(&|id| ctx.config.peer(id).map(|p| p.key)).is_err() {
             return;
         }
-        prepared.refusals.insert(refused.node, refused.clone());
+        if self.joining.get(&session).is_some_and(|j| j.facts.committee.position(refused.node).is_some()) {
+            self.joining.remove(&session);
+            parts.sessions.cancel(ctx, session, "a member has refused the session");
+        }
+        let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&session)) else { return };
+        if prepared.facts().committee.position(refused.node).is_none() || prepared.is_closed() {
+            return;
+        }
+        prepared.refusals.insert(refused.node, refused);
+        if prepared.is_closed() {
+            let refusals: Vec<Refused> = prepared.refusals.values().cloned().collect();
+            self.on_closed_for_good(ctx, &wallet, session, &refusals);
+        } else if ctx.unfit.is_empty() {
+            let mut batch = Batch::default();
+            let refusals: Vec<Refused> = self.refuse(ctx, &mut batch, &wallet, session).into_iter().collect();
+            if !refusals.is_empty() {
+                ctx.persist(batch, ContextAfter::Wallet(After::Refused(refusals)));
+            }
+        }
     }
 
-    /// A coordinator gives its request up: nothing more is prepared for it here, and it hears what is.
-    pub(super) fn on_close(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: NodeId,
-        wallet: &str,
-        request_digest: [u8; 32],
-    ) {
-        if !ctx.unfit.is_empty() {
+    /// A session can never be chosen: its votes mean nothing any more, and everybody is shown why.
+    fn on_closed_for_good(&mut self, ctx: &mut Context, wallet: &str, session: SessionId, refusals: &[Refused]) {
+        self.stop_deciding(wallet, session);
+        let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, 0));
+        if acceptor.acceptor.voted().is_some_and(|(_, value)| value.facts().session == session) {
+            acceptor.acceptor.forget_vote();
+        }
+        if let Err(at) = acceptor.closed.binary_search(&session) {
+            acceptor.closed.insert(at, session);
+        }
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Decisions, acceptor.key(), acceptor.encode());
+        self.acceptors.insert(wallet.to_owned(), acceptor);
+        ctx.persist(batch, ContextAfter::Wallet(After::Nothing));
+        self.tell_refusals(ctx, refusals);
+    }
+
+    /// Resolves never to vote for a session, if this node has not voted for it and it does not wait for votes only.
+    fn refuse(&mut self, ctx: &mut Context, batch: &mut Batch, wallet: &str, session: SessionId) -> Option<Refused> {
+        let prepared = self.prepared.get_mut(wallet)?.get_mut(&session)?;
+        let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, 0));
+        let voted = acceptor.acceptor.voted().is_some_and(|(_, value)| value.facts().session == session);
+        if voted || prepared.is_complete() || prepared.refusals.contains_key(&ctx.me) {
+            return None;
+        }
+        let refused = Refused::sign(wallet, prepared.facts().epoch, session, ctx.incarnation, &ctx.identity);
+        if let Err(at) = acceptor.closed.binary_search(&session) {
+            acceptor.closed.insert(at, session);
+        }
+        batch.put(Keyspace::Decisions, acceptor.key(), acceptor.encode());
+        self.acceptors.insert(wallet.to_owned(), acceptor);
+        Some(refused)
+    }
+
+    pub(super) fn tell_refusals(&mut self, ctx: &mut Context, refusals: &[Refused]) {
+        for node in ctx.reachable() {
+            for refused in refusals {
+                send(ctx, node, Message::Refused(Box::new(refused.clone())));
+            }
+        }
+    }
+
+    /// A coordinator gives its request up: nothing more is prepared or voted for it here, and it hears of the sessions
+    /// that may be chosen all the same.
+    pub(super) fn on_close(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str, request_digest: [u8; 32]) {
+        let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX {
             return;
         }
         match parts.wallets.lookup(ctx, wallet) {
@@ -430,12 +479,27 @@ impl Activation {
             self.joining.remove(&session);
             parts.sessions.cancel(ctx, session, "the request's deadline has passed");
         }
-        let prepared = self.prepared.get(wallet).into_iter().flatten();
-        let prepared = prepared
-            .filter(|(_, p)| p.facts().request_digest == request_digest && !p.is_closed())
-            .map(|(session, _)| *session)
+        let mut batch = Batch::default();
+        let refusals: Vec<Refused> = self
+            .open_for(wallet, request_digest)
+            .into_iter()
+            .filter_map(|session| self.refuse(ctx, &mut batch, wallet, session))
             .collect();
-        send(ctx, from, Message::Closed { wallet: wallet.to_owned(), request_digest, prepared });
+        // Sessions that are being prepared at this moment are named too: their refusal follows when they are asked about.
+        let after = After::Closed { refusals, to: (from, incarnation), wallet: wallet.to_owned(), request_digest };
+        ctx.persist(batch, ContextAfter::Wallet(after));
+    }
+
+    /// Sessions of a request that are prepared here and for which this node may still vote.
+    pub(super) fn open_for(&self, wallet: &str, request_digest: [u8; 32]) -> Vec<SessionId> {
+        let closed = self.acceptors.get(wallet).map(|a| a.closed.as_slice()).unwrap_or_default();
+        let sessions = self.prepared.get(wallet).into_iter().flatten();
+        sessions
+            .filter(|(session, p)| {
+                p.facts().request_digest == request_digest && !p.is_closed() && closed.binary_search(session).is_err()
+            })
+            .map(|(session, _)| *session)
+            .collect()
     }
 
     /// Removes what a decision has settled: the winner's pending record and the acceptor's state. Shares of sessions

@@ -89,7 +89,7 @@ pub(crate) enum Message {
     Activated(Box<Activated>),
     /// What became of this session? Carries the request, so that a refusal costs a valid one.
     Query { facts: Box<SessionFacts>, request: Vec<u8> },
-    /// The sender never prepared that session and never will.
+    /// The sender never votes for that session, and if it has not prepared it, never will.
     Refused(Box<Refused>),
     /// Proposer to acceptors.
     Prepare { wallet: String, epoch: u32, ballot: Ballot },
@@ -103,7 +103,7 @@ pub(crate) enum Message {
     Rejected { wallet: String, epoch: u32, ballot: Ballot, promised: Ballot },
     /// Coordinator to members: the request's deadline has passed. Give up what runs for it and say what is prepared.
     Close { wallet: String, request_digest: [u8; 32] },
-    /// Member to coordinator.
+    /// Member to coordinator: it votes for no session of the request any more, except for these.
     Closed { wallet: String, request_digest: [u8; 32], prepared: Vec<SessionId> },
 }
 
@@ -121,8 +121,12 @@ pub(crate) enum Answer {
 pub(crate) enum After {
     /// Shares are durable as prepared.
     Prepared(String, SessionId),
-    /// A refusal is durable.
-    Refused(Box<Refused>, Participant),
+    /// Refusals are durable: everybody hears of them.
+    Refused(Vec<Refused>),
+    /// Refusals are durable for a coordinator that gives its request up.
+    Closed { refusals: Vec<Refused>, to: Participant, wallet: String, request_digest: [u8; 32] },
+    /// Nobody waits for it.
+    Nothing,
     /// A promise is durable.
     Promised(Box<Promised>, Option<Box<Value>>, Participant),
     /// A vote is durable.
@@ -190,13 +194,13 @@ impl Activation {
     pub fn on_message(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, message: Message) {
         match message {
             Message::Propose(proposal) => self.on_proposal(ctx, parts, from, *proposal),
-            Message::Prepared(statement) => self.on_prepared(ctx, parts, from, *statement),
+            Message::Prepared(statement) => self.on_prepared(ctx, from, *statement),
             Message::Ask { wallet } => self.on_ask(ctx, parts, from, &wallet),
             Message::Unknown { wallet } => parts.wallets.on_unknown(ctx, from, &wallet),
             Message::Certificate(certificate) => self.adopt(ctx, parts, Some(from), *certificate),
             Message::Activated(activated) => self.on_activated(ctx, parts, from, &activated),
             Message::Query { facts, request } => self.on_query(ctx, parts, from, &facts, &request),
-            Message::Refused(refused) => self.on_refused(ctx, &refused),
+            Message::Refused(refused) => self.on_refused(ctx, parts, *refused),
             Message::Prepare { wallet, epoch, ballot } => self.on_prepare(ctx, parts, from, &wallet, epoch, ballot),
             Message::Promised(promised, value) => self.on_promised(ctx, from, &promised, value.map(|v| *v)),
             Message::VoteFor { ballot, value } => self.on_vote_for(ctx, parts, from, ballot, *value),
@@ -212,8 +216,14 @@ impl Activation {
 
     pub fn on_persisted(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, after: After) {
         match after {
-            After::Prepared(wallet, session) => self.on_share_durable(ctx, parts, &wallet, session),
-            After::Refused(refused, to) => reply(ctx, to, Message::Refused(refused)),
+            After::Prepared(wallet, session) => self.on_share_durable(ctx, &wallet, session),
+            After::Refused(refusals) => self.tell_refusals(ctx, &refusals),
+            After::Closed { refusals, to, wallet, request_digest } => {
+                self.tell_refusals(ctx, &refusals);
+                let prepared = self.open_for(&wallet, request_digest);
+                reply(ctx, to, Message::Closed { wallet, request_digest, prepared });
+            }
+            After::Nothing => {}
             After::Promised(promised, value, to) => reply(ctx, to, Message::Promised(promised, value)),
             After::Voted(vote, to) => reply(ctx, to, Message::Voted(vote)),
             After::Certified(certificate) => self.on_certified(ctx, parts, *certificate),
@@ -242,8 +252,8 @@ impl Activation {
         }
     }
 
-    pub fn on_wake(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
-        self.recover(ctx, parts);
+    pub fn on_wake(&mut self, ctx: &mut Context) {
+        self.recover(ctx);
         self.drive_deciding(ctx);
         let now = ctx.now.time;
         self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));

@@ -1,4 +1,4 @@
-//! Verification of the demonstration's signatures with independent libraries: k256 and ed25519-dalek, used directly.
+//! Verification of signatures with libraries that know nothing of this program: k256 and ed25519-dalek.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey, signature::hazmat::PrehashVerifier as _};
 use mpcium_client::SigningResult;
