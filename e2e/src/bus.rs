@@ -55,16 +55,27 @@ impl Drop for Answers {
     }
 }
 
-/// How many requests of a kind are in the queue and not settled: waiting for a node, or taken by one.
+/// Fails while requests of a kind are in the queue and not settled: waiting for a node, or taken by one.
 ///
 /// # Errors
-/// If the server does not say.
-pub async fn unsettled(nats: &async_nats::Client, kind: Kind) -> Result<u64, String> {
+/// If some are, saying how many; also if the server does not say.
+pub async fn settled(nats: &async_nats::Client, kind: Kind) -> Result<(), String> {
     let stream = subjects::request_stream_of(kind).name;
     let jetstream = async_nats::jetstream::new(nats.clone());
     let stream = jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
     let info = stream.consumer_info(subjects::request_durable(kind)).await.map_err(|error| error.to_string())?;
-    Ok(info.num_pending + info.num_ack_pending as u64)
+    if info.num_pending == 0 && info.num_ack_pending == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} wait for a node, {} are taken (delivered {}, settled up to {}, delivered again {}, pulls {})",
+        info.num_pending,
+        info.num_ack_pending,
+        info.delivered.stream_sequence,
+        info.ack_floor.stream_sequence,
+        info.num_redelivered,
+        info.num_waiting,
+    ))
 }
 
 /// One message as it passed.

@@ -214,6 +214,10 @@ pub struct Sign {
     /// Child key, for example 44/60/0/0/0 (needs chain_code in the nodes' configuration).
     #[arg(long)]
     pub path: Option<String>,
+    /// The wallet's public key as `wallet create` prints it: the signature is verified before it is shown. With --path
+    /// the child key is derived from it, with chain_code of the configuration.
+    #[arg(long, value_name = "HEX")]
+    pub public_key: Option<String>,
     /// How to reach the cluster.
     #[command(flatten)]
     pub reach: Reach,

@@ -333,7 +333,8 @@ fn store_password(reader: &mut Reader) -> Option<SecretText> {
     }
 }
 
-fn chain_code(reader: &mut Reader) -> Option<[u8; 32]> {
+/// Reads the master chain code; problems stay in the reader.
+pub fn chain_code(reader: &mut Reader) -> Option<[u8; 32]> {
     let text = SecretText::new(reader.text("chain_code")?);
     let mut code = [0; 32];
     if text.expose().len() != 64 || hex::decode_to_slice(text.expose(), &mut code).is_err() {

@@ -56,7 +56,10 @@ pub fn run(options: &Demo) -> Result<(), String> {
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-        println!("Three nodes in this process, each with an encrypted store of its own in {}.", folder.path().display());
+        println!(
+            "Three nodes in this process, each with an encrypted store of its own in {}.",
+            folder.path().display()
+        );
         println!("Any {THRESHOLD} of them can sign. No one of them can, and nobody ever holds a whole private key.");
         match &primes {
             Some(primes) if primes.published => {
@@ -144,8 +147,9 @@ impl Show {
         let text = "a Solana transaction";
         let (result, how) = self.sign("ed25519", text.as_bytes()).await?;
         let signature = verify::ed25519(key, text.as_bytes(), &result)?;
-        println!("   Solana    {text:?}, {how}; ed25519-dalek verifies:");
+        println!("   Solana    {text:?}, {how}");
         println!("             {signature}");
+        println!("             ed25519-dalek verifies it");
         Ok(())
     }
 
@@ -154,8 +158,9 @@ impl Show {
         let digest = verify::ethereum_digest(text);
         let (result, how) = self.sign("secp256k1", &digest).await?;
         let (signature, signer) = verify::ethereum(key, &digest, &result)?;
-        println!("   Ethereum  {text:?}, {how}; k256 verifies, and recovers {signer}:");
+        println!("   Ethereum  {text:?}, {how}");
         println!("             {signature}");
+        println!("             k256 verifies it and recovers the signer {signer}");
         Ok(())
     }
 
@@ -164,8 +169,9 @@ impl Show {
         let digest: [u8; 32] = Sha256::digest(Sha256::digest(text)).into();
         let (result, how) = self.sign("secp256k1", &digest).await?;
         let signature = verify::bitcoin(key, &digest, &result)?;
-        println!("   Bitcoin   {text:?}, {how}; k256 verifies (DER, low s):");
+        println!("   Bitcoin   {text:?}, {how}");
         println!("             {signature}");
+        println!("             k256 verifies it (DER, low s)");
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 use std::{
     fmt::{self, Write as _},
     io::IsTerminal as _,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mpcium_core::report::{Level, Report};
@@ -23,6 +24,9 @@ use tracing_subscriber::{
 };
 
 use crate::{config::Environment, keys};
+
+/// An adapter's notice that follows its equal within this time is not written again.
+const SAME_WITHIN: Duration = Duration::from_secs(1);
 
 /// Sends this process's log to where the environment wants it. Later calls change nothing.
 pub fn start(environment: Environment, debug: bool) {
@@ -54,7 +58,16 @@ pub fn report(report: &Report) {
 /// A sink for one adapter's notices.
 #[must_use]
 pub fn notices(part: &'static str) -> Notices {
-    Notices::new(part, |notice: Notice| {
+    let last = Mutex::new(None::<(String, Instant)>);
+    Notices::new(part, move |notice: Notice| {
+        let now = Instant::now();
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Several tasks may wait for the same server and say the same; once is enough.
+        if last.as_ref().is_some_and(|(text, at)| *text == notice.text && now.duration_since(*at) < SAME_WITHIN) {
+            return;
+        }
+        *last = Some((notice.text.clone(), now));
+        drop(last);
         let mut fields = Map::new();
         fields.insert("part".to_owned(), Value::from(notice.part));
         line(notice.level, &Value::Object(fields).to_string(), &format!("{}: {}", notice.part, notice.text));
@@ -181,8 +194,6 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn parts(fact: &Report) -> Parts {

@@ -1,10 +1,84 @@
 //! Verification of signatures with libraries that know nothing of this program: k256 and ed25519-dalek.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey, signature::hazmat::PrehashVerifier as _};
-use mpcium_client::SigningResult;
+use mpcium_client::{SigningResult, derive};
 use sha3::{Digest as _, Keccak256};
 
 use crate::addresses::{self, SecpPoint};
+
+/// A public key under which a signature must verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// ECDSA on secp256k1.
+    Secp256k1(SecpPoint),
+    /// Ed25519.
+    Ed25519([u8; 32]),
+}
+
+impl PublicKey {
+    /// From hexadecimal text: for `secp256k1` the compressed or the uncompressed point (with or without its `04`), for
+    /// `ed25519` 32 bytes.
+    ///
+    /// # Errors
+    /// If it is no key of that kind.
+    pub fn parse(key_type: &str, text: &str) -> Result<Self, String> {
+        let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text))
+            .map_err(|_| "expected hexadecimal digits".to_owned())?;
+        if key_type == "ed25519" {
+            let key =
+                bytes.as_slice().try_into().map_err(|_| format!("an ed25519 key has 32 bytes, got {}", bytes.len()))?;
+            ed25519_dalek::VerifyingKey::from_bytes(&key).map_err(|_| "is no ed25519 key".to_owned())?;
+            return Ok(Self::Ed25519(key));
+        }
+        let compressed = match bytes.len() {
+            33 => bytes.as_slice().try_into().map_err(|_| "is no secp256k1 key".to_owned())?,
+            64 | 65 => derive::secp256k1_compressed(&bytes).map_err(|_| "is no secp256k1 key".to_owned())?,
+            other => return Err(format!("a secp256k1 key has 33 or 65 bytes, got {other}")),
+        };
+        derive::secp256k1_coordinates(&compressed)
+            .map(Self::Secp256k1)
+            .map_err(|_| "is no point on secp256k1".to_owned())
+    }
+
+    /// The child key at the end of a path.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn child(&self, chain_code: &[u8; 32], path: &[u32]) -> Result<Self, String> {
+        match self {
+            Self::Secp256k1(point) => derive::derive_secp256k1(&addresses::compressed(point), chain_code, path)
+                .and_then(|child| derive::secp256k1_coordinates(&child.public_key))
+                .map(Self::Secp256k1),
+            Self::Ed25519(key) => {
+                derive::derive_ed25519(key, chain_code, path).map(|child| Self::Ed25519(child.public_key))
+            }
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    /// Verifies a signature over a message (Ed25519) or a digest of 32 bytes (secp256k1).
+    ///
+    /// # Errors
+    /// If it does not verify.
+    pub fn verify(&self, message: &[u8], result: &SigningResult) -> Result<(), String> {
+        match self {
+            Self::Ed25519(key) => ed25519(key, message, result).map(drop),
+            Self::Secp256k1(key) => {
+                let digest = message.try_into().map_err(|_| format!("the digest has {} bytes", message.len()))?;
+                ethereum(key, digest, result).map(drop)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secp256k1(point) => f.write_str(&hex::encode(addresses::compressed(point))),
+            Self::Ed25519(key) => f.write_str(&hex::encode(key)),
+        }
+    }
+}
 
 /// Verifies an Ed25519 signature and returns it in hexadecimal.
 ///
@@ -91,7 +165,7 @@ mod tests {
 
     fn signed(digest: &[u8; 32]) -> (SecpPoint, SigningResult) {
         let key = SigningKey::from_slice(&[7; 32]).expect("a scalar");
-        let (signature, recovery) = key.sign_prehash_recoverable(digest).expect("signed");
+        let (signature, recovery) = key.sign_prehash_recoverable(digest);
         let (r, s) = (signature.r().to_bytes(), signature.s().to_bytes());
         let point = key.verifying_key().to_sec1_point(false);
         let coordinates = point.as_bytes()[1..].try_into().expect("64 bytes");
@@ -107,6 +181,27 @@ mod tests {
         assert_eq!(address, addresses::ethereum(&key));
         assert_eq!(text.len(), 2 + 2 * 65);
         assert!(bitcoin(&key, &digest, &result).expect("verifies").starts_with("30"));
+    }
+
+    #[test]
+    fn public_keys_are_read_in_every_usual_form() {
+        let digest = ethereum_digest("hello");
+        let (point, result) = signed(&digest);
+        let compressed = hex::encode(addresses::compressed(&point));
+        for text in
+            [compressed.clone(), format!("0x{compressed}"), hex::encode(point), format!("04{}", hex::encode(point))]
+        {
+            let key = PublicKey::parse("secp256k1", &text).expect("a key");
+            assert_eq!(key.to_string(), compressed);
+            key.verify(&digest, &result).expect("verifies");
+            let child = key.child(&[1; 32], &[44, 60]).expect("a child");
+            assert!(child != key && child.verify(&digest, &result).is_err());
+        }
+        for (kind, text) in
+            [("secp256k1", "ab"), ("secp256k1", "zz"), ("ed25519", &compressed), ("secp256k1", &"00".repeat(33))]
+        {
+            assert!(PublicKey::parse(kind, text).is_err(), "{kind} {text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     config::{self, NatsSettings},
     files::Algorithm,
     passwords, start,
+    verify::PublicKey,
 };
 
 /// How long the command tries to reach NATS.
@@ -88,6 +89,9 @@ struct SignatureView<'a> {
     recovery: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<String>,
+    /// The public key under which the signature verified; absent if none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified_under: Option<String>,
 }
 
 /// `wallet create`.
@@ -116,14 +120,20 @@ pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach
 /// `sign`.
 ///
 /// # Errors
-/// If the message is none for the curve, or the cluster cannot be reached, refuses, or does not answer in time.
+/// If the message is none for the curve, the cluster cannot be reached, refuses, or does not answer in time, or the
+/// signature does not verify under the given key.
 pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     let request = request(options)?;
+    let message = request.tx.clone().unwrap_or_default();
+    let key = signer_key(config, options, &request.derivation_path)?;
     let connection = Connection::open(config, &options.reach).await?;
     let result =
         connection.client.sign_and_wait(request, options.reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
-    let view = view(&options.key_type, &result);
+    if let Some(key) = &key {
+        key.verify(&message, &result).map_err(|error| format!("the cluster's answer is not a signature: {error}"))?;
+    }
+    let view = view(&options.key_type, &result, key.as_ref());
     if options.reach.json {
         return print_json(&view);
     }
@@ -136,10 +146,29 @@ pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     if let Some(recovery) = view.recovery {
         println!("recovery   {recovery}");
     }
+    match &view.verified_under {
+        Some(key) => println!("verified   under {key}"),
+        None => println!("verified   no: --public-key says under which key it must verify"),
+    }
     Ok(())
 }
 
-fn view<'a>(key_type: &'a str, result: &'a SigningResult) -> SignatureView<'a> {
+/// The key under which the signature must verify, if the caller has given one.
+fn signer_key(config: Option<&Path>, options: &Sign, path: &[u32]) -> Result<Option<PublicKey>, String> {
+    let Some(text) = &options.public_key else { return Ok(None) };
+    let key = PublicKey::parse(&options.key_type, text).map_err(|error| format!("--public-key: {error}"))?;
+    if path.is_empty() {
+        return Ok(Some(key));
+    }
+    let mut reader = config::open(config)?;
+    let chain_code = config::chain_code(&mut reader);
+    reader.finish().map_err(|errors| errors.to_string())?;
+    let chain_code = chain_code
+        .ok_or("--public-key with --path: the configuration needs chain_code, from which child keys follow")?;
+    key.child(&chain_code, path).map(Some).map_err(|error| format!("--path: {error}"))
+}
+
+fn view<'a>(key_type: &'a str, result: &'a SigningResult, key: Option<&PublicKey>) -> SignatureView<'a> {
     let hex = |bytes: &Option<Vec<u8>>| bytes.as_ref().filter(|bytes| !bytes.is_empty()).map(hex::encode);
     SignatureView {
         wallet_id: &result.wallet_id,
@@ -149,6 +178,7 @@ fn view<'a>(key_type: &'a str, result: &'a SigningResult) -> SignatureView<'a> {
         s: hex(&result.s),
         recovery: result.signature_recovery.as_ref().and_then(|bytes| bytes.first().copied()),
         signature: hex(&result.signature),
+        verified_under: key.map(ToString::to_string),
     }
 }
 
@@ -264,6 +294,7 @@ mod tests {
             tx_id: None,
             network: String::new(),
             path: Some("m/44/60/0".to_owned()),
+            public_key: None,
             reach: Reach {
                 nats: None,
                 key_path: "event_initiator.key".into(),

@@ -15,6 +15,7 @@ pub mod dice;
 pub mod ideal;
 pub mod invariants;
 pub mod log;
+pub mod planted;
 pub mod run;
 pub mod scenario;
 pub mod small;

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use sim::{
+    planted::Planted,
     run::{Outcome, execute},
     scenario::{Profile, Scenario},
     suite,
@@ -41,6 +42,9 @@ struct Arguments {
     /// With --seed: leave these faults out, by their numbers in the scenario.
     #[arg(long, value_delimiter = ',')]
     without_faults: Vec<usize>,
+    /// Plant this bug, to see whether it is noticed; `all` tries every one.
+    #[arg(long, value_parser = planted, num_args = 1)]
+    planted: Option<Plants>,
     /// Go on after a failure and list them all.
     #[arg(long)]
     keep_going: bool,
@@ -53,16 +57,76 @@ fn profile(name: &str) -> Result<Profile, String> {
     })
 }
 
+/// What is planted: one bug, or each in turn.
+#[derive(Clone, Copy, Debug)]
+enum Plants {
+    One(Planted),
+    Each,
+}
+
+fn planted(name: &str) -> Result<Plants, String> {
+    if name == "all" {
+        return Ok(Plants::Each);
+    }
+    Planted::parse(name).map(Plants::One).ok_or_else(|| {
+        let known: Vec<String> = Planted::ALL.into_iter().map(Planted::name).collect();
+        format!("no bug of that name; there are all, {}", known.join(", "))
+    })
+}
+
+impl Arguments {
+    fn bug(&self) -> Option<Planted> {
+        match self.planted {
+            Some(Plants::One(planted)) => Some(planted),
+            Some(Plants::Each) | None => None,
+        }
+    }
+
+    fn plan(&self) -> suite::Plan {
+        suite::Plan {
+            profile: self.profile,
+            first: self.first,
+            count: if self.minutes.is_some() { u64::MAX } else { self.iterations },
+            jobs: self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+            time: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+            keep_going: self.keep_going,
+            planted: self.bug(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.seed {
-        Some(seed) => one(seed, &arguments),
-        None => many(&arguments),
+    match (arguments.seed, arguments.planted) {
+        (Some(seed), _) => one(seed, &arguments),
+        (None, Some(Plants::Each)) => every_bug(&arguments),
+        (None, _) => many(&arguments),
     }
+}
+
+/// Plants one bug after the other, prints by what each is noticed, and fails if one is not.
+fn every_bug(arguments: &Arguments) -> ExitCode {
+    let mut missed = false;
+    for planted in Planted::ALL {
+        let plan = suite::Plan { keep_going: false, planted: Some(planted), ..arguments.plan() };
+        let summary = suite::execute(&plan);
+        match summary.failures.first().map(|outcome| (outcome.seed, &outcome.verdict)) {
+            Some((seed, Verdict::Violated { invariant, what })) => {
+                println!("| `{}` | `{invariant}` | {seed} |", planted.name());
+                eprintln!("  {what}");
+            }
+            _ => {
+                missed = true;
+                println!("| `{}` | NOT NOTICED in {} seeds | |", planted.name(), summary.runs);
+            }
+        }
+    }
+    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let mut scenario = Scenario::draw(seed, arguments.profile);
+    scenario.planted = arguments.bug();
     if arguments.show {
         println!("{}", serde_json::to_string_pretty(&scenario).unwrap_or_default());
         return ExitCode::SUCCESS;
@@ -79,14 +143,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
 }
 
 fn many(arguments: &Arguments) -> ExitCode {
-    let plan = suite::Plan {
-        profile: arguments.profile,
-        first: arguments.first,
-        count: if arguments.minutes.is_some() { u64::MAX } else { arguments.iterations },
-        jobs: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
-        time: arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
-        keep_going: arguments.keep_going,
-    };
+    let plan = arguments.plan();
     let summary = suite::execute(&plan);
     println!("{summary}");
     let mut failed = false;

@@ -10,6 +10,7 @@ use crate::{
     ideal::{self, Witness},
     invariants,
     log::Log,
+    planted::Planted,
     scenario::{Profile, Scenario},
     small,
     world::{Verdict, World, lock, pump},
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub seed: u64,
     /// The profile.
     pub profile: Profile,
+    /// The bug that was planted.
+    pub planted: Option<Planted>,
     /// How it ended.
     pub verdict: Verdict,
     /// Hash over everything that happened; empty if the run ended in a panic.
@@ -37,13 +40,9 @@ impl Outcome {
     /// The one command that replays this run and writes its log.
     #[must_use]
     pub fn replay(&self) -> String {
-        format!(
-            "cargo run -p sim -- --profile {} --seed {} --log {}-{}.jsonl",
-            self.profile.name(),
-            self.seed,
-            self.profile.name(),
-            self.seed
-        )
+        let (profile, seed) = (self.profile.name(), self.seed);
+        let planted = self.planted.map(|planted| format!(" --planted {}", planted.name())).unwrap_or_default();
+        format!("cargo run -p sim -- --profile {profile} --seed {seed}{planted} --log {profile}-{seed}.jsonl")
     }
 }
 
@@ -56,14 +55,14 @@ pub fn run(seed: u64, profile: Profile, log: Option<&Path>) -> Outcome {
 /// Runs a scenario.
 #[must_use]
 pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
-    let (seed, profile) = (scenario.seed, scenario.profile);
+    let (seed, profile, planted) = (scenario.seed, scenario.profile, scenario.planted);
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || simulate(scenario, log));
     let ended = match thread {
         Ok(thread) => thread.join(),
         Err(error) => Err(Box::new(format!("no thread for the run: {error}")) as Box<dyn std::any::Any + Send>),
     };
     match ended {
-        Ok((verdict, hash, counters)) => Outcome { seed, profile, verdict, hash, counters },
+        Ok((verdict, hash, counters)) => Outcome { seed, profile, planted, verdict, hash, counters },
         Err(panic) => {
             let what = panic
                 .downcast_ref::<String>()
@@ -71,7 +70,7 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "a panic without words".into());
             let verdict = Verdict::Violated { invariant: "no_panic".into(), what };
-            Outcome { seed, profile, verdict, hash: String::new(), counters: Counters::default() }
+            Outcome { seed, profile, planted, verdict, hash: String::new(), counters: Counters::default() }
         }
     }
 }
@@ -85,7 +84,7 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
         };
         let witness = Arc::new(Witness::default());
         let suites = match scenario.profile {
-            Profile::Ideal => ideal::suites(&witness),
+            Profile::Ideal => ideal::suites(&witness, scenario.planted),
             Profile::Small => small::suites(),
         };
         let world = World::new(scenario, suites, witness, invariants::all(), log);

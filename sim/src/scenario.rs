@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::dice::Dice;
+use crate::{dice::Dice, planted::Planted};
 
 /// One second in the unit of simulated time.
 pub const SECOND: u64 = 1_000_000;
@@ -122,6 +122,8 @@ pub enum FaultKind {
         /// Which node.
         node: usize,
     },
+    /// Every node dies in the same instant and stays dead for the duration.
+    Blackout,
     /// A node stands still for the duration, then goes on.
     Pause {
         /// Which node.
@@ -214,6 +216,7 @@ impl FaultKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill",
+            Self::Blackout => "blackout",
             Self::Pause { .. } => "pause",
             Self::CrashAtWrite { point: CrashPoint::Before, .. } => "crash before write",
             Self::CrashAtWrite { point: CrashPoint::Torn, .. } => "crash, torn write",
@@ -310,6 +313,8 @@ pub struct Scenario {
     pub core: Vec<usize>,
     /// When each node starts for the first time.
     pub starts: Vec<At>,
+    /// What is wrong on purpose, to see whether the harness notices.
+    pub planted: Option<Planted>,
 }
 
 impl Scenario {
@@ -319,7 +324,7 @@ impl Scenario {
         let mut dice = Dice::new(seed, "scenario");
         let dice = &mut dice;
         let sizes: &[usize] = match profile {
-            Profile::Ideal => &[2, 3, 3, 3, 4, 5, 5],
+            Profile::Ideal => &[2, 3, 3, 3, 4, 4, 5, 5, 6, 7],
             Profile::Small => &[2, 3, 3, 3, 4],
         };
         let nodes = dice.pick(sizes).copied().unwrap_or(3);
@@ -359,6 +364,7 @@ impl Scenario {
             healed_at: length,
             core,
             starts,
+            planted: None,
         }
     }
 
@@ -464,8 +470,10 @@ fn draw_steps(dice: &mut Dice, profile: Profile, length: At, faults: &[Fault]) -
 fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length: At, half: u64) -> Vec<Fault> {
     let count = match dice.below(10) {
         0 => 0,
-        1..=5 => dice.between(1, 4),
-        _ => dice.between(4, 12),
+        1..=4 => dice.between(1, 4),
+        5..=8 => dice.between(4, 12),
+        // Hardly ever is anything whole: what survives this has been through everything.
+        _ => dice.between(12, 30),
     };
     let mut rollbacks = nodes - threshold;
     let mut faults = Vec::new();
@@ -474,7 +482,7 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
         // Long enough to be noticed, short enough to end within the phase.
         let until = (from + dice.skewed(SECOND, 25 * SECOND)).min(length - SECOND);
         let node = pick_number(dice, 0, nodes - 1);
-        let kind = match dice.below(20) {
+        let kind = match dice.below(21) {
             0..=2 => FaultKind::Kill { node },
             3 => FaultKind::Pause { node },
             4..=7 => FaultKind::CrashAtWrite {
@@ -517,6 +525,7 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
             16 => FaultKind::BusOutage,
             17 => FaultKind::ClockJump { node, offset: offset(dice, half) },
             18 => FaultKind::Discovery { node },
+            19 => FaultKind::Blackout,
             _ => FaultKind::Slow { node },
         };
         faults.push(Fault { from, until, kind });

@@ -10,8 +10,9 @@ use std::{
 
 use crate::{
     counters::Counters,
-    run::{Outcome, run},
-    scenario::Profile,
+    planted::Planted,
+    run::{Outcome, execute as execute_run},
+    scenario::{Profile, Scenario},
     world::Verdict,
 };
 
@@ -30,6 +31,8 @@ pub struct Plan {
     pub time: Option<Duration>,
     /// Whether to go on after a failure.
     pub keep_going: bool,
+    /// A bug to plant in every run.
+    pub planted: Option<Planted>,
 }
 
 /// What came of it.
@@ -62,7 +65,9 @@ pub fn execute(plan: &Plan) -> Summary {
                     if number >= plan.count {
                         break;
                     }
-                    let outcome = run(plan.first.wrapping_add(number), plan.profile, None);
+                    let mut scenario = Scenario::draw(plan.first.wrapping_add(number), plan.profile);
+                    scenario.planted = plan.planted;
+                    let outcome = execute_run(scenario, None);
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.0 += 1;
                     found.1.add(&outcome.counters);

@@ -209,7 +209,8 @@ impl Node {
         self.signers.on_wake(&mut self.ctx);
         self.auxiliary.on_wake(&mut self.ctx);
         self.catch_up.drive(&mut self.ctx);
-        self.activation.on_wake(&mut self.ctx);
+        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+        self.activation.on_wake(&mut self.ctx, &mut parts);
         self.with_signing(|signing, ctx, parts| signing.on_wake(ctx, parts));
         self.with_keygen(|keygen, ctx, parts| keygen.on_wake(ctx, parts));
     }
@@ -401,7 +402,8 @@ impl Node {
         self.auxiliary.on_link_up(&mut self.ctx, peer);
         self.auxiliary.drive(&mut self.ctx);
         self.activation.on_link_up(&mut self.ctx);
-        self.activation.on_wake(&mut self.ctx);
+        let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
+        self.activation.on_wake(&mut self.ctx, &mut parts);
         self.resume = true;
     }
 
@@ -424,7 +426,7 @@ impl Node {
         let request = match admit(&self.ctx, delivery.kind, &delivery.body) {
             Ok(request) => request,
             Err(refusal) => {
-                let answer = error_answer(delivery.kind, refusal.request.as_ref(), refusal.code, &refusal.reason);
+                let answer = error_answer(delivery.kind, refusal.request.as_deref(), refusal.code, &refusal.reason);
                 let id = refusal.request.as_ref().map_or("", |r| r.request_id()).to_owned();
                 self.deliveries.answer(&mut self.ctx, delivery.id, &id, &answer);
                 return;

@@ -26,7 +26,7 @@ pub(crate) struct Admitted {
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     /// What could be read of it, for the answer.
-    pub request: Option<Request>,
+    pub request: Option<Box<Request>>,
     pub code: ErrorCode,
     pub reason: String,
 }
@@ -77,16 +77,16 @@ pub(crate) fn admit(ctx: &Context, kind: RequestKind, body: &[u8]) -> Result<Adm
         RequestKind::Reshare => Kind::Reshare,
     };
     let request = Request::decode(kind, body).map_err(|error| Refusal {
-        request: None,
-        code: ErrorCode::UnmarshalFailure,
         reason: error.to_string(),
+        code: ErrorCode::UnmarshalFailure,
+        request: Some(error.partial),
     })?;
     if let Err(invalid) = request.validate() {
         let reason = invalid.to_string();
-        return Err(Refusal { request: Some(request), code: ErrorCode::MsgValidation, reason });
+        return Err(Refusal { request: Some(Box::new(request)), code: ErrorCode::MsgValidation, reason });
     }
     if let Err(error) = authorize(&ctx.config.initiator, &ctx.config.authorization, &request) {
-        return Err(Refusal { request: Some(request), code: error.code(), reason: error.reason() });
+        return Err(Refusal { request: Some(Box::new(request)), code: error.code(), reason: error.reason() });
     }
     let kind_byte = [match kind {
         Kind::Keygen => 0_u8,

@@ -77,7 +77,7 @@ pub(crate) enum Inquiry {
 }
 
 enum Entry {
-    Loading(Parts),
+    Loading(Box<Parts>),
     Absent,
     Found(Wallet),
 }
@@ -118,7 +118,7 @@ impl Wallets {
             Some(Entry::Absent) => Lookup::Absent,
             Some(Entry::Found(wallet)) => Lookup::Found(wallet.clone()),
             None => {
-                self.insert(wallet, Entry::Loading(Parts { open: 1, ..Parts::default() }));
+                self.insert(wallet, Entry::Loading(Box::new(Parts { open: 1, ..Parts::default() })));
                 let wanted = ContextWanted::Wallet(Wanted::Head(wallet.to_owned()));
                 ctx.load(Keyspace::Certificates, head_key(wallet), wanted);
                 Lookup::Loading
@@ -167,7 +167,7 @@ impl Wallets {
             }
         }
         if parts.open == 0 {
-            let entry = match std::mem::take(parts) {
+            let entry = match std::mem::take(&mut **parts) {
                 Parts { certificate: Some(certificate), shares, .. } => Entry::Found(Arc::new(WalletData {
                     certificate_hash: certificate.hash(),
                     certificate,

@@ -397,7 +397,15 @@ impl Nats {
         let mut unconfirmed = self.link.unconfirmed.subscribe();
         // Whether it was in time makes no difference to what follows: the queue delivers again.
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, unconfirmed.wait_for(|count| *count == 0)).await;
+        // A subscription that ends from here on is no trouble.
+        self.stop_tasks();
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, self.client.drain()).await;
+    }
+
+    fn stop_tasks(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
     }
 
     fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -408,9 +416,7 @@ impl Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
-        }
+        self.stop_tasks();
     }
 }
 

@@ -188,7 +188,10 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
 fn a_protection_that_this_version_lacks_cannot_be_switched_on() {
     let source = format!("{MINIMAL}require_full_signature: true\n");
     let found = problems(&source, &[]);
-    assert!(matches!(found.as_slice(), [one] if one.contains("require_full_signature: true is not available")), "{found:?}");
+    assert!(
+        matches!(found.as_slice(), [one] if one.contains("require_full_signature: true is not available")),
+        "{found:?}"
+    );
     assert_eq!(problems(MINIMAL, &[("REQUIRE_FULL_SIGNATURE", "true")]).len(), 1);
 }
 

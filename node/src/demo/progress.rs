@@ -15,7 +15,6 @@ pub struct Progress {
     wanted: usize,
     shown: Cell<Option<usize>>,
     proving: Cell<bool>,
-    started: Instant,
 }
 
 impl Progress {
@@ -27,7 +26,7 @@ impl Progress {
             set_style(&bar, "   safe primes [{bar:40}] {pos} of {len}, {elapsed}");
             bar
         });
-        Self { bar, wanted, shown: Cell::new(None), proving: Cell::new(false), started: Instant::now() }
+        Self { bar, wanted, shown: Cell::new(None), proving: Cell::new(false) }
     }
 
     /// So many primes are made, at all nodes together.
@@ -40,7 +39,7 @@ impl Progress {
                 bar.enable_steady_tick(Duration::from_millis(500));
                 bar.set_position(u64::try_from(made).unwrap_or(u64::MAX));
             }
-            None => println!("   safe primes: {made} of {}, {}", self.wanted, lasted(self.started)),
+            None => println!("   safe primes: {made} of {}", self.wanted),
         }
     }
 

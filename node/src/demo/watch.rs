@@ -112,12 +112,6 @@ impl Watch {
         Ok(Self { seen, task })
     }
 
-    /// The sum so far.
-    #[must_use]
-    pub fn now(&self) -> Seen {
-        self.seen.borrow().clone()
-    }
-
     /// Waits until the reports sum up to what is wanted; `look` sees every change on the way.
     ///
     /// # Errors

@@ -105,10 +105,12 @@ pub(crate) fn evaluate(curve: Curve, coefficients: &[Scalar], x: u64) -> Scalar 
 /// What the share at `x` is multiplied with so that the shares at `all` add up to the value at 0.
 pub(crate) fn lagrange(curve: Curve, x: u64, all: &[u64]) -> Scalar {
     let own = Scalar::small(curve, x);
-    all.iter().filter(|other| **other != x).fold(Scalar::small(curve, 1), |product, other| {
+    let one = Scalar::small(curve, 1);
+    let (above, below) = all.iter().filter(|other| **other != x).fold((one, one), |(above, below), other| {
         let other = Scalar::small(curve, *other);
-        product.times(other).times(other.minus(own).inverted())
-    })
+        (above.times(other), below.times(other.minus(own)))
+    });
+    above.times(below.inverted())
 }
 
 /// The public key of a secret in the encoding of key shares; `None` if it is no scalar.
@@ -146,6 +148,14 @@ pub(crate) fn sign(key: Scalar, nonce: Scalar, public_key: &[u8], message: &[u8]
         }
         _ => None,
     }
+}
+
+/// A secp256k1 signature with the other `s`, which a careless verifier takes as well; `None` for what is none.
+pub(crate) fn other_s(signature: &[u8]) -> Option<Vec<u8>> {
+    let (rs, &[recovery]) = signature.split_at_checked(64)? else { return None };
+    let (r, s) = rs.split_at_checked(32)?;
+    let Scalar::Secp256k1(s) = Scalar::parse(Curve::Secp256k1, s)? else { return None };
+    Some([r, (-s).to_repr().as_slice(), &[recovery ^ 1]].concat())
 }
 
 /// The public key to which shares `(x, secret)` interpolate; `None` if one is no scalar.

@@ -11,6 +11,8 @@ use mpcium_core::{
 };
 use sha2::{Digest as _, Sha256};
 
+use crate::planted::Planted;
+
 use super::{
     Witness,
     curve::{Scalar, evaluate},
@@ -29,13 +31,14 @@ pub struct IdealKeyGeneration {
     witness: Arc<Witness>,
     /// All parties' shares by the hash of all contributions: every party would compute the same.
     cache: Arc<Mutex<BTreeMap<[u8; 32], Shares>>>,
+    planted: Option<Planted>,
 }
 
 impl IdealKeyGeneration {
-    /// With the cluster's witness.
+    /// With the cluster's witness, and perhaps a bug.
     #[must_use]
-    pub fn new(witness: Arc<Witness>) -> Self {
-        Self { witness, cache: Arc::default() }
+    pub fn new(witness: Arc<Witness>, planted: Option<Planted>) -> Self {
+        Self { witness, cache: Arc::default(), planted }
     }
 }
 
@@ -63,6 +66,7 @@ impl KeyGeneration for IdealKeyGeneration {
             keys: None,
             witness: self.witness.clone(),
             cache: self.cache.clone(),
+            planted: self.planted,
         };
         Ok(Box::new(RoundParty::new(&run, party)?))
     }
@@ -77,6 +81,7 @@ struct IdealKeygenParty {
     keys: Option<([u8; 32], Shares)>,
     witness: Arc<Witness>,
     cache: Arc<Mutex<BTreeMap<[u8; 32], Shares>>>,
+    planted: Option<Planted>,
 }
 
 impl IdealKeygenParty {
@@ -162,7 +167,12 @@ impl Rounds for IdealKeygenParty {
                     let culprit = u16::try_from(position).unwrap_or(u16::MAX);
                     return Err(Abort::blaming(culprit, "computed another key"));
                 }
-                let own = shares.get(me).cloned().unwrap_or_default();
+                let mut own = shares.get(me).cloned().unwrap_or_default();
+                if self.planted == Some(Planted::WrongShare) && me == 0 {
+                    for share in &mut own {
+                        share.secret = Secret::new(Scalar::small(share.curve, 7).bytes());
+                    }
+                }
                 Ok(Next::Done(Outcome::Keys(own)))
             }
         }

@@ -13,6 +13,7 @@ mod witness;
 
 use std::sync::Arc;
 
+use crate::planted::Planted;
 use mpcium_core::{
     Duration,
     protocol::{Curve, Pace, Suites},
@@ -29,16 +30,17 @@ pub(crate) fn pace() -> Pace {
     Pace { progress: Duration::from_secs(5), cap: Duration::from_secs(30), heavy: false }
 }
 
-/// The suites of an ideal cluster; all of its nodes share the witness.
+/// The suites of an ideal cluster; all of its nodes share the witness. A bug may be planted in them.
 #[must_use]
-pub fn suites(witness: &Arc<Witness>) -> Suites {
+pub fn suites(witness: &Arc<Witness>, planted: Option<Planted>) -> Suites {
     Suites {
-        keygen: Arc::new(IdealKeyGeneration::new(witness.clone())),
+        keygen: Arc::new(IdealKeyGeneration::new(witness.clone(), planted)),
         secp256k1: Arc::new(IdealSigning::new(
             Curve::Secp256k1,
             Some(IdealAuxiliary::new(witness.clone())),
             witness.clone(),
+            planted,
         )),
-        ed25519: Arc::new(IdealSigning::new(Curve::Ed25519, None, witness.clone())),
+        ed25519: Arc::new(IdealSigning::new(Curve::Ed25519, None, witness.clone(), planted)),
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use mpcium_core::protocol::{Abort, AuxiliarySuite, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite};
 use sha2::{Digest as _, Sha256};
 
+use crate::planted::Planted;
+
 use super::{
     IdealAuxiliary, Witness,
-    curve::{Scalar, lagrange, sign, verifies},
+    curve::{Scalar, lagrange, other_s, sign, verifies},
     pace,
     rounds::{Next, RoundParty, Rounds},
 };
@@ -19,13 +21,19 @@ pub struct IdealSigning {
     curve: Curve,
     auxiliary: Option<IdealAuxiliary>,
     witness: Arc<Witness>,
+    planted: Option<Planted>,
 }
 
 impl IdealSigning {
-    /// On `curve`, with or without auxiliary data.
+    /// On `curve`, with or without auxiliary data, and perhaps with a bug.
     #[must_use]
-    pub fn new(curve: Curve, auxiliary: Option<IdealAuxiliary>, witness: Arc<Witness>) -> Self {
-        Self { curve, auxiliary, witness }
+    pub fn new(
+        curve: Curve,
+        auxiliary: Option<IdealAuxiliary>,
+        witness: Arc<Witness>,
+        planted: Option<Planted>,
+    ) -> Self {
+        Self { curve, auxiliary, witness, planted }
     }
 }
 
@@ -50,6 +58,12 @@ impl SigningSuite for IdealSigning {
     }
 
     fn verify(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        if self.planted == Some(Planted::HighS)
+            && self.curve == Curve::Secp256k1
+            && let Some(other) = other_s(signature)
+        {
+            return verifies(self.curve, public_key, message, &other);
+        }
         verifies(self.curve, public_key, message, signature)
     }
 
@@ -94,7 +108,11 @@ impl SigningSuite for IdealSigning {
             (None, None) => {}
         }
         self.witness.signing(&signing.message);
-        let contribution: [u8; 32] = Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
+        let mut contribution: [u8; 32] = Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
+        if self.planted == Some(Planted::NonceOfMessage) {
+            let parts = [b"nonce".as_slice(), key.secret.expose(), &signing.message];
+            contribution = Sha256::digest(parts.concat()).into();
+        }
         self.witness.secret(&contribution);
         let party = IdealSigningParty {
             run: run.clone(),
@@ -104,6 +122,7 @@ impl SigningSuite for IdealSigning {
             commitments: Vec::new(),
             nonce: None,
             witness: self.witness.clone(),
+            planted: self.planted,
         };
         Ok(Box::new(RoundParty::new(&run, party)?))
     }
@@ -117,6 +136,7 @@ struct IdealSigningParty {
     commitments: Vec<Vec<u8>>,
     nonce: Option<Scalar>,
     witness: Arc<Witness>,
+    planted: Option<Planted>,
 }
 
 impl IdealSigningParty {
@@ -173,7 +193,8 @@ impl IdealSigningParty {
         let nonce = self.nonce.ok_or_else(|| Abort::new("no nonce"))?;
         let signature = sign(secret, nonce, &key.public_key, &self.signing.message)
             .ok_or_else(|| Abort::new("the signature cannot be computed"))?;
-        Ok(Next::Done(Outcome::Signature(signature)))
+        let other = if self.planted == Some(Planted::HighS) { other_s(&signature) } else { None };
+        Ok(Next::Done(Outcome::Signature(other.unwrap_or(signature))))
     }
 }
 

@@ -106,7 +106,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(authorized_work::AuthorizedWork::default()),
         Box::new(durable_before_answer::DurableBeforeAnswer::default()),
         Box::new(certificates_agree::CertificatesAgree::default()),
-        Box::new(shares_interpolate::SharesInterpolate),
+        Box::new(shares_interpolate::SharesInterpolate::default()),
         Box::new(epochs_grow::EpochsGrow::default()),
         Box::new(bounded::Bounded),
         Box::new(no_secret_seen::NoSecretSeen::default()),

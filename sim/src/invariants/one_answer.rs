@@ -1,5 +1,6 @@
 //! All answers to one delivery are the same bytes, so never a success after an error; and all successes of one request
-//! id are the same, so a retry never yields another signature or another wallet.
+//! id are the same, so a retry never yields another signature or another wallet. A redelivery is answered under the id
+//! of the first delivery, so there are never more ids than requests.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use crate::world::World;
 pub(super) struct OneAnswer {
     by_delivery: BTreeMap<String, Vec<u8>>,
     successes: BTreeMap<(String, String), Vec<u8>>,
+    sent: BTreeMap<(String, String), usize>,
 }
 
 impl Invariant for OneAnswer {
@@ -17,7 +19,10 @@ impl Invariant for OneAnswer {
         "one_answer"
     }
 
-    fn check(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+        if let Fact::Sent { request } = fact {
+            *self.sent.entry((request.wallet.clone(), request.transaction.clone())).or_default() += 1;
+        }
         let Fact::Answer { node, answer } = fact else { return Ok(()) };
         let first = self.by_delivery.entry(answer.dedup.clone()).or_insert_with(|| answer.raw.clone());
         if *first != answer.raw {
@@ -26,6 +31,15 @@ impl Invariant for OneAnswer {
                 answer.dedup,
                 String::from_utf8_lossy(&answer.raw),
                 String::from_utf8_lossy(first)
+            ));
+        }
+        let answers = world.results.answers(&answer.wallet, &answer.transaction);
+        // What is no request at all was never counted as sent.
+        let sent = self.sent.get(&(answer.wallet.clone(), answer.transaction.clone()));
+        if let Some(sent) = sent.filter(|sent| answers > **sent) {
+            return Err(format!(
+                "{} {} was sent {sent} times, but there are {answers} de-duplication ids of its answers",
+                answer.wallet, answer.transaction
             ));
         }
         if answer.success {

@@ -90,6 +90,12 @@ impl Clients {
         self.initiator.verifying_key()
     }
 
+    /// The public key of somebody whom nodes must not trust.
+    #[must_use]
+    pub fn stranger(&self) -> VerifyingKey {
+        self.stranger.verifying_key()
+    }
+
     fn key(&self, honest: bool) -> &SigningKey {
         if honest { &self.initiator } else { &self.stranger }
     }

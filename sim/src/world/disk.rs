@@ -13,6 +13,7 @@ use super::{Event, World};
 use crate::{
     dice::Dice,
     invariants::Fact,
+    planted::Planted,
     scenario::{CrashPoint, MILLISECOND, SECOND},
 };
 
@@ -85,13 +86,22 @@ impl Disk {
     }
 
     /// The machine dies: of what was written but not synced, a drawn part survives; of the rest, nothing.
-    pub(super) fn crash(&mut self, dice: &mut Dice) {
+    pub(super) fn crash(&mut self, dice: &mut Dice, planted: Option<Planted>) {
         let written = self.pending.iter().take_while(|pending| pending.stage == Stage::Written).count();
         let survives = dice.below(written as u64 + 1);
         for _ in 0..survives {
             if let Some(pending) = self.pending.pop_front() {
                 apply(&mut self.durable, &pending.batch);
             }
+        }
+        if planted == Some(Planted::TornBatch)
+            && let Some(mut torn) = self.pending.pop_front()
+        {
+            torn.batch.writes.truncate(torn.batch.writes.len() / 2);
+            apply(&mut self.durable, &torn.batch);
+        }
+        if let Some(Planted::Forgets(keyspace)) = planted {
+            self.durable.remove(&keyspace);
         }
         self.pending.clear();
         self.live = self.durable.clone();
@@ -126,6 +136,14 @@ impl World {
                 inbox.fatal("the disk is full");
             }
             return;
+        }
+        if self.has(Planted::ForgottenSync) && self.dice.chance(0.125) {
+            apply(&mut self.machines[node].disk.live, &batch);
+            self.later(0, Event::Input { node, generation, input: Box::new(Input::Persisted(id)) });
+            return;
+        }
+        if self.has(Planted::ConfirmedBeforeWrite) {
+            self.later(0, Event::Input { node, generation, input: Box::new(Input::Persisted(id)) });
         }
         let mut crash = None;
         if let Some((after, point, until)) = self.machines[node].crash_armed {
@@ -223,6 +241,11 @@ impl World {
                 self.died_writing(node, CrashPoint::Synced);
                 return;
             }
+            if self.has(Planted::ConfirmedBeforeWrite)
+                || (self.has(Planted::LostConfirmation) && self.dice.chance(0.125))
+            {
+                continue;
+            }
             self.later(0, Event::Input { node, generation, input: Box::new(Input::Persisted(pending.id)) });
         }
         self.write_next(node, generation);
@@ -230,6 +253,9 @@ impl World {
 
     /// A read comes back after a while.
     pub(super) fn disk_answers(&mut self, node: usize, generation: u64, input: Input) {
+        if self.has(Planted::LostRead) && self.dice.chance(0.125) {
+            return;
+        }
         let delay = self.disk_delay(node);
         self.later(delay, Event::Input { node, generation, input: Box::new(input) });
     }

@@ -19,6 +19,11 @@ impl World {
         );
         match fault.kind {
             FaultKind::Kill { node } => self.hold_down(node),
+            FaultKind::Blackout => {
+                for node in 0..self.machines.len() {
+                    self.hold_down(node);
+                }
+            }
             FaultKind::Pause { node } => self.pause(node, true),
             FaultKind::CrashAtWrite { node, after, point } => {
                 self.machines[node].crash_armed = Some((after, point, fault.until));
@@ -63,6 +68,11 @@ impl World {
         self.log.event(self.now(), None, "fault ends", &at.to_be_bytes(), || serde_json::json!({"fault": at}));
         match fault.kind {
             FaultKind::Kill { node } | FaultKind::Rollback { node, .. } => self.release(node),
+            FaultKind::Blackout => {
+                for node in 0..self.machines.len() {
+                    self.release(node);
+                }
+            }
             FaultKind::Pause { node } => self.pause(node, false),
             FaultKind::CrashAtWrite { node, .. } => {
                 if self.machines[node].crash_armed.is_some_and(|(_, _, until)| until == fault.until) {

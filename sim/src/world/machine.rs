@@ -16,6 +16,7 @@ use super::{Disk, Event, Shared, World, ports::Port, process};
 use crate::{
     dice::Dice,
     invariants::Fact,
+    planted::Planted,
     scenario::{At, CrashPoint, MILLISECOND, SECOND, Scenario},
 };
 
@@ -189,13 +190,16 @@ impl World {
         let origin = self.dice.between(0, 1 << 40);
         self.machines[node].origin = (origin, now);
         let peers = self.machines.iter().enumerate().map(|(at, machine)| machine.info(at)).collect();
+        let initiator =
+            if self.has(Planted::WrongInitiator) { self.clients.stranger() } else { self.clients.initiator() };
         let scenario = &self.scenario;
+        let threshold = scenario.threshold - usize::from(self.has(Planted::LowThreshold));
         let config = Config {
             me: self.machines[node].id,
             peers,
-            threshold: u16::try_from(scenario.threshold).unwrap_or(u16::MAX),
+            threshold: u16::try_from(threshold).unwrap_or(u16::MAX),
             chain_code: Some([7; 32]),
-            initiator: InitiatorKey(PublicKey::Ed25519(self.clients.initiator())),
+            initiator: InitiatorKey(PublicKey::Ed25519(initiator)),
             authorization: Authorization::default(),
             max_concurrent_keygen: scenario.concurrent_keygen,
             max_concurrent_signing: scenario.concurrent_signing,
@@ -211,7 +215,10 @@ impl World {
         };
         let identity = Identity::new(self.machines[node].id, &self.machines[node].seed);
         let boot = self.machines[node].disk.boot_record();
-        let seed = self.dice.bytes32();
+        let mut seed = self.dice.bytes32();
+        if self.has(Planted::SameRandomness) {
+            seed = self.machines[node].seed;
+        }
         let core = Node::new(config, identity, self.suites.clone(), boot, seed, self.clocks(node));
         let (inbox, events) = Inbox::new();
         self.machines[node].inbox = Some(inbox);
@@ -241,7 +248,7 @@ impl World {
         let machine = &mut self.machines[node];
         machine.alive = false;
         machine.inbox = None;
-        machine.disk.crash(&mut self.dice);
+        machine.disk.crash(&mut self.dice, self.scenario.planted);
     }
 
     /// Kills the process at once, as `kill -9` or a power failure does.

@@ -40,6 +40,7 @@ use crate::{
     ideal::Witness,
     invariants::{Fact, Invariant},
     log::Log,
+    planted::Planted,
     scenario::{At, Scenario},
 };
 
@@ -310,6 +311,12 @@ impl World {
     #[must_use]
     pub fn on_bus(&self, node: usize) -> bool {
         self.network.bus_down == 0 && self.machines[node].cut == 0
+    }
+
+    /// Whether this bug was planted.
+    #[must_use]
+    pub fn has(&self, planted: Planted) -> bool {
+        self.scenario.planted == Some(planted)
     }
 
     /// Ends the run: this must not have happened.

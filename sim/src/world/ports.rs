@@ -15,7 +15,7 @@ use mpcium_io::ports::{Clock, Datagrams, Reports, Requests, Results, Store, Work
 use serde_json::json;
 
 use super::{Event, Shared, World, lock, machine::drive};
-use crate::{invariants::Fact, scenario::MILLISECOND};
+use crate::{invariants::Fact, planted::Planted, scenario::MILLISECOND};
 
 /// All ports of one process.
 #[derive(Clone)]
@@ -88,7 +88,15 @@ impl Results for Port {
 
 impl Store for Port {
     fn persist(&self, id: PersistId, batch: Batch) {
-        self.with(|world, node, generation| world.persist(node, generation, id, batch));
+        self.with(|world, node, generation| {
+            if world.has(Planted::SharesInClear) {
+                for share in batch.writes.iter().filter(|write| write.keyspace == Keyspace::Shares) {
+                    let bytes = share.value.as_ref().map(|value| value.expose().to_vec()).unwrap_or_default();
+                    world.datagram_leaves(node, 0, bytes);
+                }
+            }
+            world.persist(node, generation, id, batch);
+        });
     }
 
     fn load(&self, id: LoadId, keyspace: Keyspace, key: Vec<u8>) {
@@ -111,12 +119,18 @@ impl Workers for Port {
         self.with(|world, node, generation| {
             let (label, background) = (job.label, job.priority == mpcium_core::protocol::Priority::Background);
             world.log.event(world.now(), Some(node), "compute", label.as_bytes(), || json!({"job": label}));
-            let entropy = world.dice.bytes32();
+            let mut entropy = world.dice.bytes32();
+            if world.has(Planted::SameRandomness) {
+                entropy = [0; 32];
+            }
             let computed = job.run(entropy);
             let most = world.scenario.rates.compute * if background { 10 } else { 1 };
             let mut delay = world.dice.between(10, most.max(10));
             if world.machines[node].slow > 0 {
                 delay *= 50;
+            }
+            if world.has(Planted::LostComputation) && world.dice.below(16) == 0 {
+                return;
             }
             world.later(delay, Event::Input { node, generation, input: Box::new(Input::Computed(computed)) });
         });

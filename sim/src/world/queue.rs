@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{Event, World};
 use crate::{
     invariants::Fact,
+    planted::Planted,
     scenario::{At, SECOND},
 };
 
@@ -119,8 +120,12 @@ impl World {
         self.queues.delivered += 1;
         self.queues.tokens += 1;
         let (id, token) = (self.queues.delivered, self.queues.tokens);
+        let retimed = self.has(Planted::NewTimestamp).then(|| WallTime(self.wall_ms()));
         let Some(message) = self.queues.messages.get_mut(&(kind, sequence)) else { return };
         message.deliveries += 1;
+        if let Some(now) = retimed {
+            message.timestamp = now;
+        }
         message.state = State::Out { token };
         let delivery = Delivery {
             id: DeliveryId(id),
@@ -152,6 +157,9 @@ impl World {
         let delay = self.bus_delay();
         let generation = self.machines[node].generation;
         self.later(delay, Event::Input { node, generation, input: Box::new(Input::Request(delivery)) });
+        if self.has(Planted::AcknowledgedOnDelivery) {
+            self.settle_leaves(node, DeliveryId(id), Settlement::Acknowledge);
+        }
     }
 
     pub(super) fn bus_delay(&mut self) -> u64 {
@@ -212,6 +220,9 @@ impl World {
                 self.later(ACKNOWLEDGEMENT_WAIT, Event::AcknowledgementMissing { kind, sequence, token });
             }
             (Settlement::KeepAlive, State::Ready(_)) => {}
+            (Settlement::Release(_), _) if self.scenario.planted == Some(Planted::LostRelease) => {
+                message.state = State::Done;
+            }
             (Settlement::Release(delay), _) => {
                 self.counters.sometimes("released delivery");
                 let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX / 2);

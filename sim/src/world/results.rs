@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Event, World};
 use crate::{
     invariants::Fact,
+    planted::Planted,
     scenario::{At, MILLISECOND, SECOND},
 };
 
@@ -59,7 +60,10 @@ impl Results {
 
 impl World {
     /// A node publishes: its port tries until the stream has it.
-    pub(super) fn publish_leaves(&mut self, node: usize, generation: u64, publication: Publication) {
+    pub(super) fn publish_leaves(&mut self, node: usize, generation: u64, mut publication: Publication) {
+        if self.has(Planted::FreshDeduplication) {
+            publication.dedup = format!("{} {node} {generation}", publication.dedup);
+        }
         self.log.event(self.now(), Some(node), "publish", &publication.body, || {
             json!({"subject": publication.subject, "dedup": publication.dedup,
                 "body": String::from_utf8_lossy(&publication.body)})
@@ -81,6 +85,11 @@ impl World {
             }
             return;
         }
+        if self.has(Planted::DroppedPublication) && self.dice.chance(0.25) {
+            let input = Box::new(Input::Published(publication.id));
+            self.later(0, Event::Input { node, generation, input });
+            return;
+        }
         self.stored(node, &publication);
         if self.healed || self.dice.below(1_000) >= self.scenario.rates.publication_lost {
             let delay = self.bus_delay();
@@ -90,6 +99,10 @@ impl World {
             // The acknowledgement was lost: the port cannot know and publishes once more.
             self.counters.sometimes("lost acknowledgement of a publication");
             let delay = self.dice.between(SECOND, 5 * SECOND);
+            let mut publication = publication;
+            if self.has(Planted::AlteredAnswer) {
+                publication.body.push(b' ');
+            }
             self.later(delay, Event::Publish { node, generation, publication });
         }
     }

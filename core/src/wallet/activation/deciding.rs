@@ -6,8 +6,8 @@ use crate::{
     consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
     context::{After as ContextAfter, Context},
     report::Report,
-    store::{Batch, Keyspace},
     session::SessionId,
+    store::{Batch, Keyspace},
     wallet::{AcceptorRecord, Certificate, Promised, Refused, Value, Vote, cache, record::Stored as _},
 };
 

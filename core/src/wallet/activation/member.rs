@@ -19,7 +19,8 @@ use crate::{
     store::{Batch, Keyspace},
     tags,
     wallet::{
-        AcceptorRecord, PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts, Value, cache,
+        AcceptorRecord, PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts,
+        Value, cache,
         record::{RefusedRecord, Stored as _, pending_key},
     },
 };
@@ -302,7 +303,7 @@ impl Activation {
     }
 
     /// Asks about prepared sessions whose fate is unknown, and decides those that only wait for somebody to do it.
-    pub(super) fn recover(&mut self, ctx: &mut Context) {
+    pub(super) fn recover(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
         let now = ctx.now.time;
         let mut due = Vec::new();
         for (wallet, sessions) in &mut self.prepared {
@@ -313,6 +314,11 @@ impl Activation {
             }
         }
         for (wallet, session) in due {
+            if let cache::Lookup::Found(_) = parts.wallets.lookup(ctx, &wallet) {
+                // Another session won before this start; its loser stays on disk and is of no interest any more.
+                self.prepared.remove(&wallet);
+                continue;
+            }
             let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&session)) else { continue };
             if prepared.is_complete() {
                 self.consider(ctx, &wallet, session);
@@ -455,7 +461,14 @@ impl Activation {
 
     /// A coordinator gives its request up: nothing more is prepared or voted for it here, and it hears of the sessions
     /// that may be chosen all the same.
-    pub(super) fn on_close(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str, request_digest: [u8; 32]) {
+    pub(super) fn on_close(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        wallet: &str,
+        request_digest: [u8; 32],
+    ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
         if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX {
             return;

@@ -252,8 +252,8 @@ impl Activation {
         }
     }
 
-    pub fn on_wake(&mut self, ctx: &mut Context) {
-        self.recover(ctx);
+    pub fn on_wake(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
+        self.recover(ctx, parts);
         self.drive_deciding(ctx);
         let now = ctx.now.time;
         self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));
@@ -308,13 +308,7 @@ impl Activation {
     }
 
     /// Verifies a certificate and makes it durable.
-    pub fn adopt(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: Option<NodeId>,
-        certificate: Certificate,
-    ) {
+    pub fn adopt(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: Option<NodeId>, certificate: Certificate) {
         let facts = certificate.facts().clone();
         let by = from.map_or_else(String::new, |from| ctx.name(from));
         // Later epochs come with resharing; a chain is then needed to verify them.

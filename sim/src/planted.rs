@@ -1,0 +1,113 @@
+//! Bugs that are put in on purpose, to see that the harness notices them. They sit in the simulated ports and in the
+//! ideal suites, where a real adapter or a real suite could be wrong; the core under test is the one that is shipped.
+
+use mpcium_core::store::Keyspace;
+use serde::Serialize;
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Planted {
+    /// The disk confirms one batch in eight without ever syncing it.
+    ForgottenSync,
+    /// The disk confirms a batch when it is ordered.
+    ConfirmedBeforeWrite,
+    /// A batch that was being written when the machine died is there by half.
+    TornBatch,
+    /// A restart finds nothing of this keyspace.
+    Forgets(Keyspace),
+    /// One read in eight never comes back.
+    LostRead,
+    /// One confirmation of a write in eight never comes.
+    LostConfirmation,
+    /// One result of a computation in sixteen never comes back.
+    LostComputation,
+    /// A request is acknowledged when it is delivered.
+    AcknowledgedOnDelivery,
+    /// One publication in four is confirmed but never reaches the stream.
+    DroppedPublication,
+    /// What is published again is not quite the same.
+    AlteredAnswer,
+    /// The de-duplication id is another one after a restart.
+    FreshDeduplication,
+    /// A redelivered request has a new timestamp.
+    NewTimestamp,
+    /// The queue loses a request that a node gave back.
+    LostRelease,
+    /// Nodes trust somebody else than the initiator.
+    WrongInitiator,
+    /// Nodes sign with one share less than was configured.
+    LowThreshold,
+    /// Every process of a node starts with the same randomness.
+    SameRandomness,
+    /// Share records travel in clear.
+    SharesInClear,
+    /// A signing party's nonce depends on the message alone.
+    NonceOfMessage,
+    /// Key generation gives the first party a share that does not belong to its public share.
+    WrongShare,
+    /// Signing yields the other `s` on secp256k1, and verification does not mind.
+    HighS,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::ForgottenSync,
+        Self::ConfirmedBeforeWrite,
+        Self::TornBatch,
+        Self::Forgets(Keyspace::Decisions),
+        Self::Forgets(Keyspace::Pending),
+        Self::Forgets(Keyspace::Certificates),
+        Self::Forgets(Keyspace::Shares),
+        Self::Forgets(Keyspace::Ledger),
+        Self::LostRead,
+        Self::LostConfirmation,
+        Self::LostComputation,
+        Self::AcknowledgedOnDelivery,
+        Self::DroppedPublication,
+        Self::AlteredAnswer,
+        Self::FreshDeduplication,
+        Self::NewTimestamp,
+        Self::LostRelease,
+        Self::WrongInitiator,
+        Self::LowThreshold,
+        Self::SameRandomness,
+        Self::SharesInClear,
+        Self::NonceOfMessage,
+        Self::WrongShare,
+        Self::HighS,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::ForgottenSync => "forgotten-sync".into(),
+            Self::ConfirmedBeforeWrite => "confirmed-before-write".into(),
+            Self::TornBatch => "torn-batch".into(),
+            Self::Forgets(keyspace) => format!("forgets-{}", keyspace.name()),
+            Self::LostRead => "lost-read".into(),
+            Self::LostConfirmation => "lost-confirmation".into(),
+            Self::LostComputation => "lost-computation".into(),
+            Self::AcknowledgedOnDelivery => "acknowledged-on-delivery".into(),
+            Self::DroppedPublication => "dropped-publication".into(),
+            Self::AlteredAnswer => "altered-answer".into(),
+            Self::FreshDeduplication => "fresh-deduplication".into(),
+            Self::NewTimestamp => "new-timestamp".into(),
+            Self::LostRelease => "lost-release".into(),
+            Self::WrongInitiator => "wrong-initiator".into(),
+            Self::LowThreshold => "low-threshold".into(),
+            Self::SameRandomness => "same-randomness".into(),
+            Self::SharesInClear => "shares-in-clear".into(),
+            Self::NonceOfMessage => "nonce-of-message".into(),
+            Self::WrongShare => "wrong-share".into(),
+            Self::HighS => "high-s".into(),
+        }
+    }
+
+    /// The bug of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|planted| planted.name() == name)
+    }
+}
