@@ -268,7 +268,7 @@ impl Auxiliary {
             Some("the proposed members are no committee".to_owned())
         } else if pieces.len() < usize::from(auxiliary.ingredient_pieces()) {
             Some("it has no ingredient yet".to_owned())
-        } else if !self.joining.is_empty() || !sessions.has_room() {
+        } else if !self.joining.is_empty() || !sessions.has_room() || sessions.knows(session) {
             Some("another run is under way".to_owned())
         } else {
             None
@@ -309,7 +309,17 @@ impl Auxiliary {
 
     pub fn on_session_ended(&mut self, ctx: &mut Context, session: SessionId, result: Result<Outcome, Failure>) {
         let Some(joining) = self.joining.remove(&session) else { return };
-        let Ok(Outcome::Auxiliary(data)) = result else {
+        let data = match result {
+            Ok(Outcome::Auxiliary(data)) => Some(data),
+            Ok(_) => None,
+            Err(failure) => {
+                for node in failure.culprits.into_iter().chain(failure.silent) {
+                    ctx.blame(node);
+                }
+                None
+            }
+        };
+        let Some(data) = data else {
             self.next_try = ctx.now.time.after(self.backoff);
             self.backoff = (self.backoff * 2).min(RETRY_MAX);
             return;
@@ -367,6 +377,10 @@ impl Auxiliary {
                 if *id == ctx.me { self.has_own_ingredient(ctx) } else { self.has_ingredient.get(id) == Some(&true) }
             })
             .collect();
+        let mut ready = ready;
+        if now >= since.after(PATIENCE) {
+            ready.retain(|id| !ctx.is_blamed(*id));
+        }
         let complete = ready.len() == all.len();
         let enough = ready.len() >= usize::from(ctx.config.threshold);
         let patient = now >= since.after(PATIENCE);

@@ -65,7 +65,7 @@ pub(crate) enum Wanted {
     /// The ledger.
     Ledger([u8; 32]),
     /// Somebody who looks up the answer to a delivery.
-    Answer([u8; 32], crate::session::Participant),
+    Answer([u8; 32], crate::request::answers::Reading),
     /// A peer that catches up: one page of certificates.
     CatchUp(crate::session::Participant),
 }

@@ -239,11 +239,12 @@ impl std::fmt::Display for Report {
             }
             Self::SessionStarted { session, protocol, wallet, coordinator, attempt, participants } => write!(
                 f,
-                "session {session} ({protocol}) for {wallet} started: attempt {attempt} of {coordinator} with {}",
+                "session {session} ({protocol}){} started: attempt {attempt} of {coordinator} with {}",
+                for_wallet(wallet),
                 participants.join(", ")
             ),
             Self::SessionEnded { session, protocol, wallet, reason, culprits, silent, took_ms } => {
-                write!(f, "session {session} ({protocol}) for {wallet} ended after {took_ms} ms: ")?;
+                write!(f, "session {session} ({protocol}){} ended after {took_ms} ms: ", for_wallet(wallet))?;
                 f.write_str(if reason.is_empty() { "done" } else { reason })?;
                 if !culprits.is_empty() {
                     write!(f, "; misbehaved: {}", culprits.join(", "))?;
@@ -263,4 +264,9 @@ impl std::fmt::Display for Report {
             Self::Ignored { peer, what } => write!(f, "ignored from {peer}: {what}"),
         }
     }
+}
+
+/// ` for NAME`, or nothing for sessions that belong to no wallet.
+fn for_wallet(wallet: &str) -> String {
+    if wallet.is_empty() { String::new() } else { format!(" for {wallet}") }
 }

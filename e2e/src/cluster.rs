@@ -174,10 +174,10 @@ impl Node {
     fn check_provisioned(&self, members: usize) -> Result<(), String> {
         let status = self.status()?;
         let sets = status.pointer("/node/auxiliary_sets").and_then(Value::as_array).cloned().unwrap_or_default();
-        let whole = |set: &&Value| {
+        let whole = sets.iter().any(|set| {
             set["agreed"] == Value::Bool(true) && set["members"].as_array().is_some_and(|all| all.len() == members)
-        };
-        if sets.iter().find(whole).is_some() { Ok(()) } else { Err(format!("{}: {status}", self.name)) }
+        });
+        if whole { Ok(()) } else { Err(format!("{}: {status}", self.name)) }
     }
 }
 

@@ -64,7 +64,8 @@ where
             }
         };
         let mut event = next;
-        for _ in 0..EVENTS_PER_ROUND {
+        let mut handled = 0;
+        loop {
             match event {
                 None | Some(Event::Stop) => return Ok(()),
                 Some(Event::Fatal(reason)) => return Err(reason),
@@ -79,6 +80,11 @@ where
                     node.handle(ports.clock.now(), input);
                     drain(node, ports);
                 }
+            }
+            handled += 1;
+            // Looked at before the next event is taken: what has been taken must be handled.
+            if handled == EVENTS_PER_ROUND {
+                break;
             }
             event = match events.receiver.try_recv() {
                 Ok(event) => Some(event),
@@ -116,6 +122,116 @@ where
             Output::Settle { delivery, how } => ports.requests.settle(delivery, how),
             Output::Intake { kind, open } => ports.requests.intake(kind, open),
             Output::Report(report) => ports.reports.report(report),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{channel::oneshot, executor::block_on, future::pending};
+    use mpcium_client::auth::{Authorization, InitiatorKey};
+    use mpcium_core::{
+        Config, Identity, NodeId, Now, PeerInfo, Time, WallTime,
+        input::{DeliveryId, RequestKind},
+        output::{LoadId, PersistId, Publication, Settlement},
+        protocol::{Job, Suites},
+        report::Report,
+        store::{Batch, BootRecord, Keyspace},
+    };
+
+    use super::*;
+    use crate::ports::Inbox;
+
+    /// Ports behind which nothing happens.
+    struct Nothing;
+
+    impl Datagrams for Nothing {
+        fn send(&self, _: NodeId, _: Vec<u8>) {}
+    }
+
+    impl Requests for Nothing {
+        fn intake(&self, _: RequestKind, _: bool) {}
+        fn settle(&self, _: DeliveryId, _: Settlement) {}
+    }
+
+    impl Results for Nothing {
+        fn publish(&self, _: Publication) {}
+    }
+
+    impl Store for Nothing {
+        fn persist(&self, _: PersistId, _: Batch) {}
+        fn load(&self, _: LoadId, _: Keyspace, _: Vec<u8>) {}
+        fn scan(&self, _: LoadId, _: Keyspace, _: Vec<u8>, _: usize) {}
+    }
+
+    impl Workers for Nothing {
+        fn submit(&self, _: Job) {}
+    }
+
+    impl Clock for Nothing {
+        fn now(&self) -> Now {
+            Now { time: Time::default(), wall: WallTime(0) }
+        }
+
+        fn sleep_until(&self, _: Time) -> impl Future<Output = ()> {
+            pending()
+        }
+    }
+
+    impl Reports for Nothing {
+        fn report(&self, _: Report) {}
+    }
+
+    fn node() -> Node {
+        let identities = [1, 2, 3].map(|n| Identity::new(NodeId::from_bytes([n; 16]), &[n; 32]));
+        let peers = identities.iter().map(|identity| {
+            let id = identity.id();
+            PeerInfo { id, name: id.to_string(), key: identity.public() }
+        });
+        let [me, ..] = &identities;
+        let config = Config {
+            me: me.id(),
+            peers: peers.collect(),
+            threshold: 2,
+            chain_code: None,
+            initiator: InitiatorKey::parse("ed25519", &hex::encode(me.public().as_bytes())).expect("a key"),
+            authorization: Authorization::default(),
+            max_concurrent_keygen: 1,
+            max_concurrent_signing: 1,
+            signing_deadline: Duration::from_secs(180),
+            keygen_deadline: Duration::from_secs(900),
+            clock_skew: Duration::from_secs(5),
+            workers: 1,
+            ingredients_reserve: 0,
+        };
+        let config = config.checked().expect("a configuration");
+        Node::new(config, me.clone(), Suites::production(), BootRecord::default(), [7; 32], Nothing.now())
+    }
+
+    #[test]
+    fn every_event_of_a_burst_is_handled() {
+        let (inbox, events) = Inbox::new();
+        let mut waiting: Vec<oneshot::Receiver<_>> = Vec::new();
+        for _ in 0..3 * EVENTS_PER_ROUND {
+            let (sender, receiver) = oneshot::channel();
+            inbox.ask(sender);
+            waiting.push(receiver);
+        }
+        inbox.stop();
+        let ports = Ports {
+            datagrams: Nothing,
+            requests: Nothing,
+            results: Nothing,
+            store: Nothing,
+            workers: Nothing,
+            clock: Nothing,
+            reports: Nothing,
+        };
+        block_on(run(&mut node(), events, &ports)).expect("stopped");
+        for (number, reply) in waiting.iter_mut().enumerate() {
+            assert!(matches!(reply.try_recv(), Ok(Some(_))), "event {number} was lost");
         }
     }
 }

@@ -135,8 +135,13 @@ impl Inbox {
     /// How the node is; `None` once the driver has stopped.
     pub async fn status(&self) -> Option<Status> {
         let (sender, receiver) = oneshot::channel();
-        self.sender.unbounded_send(Event::Status(sender)).ok()?;
+        self.ask(sender);
         receiver.await.ok()
+    }
+
+    /// Asks how the node is; without an answer once the driver has stopped.
+    pub(crate) fn ask(&self, reply: oneshot::Sender<Status>) {
+        let _ = self.sender.unbounded_send(Event::Status(reply));
     }
 
     /// A port cannot go on.

@@ -12,7 +12,7 @@ use crate::{config, demo, files::Algorithm, provision, start, status, wallet};
 
 /// A node of a threshold-signature cluster, and the tools around it.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_version_flag = true)]
+#[command(version, disable_version_flag = true)]
 pub struct Cli {
     /// Prints the version.
     #[arg(short = 'v', long = "version", action = clap::ArgAction::Version)]

@@ -131,7 +131,8 @@ pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
         connection.client.sign_and_wait(request, options.reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
     if let Some(key) = &key {
-        key.verify(&message, &result).map_err(|error| format!("the cluster's answer is not a signature: {error}"))?;
+        key.verify(&message, &result)
+            .map_err(|error| format!("what the cluster returned does not verify under {key}: {error}"))?;
     }
     let view = view(&options.key_type, &result, key.as_ref());
     if options.reach.json {

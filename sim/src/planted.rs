@@ -11,8 +11,6 @@ pub enum Planted {
     ForgottenSync,
     /// The disk confirms a batch when it is ordered.
     ConfirmedBeforeWrite,
-    /// A batch that was being written when the machine died is there by half.
-    TornBatch,
     /// A restart finds nothing of this keyspace.
     Forgets(Keyspace),
     /// One read in eight never comes back.
@@ -51,10 +49,9 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::ForgottenSync,
         Self::ConfirmedBeforeWrite,
-        Self::TornBatch,
         Self::Forgets(Keyspace::Decisions),
         Self::Forgets(Keyspace::Pending),
         Self::Forgets(Keyspace::Certificates),
@@ -84,7 +81,6 @@ impl Planted {
         match self {
             Self::ForgottenSync => "forgotten-sync".into(),
             Self::ConfirmedBeforeWrite => "confirmed-before-write".into(),
-            Self::TornBatch => "torn-batch".into(),
             Self::Forgets(keyspace) => format!("forgets-{}", keyspace.name()),
             Self::LostRead => "lost-read".into(),
             Self::LostConfirmation => "lost-confirmation".into(),

@@ -189,6 +189,9 @@ pub enum FaultKind {
     },
     /// Deliveries stop although the node believes that it is subscribed.
     StalledQueue,
+    /// The queue forgets which deliveries are out and delivers all of them again at once, as after a change of leader:
+    /// two nodes work on one request.
+    QueueFailover,
     /// Queue and results cannot be reached by anybody.
     BusOutage,
     /// A node's wall clock jumps (within the allowed skew).
@@ -232,6 +235,7 @@ impl FaultKind {
             Self::Loss { .. } => "loss",
             Self::Delay { .. } => "delay",
             Self::StalledQueue => "stalled queue",
+            Self::QueueFailover => "queue failover",
             Self::BusOutage => "bus outage",
             Self::ClockJump { .. } => "clock jump",
             Self::Discovery { .. } => "discovery",
@@ -482,7 +486,7 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
         // Long enough to be noticed, short enough to end within the phase.
         let until = (from + dice.skewed(SECOND, 25 * SECOND)).min(length - SECOND);
         let node = pick_number(dice, 0, nodes - 1);
-        let kind = match dice.below(21) {
+        let kind = match dice.below(23) {
             0..=2 => FaultKind::Kill { node },
             3 => FaultKind::Pause { node },
             4..=7 => FaultKind::CrashAtWrite {
@@ -526,6 +530,7 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
             17 => FaultKind::ClockJump { node, offset: offset(dice, half) },
             18 => FaultKind::Discovery { node },
             19 => FaultKind::Blackout,
+            20 | 21 => FaultKind::QueueFailover,
             _ => FaultKind::Slow { node },
         };
         faults.push(Fault { from, until, kind });

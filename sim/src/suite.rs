@@ -72,6 +72,12 @@ pub fn execute(plan: &Plan) -> Summary {
                     found.0 += 1;
                     found.1.add(&outcome.counters);
                     if outcome.verdict != Verdict::Passed {
+                        // A search may run for hours; whoever watches wants to know at once.
+                        if plan.keep_going
+                            && let Verdict::Violated { invariant, what } = &outcome.verdict
+                        {
+                            eprintln!("seed {} violates {invariant}: {what}", outcome.seed);
+                        }
                         if !plan.keep_going {
                             stop.store(true, Ordering::Relaxed);
                         }

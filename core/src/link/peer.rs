@@ -208,12 +208,13 @@ impl Peer {
     pub fn reply(&mut self, common: &mut Common, now: Time, id: [u8; 8], bytes: &[u8]) {
         let Some(initiation) = self.initiation.as_ref().filter(|i| i.handshake.id == id) else { return };
         if let Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } = &initiation.stage {
-            // Repetitions are common; a second answer from another start means a second process.
+            // Repetitions are common. A second answer from another start may come from a peer that was started again
+            // in between; from a start that was over already it means a second process.
             if handshake::claimed_incarnation(bytes) == Some(agreed.peer.incarnation) || !self.proofs.admits(now) {
                 return;
             }
             let second = initiation.handshake.finish(&common.identity, &self.info, bytes, |i| common.knows(i));
-            if second.is_ok() {
+            if second.is_ok_and(|(second, _)| self.earlier.contains(&second.peer.incarnation)) {
                 self.complain(common, now, Trouble::DuplicateIdentity { peer: self.info.name.clone() });
             }
             return;

@@ -63,6 +63,7 @@ struct Behind {
     earliest: Time,
     /// Where each member's listing stands.
     cursors: BTreeMap<NodeId, Vec<u8>>,
+    asked: BTreeSet<NodeId>,
     done: BTreeSet<NodeId>,
     ask_at: Time,
 }
@@ -107,6 +108,7 @@ impl CatchUp {
             reason,
             earliest: ctx.now.time.after(ctx.config.signing_deadline + ctx.config.clock_skew),
             cursors: BTreeMap::new(),
+            asked: BTreeSet::new(),
             done: BTreeSet::new(),
             ask_at: ctx.now.time,
         });
@@ -133,6 +135,7 @@ impl CatchUp {
         behind.ask_at = now.after(ASK_AGAIN);
         let asked: Vec<NodeId> =
             ctx.reachable().into_iter().filter(|n| *n != ctx.me && !behind.done.contains(n)).collect();
+        behind.asked.extend(&asked);
         for node in asked {
             let after = behind.cursors.get(&node).cloned().unwrap_or_default();
             ctx.send(node, Lane::Bulk, Envelope::CatchUp(Message::Ask { after }));
@@ -160,8 +163,11 @@ impl CatchUp {
             }
             Message::Page { certificates, next, undecided } => {
                 let Some(behind) = &mut self.behind else { return };
+                if !behind.asked.contains(&from) || behind.done.contains(&from) {
+                    return;
+                }
                 let mut batch = Batch::default();
-                for wallet in undecided {
+                for wallet in undecided.into_iter().take(limits::REQUESTS_MAX) {
                     if wallet.len() <= limits::ID_BYTES_MAX {
                         let mut key = SITS_OUT.to_vec();
                         key.extend(wallet.as_bytes());

@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     request::{
         admission::admit,
-        answers::Answers,
+        answers::{Answers, answers_request},
         deliveries::{Deliveries, error_answer, kind_name},
         keygen,
         ledger::Ledger,
@@ -157,7 +157,7 @@ impl Node {
             Input::Drain => {
                 self.draining = true;
                 for delivery in self.answers.drain() {
-                    self.deliveries.release(&mut self.ctx, delivery.id, crate::Duration::ZERO);
+                    self.deliveries.release(&mut self.ctx, delivery, crate::Duration::ZERO);
                 }
                 self.signing.drain(&mut self.ctx, &mut self.deliveries);
                 self.keygen.drain(&mut self.ctx, &mut self.deliveries);
@@ -312,8 +312,8 @@ impl Node {
             M::Propose(proposal) => {
                 self.with_signers(|signers, ctx, parts| signers.on_proposal(ctx, parts, from, *proposal));
             }
-            M::Close { key, attempt } => {
-                self.with_signers(|signers, ctx, parts| signers.on_close(ctx, parts, from, key, attempt));
+            M::Close { request, attempt } => {
+                self.with_signers(|signers, ctx, parts| signers.on_close(ctx, parts, from, &request, attempt));
             }
             M::Adopt { request, attempt, signature } => {
                 self.with_signers(|signers, ctx, parts| {
@@ -432,8 +432,10 @@ impl Node {
                 return;
             }
         };
-        if let Some(body) = answered {
-            self.deliveries.repeat(&mut self.ctx, delivery.id, request.id(), body);
+        // A body that does not answer this very request is a lie of whoever remembers it.
+        if let Some(body) = answered.filter(|body| answers_request(delivery.kind, request.wallet(), request.id(), body))
+        {
+            self.deliveries.repeat(&mut self.ctx, delivery.id, request.wallet(), request.id(), body);
             return;
         }
         self.ctx.report(Report::RequestTaken {
@@ -442,10 +444,10 @@ impl Node {
             id: request.id().to_owned(),
             delivery: delivery.deliveries,
         });
-        let Delivery { id, timestamp, body, kind, .. } = delivery;
+        let Delivery { id, timestamp, body, kind, deliveries, .. } = delivery;
         match kind {
             RequestKind::Sign => self.with_signing(|signing, ctx, parts| {
-                signing.take(ctx, parts, id, timestamp, body, request);
+                signing.take(ctx, parts, id, (timestamp, deliveries), body, request);
             }),
             RequestKind::Keygen => self.with_keygen(|keygen, ctx, parts| {
                 keygen.take(ctx, parts, id, timestamp, body, request);

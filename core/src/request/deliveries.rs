@@ -9,7 +9,7 @@ use mpcium_client::{
     subjects,
 };
 
-use super::answers::{Answers, DeliveryKey, delivery_key};
+use super::answers::{Answers, DeliveryKey, answers_request, delivery_key};
 use crate::{
     Duration, Time,
     context::Context,
@@ -42,7 +42,14 @@ struct Taken {
 }
 
 impl Taken {
-    fn prepared(&self, delivery: DeliveryId, request_id: &str, body: Vec<u8>, is_error: bool) -> Prepared {
+    fn prepared(
+        &self,
+        delivery: DeliveryId,
+        wallet: &str,
+        request_id: &str,
+        body: Vec<u8>,
+        is_error: bool,
+    ) -> Prepared {
         let kind = match self.kind {
             RequestKind::Keygen => Kind::Keygen,
             RequestKind::Sign => Kind::Sign,
@@ -51,6 +58,9 @@ impl Taken {
         let client = self.client.as_deref();
         Prepared {
             delivery,
+            kind: self.kind,
+            wallet: wallet.to_owned(),
+            request_id: request_id.to_owned(),
             key: delivery_key(&self.stream, self.sequence, self.timestamp),
             subject: subjects::result_subject(kind, client, request_id),
             dedup: subjects::dedup_id(kind, request_id, client, &self.stream, self.sequence, self.timestamp.0),
@@ -62,7 +72,10 @@ impl Taken {
 
 /// An answer that is ready to be published.
 pub(crate) struct Prepared {
-    delivery: DeliveryId,
+    pub delivery: DeliveryId,
+    kind: RequestKind,
+    wallet: String,
+    request_id: String,
     pub key: DeliveryKey,
     subject: String,
     dedup: String,
@@ -71,6 +84,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Whether `body` is an error that answers the same request.
+    pub fn is_answered_by(&self, body: &[u8]) -> bool {
+        answers_request(self.kind, &self.wallet, &self.request_id, body)
+    }
+
     /// Publishes it; the delivery is acknowledged once the result stream has it.
     pub fn publish(self, ctx: &mut Context) {
         ctx.publish(self.delivery, self.subject, self.dedup, self.body);
@@ -119,7 +137,7 @@ impl Deliveries {
     }
 
     /// Answers so that no redelivery is answered otherwise: results are stored by their signers or certified already,
-    /// errors are remembered first.
+    /// errors are remembered first. `late`: the request's deadline has passed, so that others may have given it up.
     pub fn answer_for_good(
         &mut self,
         ctx: &mut Context,
@@ -127,9 +145,14 @@ impl Deliveries {
         id: DeliveryId,
         request_id: &str,
         answer: &Answer,
+        late: bool,
     ) {
         if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {
-            if prepared.is_error { answers.remember(ctx, prepared) } else { prepared.publish(ctx) }
+            match (prepared.is_error, late) {
+                (true, _) => answers.remember(ctx, prepared),
+                (false, true) => answers.publish_unless_answered(ctx, prepared),
+                (false, false) => prepared.publish(ctx),
+            }
         }
     }
 
@@ -151,21 +174,21 @@ impl Deliveries {
             reason: reason.clone(),
             took_ms: millis(ctx.now.time.since(taken.since)),
         });
-        Some(taken.prepared(id, request_id, body, !error_code.is_empty()))
+        Some(taken.prepared(id, wallet, request_id, body, !error_code.is_empty()))
     }
 
     /// Gives an answer that was given before, to the byte.
-    pub fn repeat(&mut self, ctx: &mut Context, id: DeliveryId, request_id: &str, body: Vec<u8>) {
+    pub fn repeat(&mut self, ctx: &mut Context, id: DeliveryId, wallet: &str, request_id: &str, body: Vec<u8>) {
         let Some(taken) = self.open.get_mut(&id) else { return };
         taken.answered = Some(Report::RequestAnswered {
             kind: kind_name(taken.kind),
-            wallet: String::new(),
+            wallet: wallet.to_owned(),
             id: request_id.to_owned(),
             error_code: "as before".to_owned(),
             reason: "the same delivery was answered before".to_owned(),
             took_ms: millis(ctx.now.time.since(taken.since)),
         });
-        let prepared = taken.prepared(id, request_id, body, false);
+        let prepared = taken.prepared(id, wallet, request_id, body, false);
         prepared.publish(ctx);
     }
 

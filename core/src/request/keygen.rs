@@ -55,6 +55,8 @@ struct Active {
     /// By the queue's clock.
     deadline: WallTime,
     taken: Time,
+    /// When it was last looked at.
+    driven: Time,
     number: u32,
     backoff: Duration,
     last_failure: String,
@@ -110,6 +112,7 @@ impl Coordinator {
                 deliveries: vec![delivery],
                 deadline: timestamp.after(ctx.config.keygen_deadline),
                 taken: ctx.now.time,
+                driven: ctx.now.time,
                 number: 0,
                 backoff: limits::RETRY_MIN,
                 last_failure: String::new(),
@@ -171,7 +174,8 @@ impl Coordinator {
     }
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
-        let Some(active) = self.active.get(wallet) else { return };
+        let Some(active) = self.active.get_mut(wallet) else { return };
+        active.driven = ctx.now.time;
         // Whatever the phase, a wallet that exists answers the request.
         match parts.wallets.lookup(ctx, wallet) {
             cache::Lookup::Loading => return,
@@ -213,6 +217,9 @@ impl Coordinator {
                     give_up: ctx.now.time.after(QUORUM_WAIT),
                 };
                 self.drive_closing(ctx, parts, wallet);
+            } else {
+                // Until the other nodes' clocks have passed the deadline too.
+                active.phase = Phase::Waiting { until: None };
             }
             return;
         }
@@ -236,7 +243,7 @@ impl Coordinator {
         }
         let nonce = ctx.random_bytes();
         let pace = ctx.suites.keygen.pace(u16::try_from(ctx.config.peers.len()).unwrap_or(u16::MAX));
-        active.number += 1;
+        active.number = active.number.saturating_add(1);
         active.waiting_for.clear();
         let nodes: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
         let proposal = Proposal {
@@ -286,9 +293,6 @@ impl Coordinator {
                     by: ctx.name(from),
                     reason: decline.to_string(),
                 });
-                if let Decline::Higher(attempt) = decline {
-                    active.number = active.number.max(attempt.number);
-                }
                 let reason = format!("{} declined: {decline}", ctx.name(from));
                 self.fail(ctx, parts, &wallet, &reason);
             }
@@ -351,7 +355,7 @@ impl Coordinator {
     fn settle(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str, found: &Wallet) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         let made_by_this = tags::REQUEST.hash(&active.request.all_fields) == found.certificate.facts().request_digest;
-        let enough = parts.activation.activations(wallet) >= usize::from(found.committee().threshold);
+        let enough = parts.activation.activations(&found.certificate_hash) >= usize::from(found.committee().threshold);
         // A wallet of an earlier request has long been settled.
         if made_by_this && !enough && matches!(active.phase, Phase::Running { .. } | Phase::Settling { .. }) {
             match active.phase {
@@ -458,8 +462,9 @@ impl Coordinator {
         if let Phase::Running { session, .. } = active.phase {
             self.by_session.remove(&session);
         }
+        let late = ctx.now.wall > active.deadline;
         for delivery in active.deliveries {
-            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer);
+            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer, late);
         }
         // A place is free.
         ctx.event(Event::Resume);
@@ -493,9 +498,10 @@ impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
         match &self.phase {
             Phase::Waiting { until } => {
-                // The deadline is on the wall clock; the timer on the monotonic one.
-                let deadline = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1));
-                let left = ctx.now.time.after(deadline.since(ctx.now.wall));
+                // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is
+                // being read: its arrival drives the request, the timer only helps out.
+                let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
+                let left = if left.is_zero() { self.driven.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
                 until.map_or(left, |until| until.min(left))
             }
             Phase::Running { accepted, accept_by, give_up, .. } => {

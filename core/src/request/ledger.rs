@@ -101,7 +101,9 @@ impl Ledger {
         if self.entries.insert(key, entry).is_none() {
             self.order.push_back(key);
         }
-        while self.order.len() > limits::LEDGER_CACHED {
+        let mut looked_at = 0;
+        while self.order.len() > limits::LEDGER_CACHED && looked_at < limits::LEDGER_CACHED {
+            looked_at += 1;
             let Some(oldest) = self.order.pop_front() else { break };
             match self.entries.get(&oldest) {
                 // Its answer is still under way.

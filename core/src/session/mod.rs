@@ -131,6 +131,11 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
+    /// Whether this session runs or has run here: it must not be run again.
+    pub fn knows(&self, id: SessionId) -> bool {
+        self.running.contains_key(&id) || self.ended.contains(&id)
+    }
+
     pub fn has_room(&self) -> bool {
         self.running.len() < limits::SESSIONS_MAX
     }
@@ -220,10 +225,8 @@ impl Sessions {
                 if let Some(running) = self.running.get_mut(&session)
                     && running.participants.contains(&(from, incarnation))
                 {
+                    // It is not counted as heard: whoever only ever computes is named when the cap ends the session.
                     running.progress = ctx.now.time;
-                    if let Some(position) = position(&running.participants, from) {
-                        running.heard.insert(position);
-                    }
                 }
             }
             SessionMessage::Abort { session, mut reason } => {
@@ -426,7 +429,8 @@ impl Running {
         let Ok(at) = u16::try_from(at) else { return false };
         self.heard.insert(at);
         // More than any protocol sends: the surplus is noise, and the party would refuse it anyway.
-        if self.inbox.len() < limits::SESSION_INBOX_MAX {
+        let bytes = self.inbox.iter().map(|i| i.bytes.len()).sum::<usize>() + incoming.bytes.len();
+        if self.inbox.len() < limits::SESSION_INBOX_MAX && bytes <= limits::SESSION_INBOX_BYTES_MAX {
             incoming.from = at;
             self.inbox.push(incoming);
         }

@@ -18,7 +18,7 @@ use e2e::{
     verify::Wallet,
     wait::{self, PATIENCE},
 };
-use futures::{StreamExt as _, future::BoxFuture, stream};
+use futures::{StreamExt as _, stream};
 use mpcium_client::KeyType;
 use mpcium_core::protocol::Curve;
 use rustix::time::{ClockId, clock_gettime};
@@ -177,21 +177,18 @@ async fn measure_cluster(
 }
 
 /// Does it once and says how long it took.
-fn once(asker: &Asker, operation: Operation) -> BoxFuture<'_, Result<Duration, String>> {
-    Box::pin(async move {
-        let order = |key_type| Order::new(key_type);
-        let began = Instant::now();
-        match operation {
-            Operation::Ed25519 => drop(asker.ask(&order(KeyType::Ed25519)).await.map_err(|error| error.to_string())?),
-            Operation::Ecdsa => drop(asker.ask(&order(KeyType::Secp256k1)).await.map_err(|error| error.to_string())?),
-            Operation::Wallet => {
-                let id = uuid::Uuid::new_v4().to_string();
-                let made = asker.client.create_wallet_and_wait(&id, PATIENCE).await;
-                drop(made.map_err(|error| error.to_string())?);
-            }
+async fn once(asker: &Asker, operation: Operation) -> Result<Duration, String> {
+    let began = Instant::now();
+    match operation {
+        Operation::Ed25519 => asker.ask(&Order::new(KeyType::Ed25519)).await.map(drop),
+        Operation::Ecdsa => asker.ask(&Order::new(KeyType::Secp256k1)).await.map(drop),
+        Operation::Wallet => {
+            let id = uuid::Uuid::new_v4().to_string();
+            asker.client.create_wallet_and_wait(&id, PATIENCE).await.map(drop)
         }
-        Ok(began.elapsed())
-    })
+    }
+    .map_err(|error| error.to_string())?;
+    Ok(began.elapsed())
 }
 
 async fn reserve_is_full(cluster: &Cluster) -> Result<(), String> {

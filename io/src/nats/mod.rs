@@ -234,6 +234,8 @@ struct Link {
     suspicion: Notify,
     /// Acknowledgements and results that the server has not confirmed.
     unconfirmed: watch::Sender<usize>,
+    /// While the connection is down: what is told of the attempts to make it again.
+    reconnecting: Mutex<Option<Retry>>,
 }
 
 impl Link {
@@ -243,22 +245,32 @@ impl Link {
             connections: watch::Sender::new(0),
             suspicion: Notify::new(),
             unconfirmed: watch::Sender::new(0),
+            reconnecting: Mutex::new(None),
         })
     }
 
     fn happened(&self, event: &Event) {
+        let mut reconnecting = self.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Connected => {
+                *reconnecting = None;
                 self.connections.send_modify(|count| *count += 1);
                 self.notices.info("connected");
             }
-            Event::Disconnected => self.notices.warn("connection lost; reconnecting"),
+            Event::Disconnected => {
+                *reconnecting = Some(Retry::new(&self.notices, "the NATS server"));
+                self.notices.warn("connection lost; reconnecting");
+            }
             Event::SlowConsumer(_) => {
                 self.notices.warn("messages arrive faster than they are taken; some were dropped")
             }
             Event::LameDuckMode => self.notices.info("the server is about to stop"),
             Event::ServerError(error) => self.notices.warn(format!("the server says: {error}")),
-            Event::ClientError(error) => self.notices.warn(error.to_string()),
+            Event::ClientError(error) => match reconnecting.as_mut() {
+                // The client library keeps the pace; this only keeps it from being told every time.
+                Some(retry) => drop(retry.failed(&error.to_string())),
+                None => self.notices.warn(error.to_string()),
+            },
             Event::Draining | Event::Closed => {}
         }
     }

@@ -76,7 +76,7 @@ fn identity_files_have_the_documented_form() {
     assert_eq!(key[64..], file.public_key);
     assert_eq!(mode(&private_key_path(&inner, "node0", false)), 0o600);
     assert_eq!(mode(&identity_path(&inner, "node0")), 0o600);
-    assert_eq!(mode(&inner) & 0o027, 0o000 | (mode(&inner) & 0o020));
+    assert_eq!(mode(&inner) & 0o007, 0);
     let known = read_identities(&inner, &peers()).expect("read back");
     assert_eq!(read_identity(&inner, &known[0], None).expect("private key").public(), known[0].key);
 }

@@ -94,12 +94,6 @@ impl Disk {
                 apply(&mut self.durable, &pending.batch);
             }
         }
-        if planted == Some(Planted::TornBatch)
-            && let Some(mut torn) = self.pending.pop_front()
-        {
-            torn.batch.writes.truncate(torn.batch.writes.len() / 2);
-            apply(&mut self.durable, &torn.batch);
-        }
         if let Some(Planted::Forgets(keyspace)) = planted {
             self.durable.remove(&keyspace);
         }

@@ -55,6 +55,7 @@ impl World {
             FaultKind::Loss { per_mille } => self.network.loss.push(per_mille),
             FaultKind::Delay { longest } => self.network.delay.push(longest),
             FaultKind::StalledQueue => self.queues.stalled += 1,
+            FaultKind::QueueFailover => self.queue_failover(),
             FaultKind::BusOutage => self.network.bus_down += 1,
             FaultKind::ClockJump { node, offset } => self.machines[node].set_wall_offset(offset),
             FaultKind::Discovery { node } => self.machines[node].blind += 1,
@@ -102,8 +103,8 @@ impl World {
             }
             FaultKind::Discovery { node } => self.machines[node].blind = self.machines[node].blind.saturating_sub(1),
             FaultKind::Slow { node } => self.machines[node].slow = self.machines[node].slow.saturating_sub(1),
-            // A swizzle ends by its own events; a clock stays wrong.
-            FaultKind::Swizzle { .. } | FaultKind::ClockJump { .. } => {}
+            // A swizzle ends by its own events; a clock stays wrong; a failover is over at once.
+            FaultKind::Swizzle { .. } | FaultKind::ClockJump { .. } | FaultKind::QueueFailover => {}
         }
     }
 

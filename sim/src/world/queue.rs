@@ -162,6 +162,23 @@ impl World {
         }
     }
 
+    /// Everything that is out is delivered once more.
+    pub(super) fn queue_failover(&mut self) {
+        let now = self.now();
+        let mut out = 0;
+        for message in self.queues.messages.values_mut() {
+            if matches!(message.state, State::Out { .. }) {
+                message.state = State::Ready(now);
+                out += 1;
+            }
+        }
+        if out > 0 {
+            self.counters.sometimes("delivered again while the first taker works");
+        }
+        self.later(0, Event::Offer(RequestKind::Keygen));
+        self.later(0, Event::Offer(RequestKind::Sign));
+    }
+
     pub(super) fn bus_delay(&mut self) -> u64 {
         let (least, most) = self.scenario.rates.latency;
         self.dice.between(least, most)

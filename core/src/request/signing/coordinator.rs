@@ -60,8 +60,12 @@ struct Active {
     /// By the queue's clock.
     deadline: WallTime,
     taken: Time,
+    /// When it was last looked at.
+    driven: Time,
     /// The highest attempt number known.
     number: u32,
+    /// Members that know the request's id with another payload.
+    other_payload: BTreeSet<NodeId>,
     /// Whether this node ever proposed an attempt at it.
     proposed: bool,
     backoff: Duration,
@@ -133,7 +137,7 @@ impl Coordinator {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         delivery: DeliveryId,
-        timestamp: WallTime,
+        (timestamp, deliveries): (WallTime, u64),
         body: Vec<u8>,
         request: Admitted,
     ) {
@@ -143,7 +147,7 @@ impl Coordinator {
             Some(_) => {
                 let reason = duplicate_reason(&request);
                 let answer = error(&request, ErrorCode::SessionDuplicate, &reason);
-                parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer);
+                parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer, false);
             }
             None => {
                 self.active.insert(
@@ -154,7 +158,11 @@ impl Coordinator {
                         deliveries: vec![delivery],
                         deadline: timestamp.after(ctx.config.signing_deadline),
                         taken: ctx.now.time,
-                        number: 0,
+                        driven: ctx.now.time,
+                        // Attempts of a later delivery are higher than all of an earlier one, whoever made them and
+                        // whatever was forgotten since.
+                        number: u32::try_from(deliveries.min(60)).unwrap_or(60) << 16,
+                        other_payload: BTreeSet::new(),
                         proposed: false,
                         backoff: limits::RETRY_MIN,
                         avoided: BTreeMap::new(),
@@ -219,8 +227,9 @@ impl Coordinator {
     }
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, key: RequestKey) {
-        let Some(active) = self.active.get(&key) else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
         let now = ctx.now.time;
+        active.driven = now;
         match &active.phase {
             Phase::Waiting { .. } => self.drive_waiting(ctx, parts, key),
             Phase::Running(attempting) => {
@@ -341,7 +350,7 @@ impl Coordinator {
     ) {
         let nonce = ctx.random_bytes();
         let Some(active) = self.active.get_mut(&key) else { return };
-        active.number += 1;
+        active.number = active.number.saturating_add(1);
         active.proposed = true;
         active.waiting_for.clear();
         let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
@@ -388,13 +397,10 @@ impl Coordinator {
             Answer::Accepted => {
                 attempting.accepted.insert(from);
             }
-            Answer::Holds(held) => {
-                if held.payload != active.request.payload {
-                    let reason = duplicate_reason(&active.request);
-                    self.abandon(ctx, parts, key);
-                    self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
-                    return;
-                }
+            Answer::Holds(held) if held.payload != active.request.payload => {
+                self.on_other_payload(ctx, parts, key, from)
+            }
+            Answer::Holds(_) => {
                 self.abandon(ctx, parts, key);
                 self.close(ctx, parts, key);
             }
@@ -408,19 +414,36 @@ impl Coordinator {
                     reason: decline.to_string(),
                 });
                 if decline == Decline::OtherPayload {
-                    let reason = duplicate_reason(&active.request);
-                    self.abandon(ctx, parts, key);
-                    self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
+                    self.on_other_payload(ctx, parts, key, from);
                     return;
                 }
-                if let Decline::Higher(attempt) = decline {
-                    active.number = active.number.max(attempt.number);
-                } else {
-                    active.avoided.insert(from, ctx.now.time.after(AVOID));
+                match decline {
+                    Decline::Higher(attempt)
+                        if attempt.number <= active.number.saturating_add(limits::ATTEMPT_LEAD_MAX) =>
+                    {
+                        active.number = active.number.max(attempt.number);
+                    }
+                    _ => drop(active.avoided.insert(from, ctx.now.time.after(AVOID))),
                 }
                 let reason = format!("{} declined: {decline}", ctx.name(from));
                 self.fail(ctx, parts, key, &reason);
             }
+        }
+    }
+
+    /// A member knows the id with another payload. One member's word is not enough: it might lie.
+    fn on_other_payload(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, key: RequestKey, from: NodeId) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        active.other_payload.insert(from);
+        active.avoided.insert(from, ctx.now.time.after(AVOID));
+        let liars_max = ctx.config.peers.len() - usize::from(ctx.config.threshold);
+        let reason = duplicate_reason(&active.request);
+        if active.other_payload.len() > liars_max || from == ctx.me {
+            self.abandon(ctx, parts, key);
+            self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
+        } else {
+            let reason = format!("{} says: {reason}", ctx.name(from));
+            self.fail(ctx, parts, key, &reason);
         }
     }
 
@@ -542,7 +565,7 @@ impl Coordinator {
                 threshold: ctx.config.threshold,
             },
         };
-        active.number += 1;
+        active.number = active.number.saturating_add(1);
         active.waiting_for = "the members to say whether they hold a result".to_owned();
         active.phase = Phase::Closing(Closing {
             attempt: Attempt { number: active.number, coordinator: ctx.me },
@@ -606,11 +629,11 @@ impl Coordinator {
         }
         if ctx.now.time >= closing.ask_again {
             closing.ask_again = ctx.now.time.after(ASK_AGAIN);
-            let attempt = closing.attempt;
+            let close = Message::Close { request: active.body.clone(), attempt: closing.attempt };
             let missing: Vec<NodeId> =
                 closing.members.iter().copied().filter(|m| !closing.answers.contains_key(m)).collect();
             for node in missing {
-                send(ctx, node, Message::Close { key, attempt });
+                send(ctx, node, close.clone());
             }
         }
     }
@@ -633,8 +656,7 @@ impl Coordinator {
             CloseAnswer::Empty => drop(closing.answers.insert(from, None)),
             CloseAnswer::Holds(held) => {
                 if held.payload != active.request.payload {
-                    let reason = duplicate_reason(&active.request);
-                    self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
+                    self.on_other_payload(ctx, parts, key, from);
                     return;
                 }
                 let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, active.request.wallet()) else { return };
@@ -643,6 +665,9 @@ impl Coordinator {
                     return;
                 }
                 closing.answers.insert(from, Some(held));
+            }
+            CloseAnswer::Higher(higher) if higher.number > active.number.saturating_add(limits::ATTEMPT_LEAD_MAX) => {
+                return;
             }
             CloseAnswer::Higher(higher) => {
                 active.number = active.number.max(higher.number);
@@ -713,8 +738,9 @@ impl Coordinator {
             Ok(signature) => success(request, &signature),
             Err((code, reason)) => error(request, code, &reason),
         };
+        let late = ctx.now.wall > active.deadline;
         for delivery in &active.deliveries {
-            parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer);
+            parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer, late);
         }
         // A place is free.
         ctx.event(crate::context::Event::Resume);
@@ -748,9 +774,10 @@ impl Active {
     fn wakes_at(&self, ctx: &Context) -> Option<Time> {
         match &self.phase {
             Phase::Waiting { until } => {
-                // The deadline is on the wall clock; the timer on the monotonic one.
-                let deadline = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1));
-                let left = ctx.now.time.after(deadline.since(ctx.now.wall));
+                // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is
+                // being read: its arrival drives the request, the timer only helps out.
+                let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
+                let left = if left.is_zero() { self.driven.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
                 Some(until.map_or(left, |until| until.min(left)))
             }
             Phase::Running(r) if r.accepted.len() < r.participants.len() => Some(r.accept_by.min(r.give_up)),

@@ -72,8 +72,9 @@ pub(crate) enum Message {
     Answer { session: SessionId, answer: Answer },
     /// Participant to coordinator: the result is durable here.
     Stored { session: SessionId, signature: Vec<u8> },
-    /// Coordinator to members: promise this attempt, and say what is held, but sign nothing.
-    Close { key: RequestKey, attempt: Attempt },
+    /// Coordinator to members: promise this attempt, and say what is held, but sign nothing. Carries the client's
+    /// document, so that nobody can close requests that no initiator signed.
+    Close { request: Vec<u8>, attempt: Attempt },
     /// Member to coordinator.
     Closed { key: RequestKey, attempt: Attempt, answer: CloseAnswer },
     /// Coordinator to members that promised `attempt`: store this result under it.

@@ -24,8 +24,7 @@ use crate::{
 /// What this incarnation promised for a request.
 struct Promise {
     attempt: Attempt,
-    /// `None`: promised to a coordinator that closes the request, without knowing the payload.
-    payload: Option<[u8; 32]>,
+    payload: [u8; 32],
     /// After this, nobody runs an attempt at the request any more.
     until: WallTime,
 }
@@ -156,7 +155,7 @@ impl Participants {
             if held.payload != request.payload {
                 return Err(Decline::OtherPayload);
             }
-            self.promise(ctx, request, proposal.attempt, until)?;
+            self.promise(ctx, request, proposal.attempt, until, false)?;
             return Ok(Answer::Holds(held));
         }
         let Some(wallet) = wallet else {
@@ -207,7 +206,17 @@ impl Participants {
         if !parts.sessions.has_room() || (pace.heavy && parts.sessions.heavy() >= ctx.config.workers.max(1)) {
             return Err(Decline::Busy);
         }
-        self.promise(ctx, request, proposal.attempt, until)?;
+        if parts.sessions.knows(session) {
+            return Err(Decline::Refused("that session has run before".to_owned()));
+        }
+        self.promise(ctx, request, proposal.attempt, until, false)?;
+        // The promise ends every lower attempt here.
+        let superseded: Vec<SessionId> =
+            self.taking.iter().filter(|(_, t)| t.key == request.key).map(|(id, _)| *id).collect();
+        for old in superseded {
+            self.taking.remove(&old);
+            parts.sessions.cancel(ctx, old, "a higher attempt has begun");
+        }
         let execution_id = proposal.execution_id(suite.name(), &key.public_key, &request.all_fields);
         let taking = Taking {
             key: request.key,
@@ -243,27 +252,36 @@ impl Participants {
         Ok(Answer::Accepted)
     }
 
-    /// Promises an attempt, for this incarnation, unless a higher one or another payload was promised.
-    fn promise(&mut self, ctx: &Context, request: &Admitted, attempt: Attempt, until: WallTime) -> Result<(), Decline> {
+    /// Promises an attempt, for this incarnation, unless a higher one or another payload was promised. One attempt runs
+    /// only once; closing may ask again (`again`).
+    fn promise(
+        &mut self,
+        ctx: &Context,
+        request: &Admitted,
+        attempt: Attempt,
+        until: WallTime,
+        again: bool,
+    ) -> Result<(), Decline> {
         self.forget_promises(ctx);
-        let full = self.promises.len() >= PROMISES_MAX;
-        match self.promises.get_mut(&request.key) {
-            Some(known) if known.payload.is_some_and(|payload| payload != request.payload) => {
-                Err(Decline::OtherPayload)
+        let known = self.promises.get(&request.key);
+        if known.is_none() && self.promises.len() >= PROMISES_MAX {
+            return Err(Decline::Busy);
+        }
+        if let Some(known) = known {
+            if known.payload != request.payload {
+                return Err(Decline::OtherPayload);
             }
-            Some(known) if known.attempt > attempt => Err(Decline::Higher(known.attempt)),
-            Some(known) => {
-                known.payload = Some(request.payload);
-                known.attempt = attempt;
-                known.until = known.until.max(until);
-                Ok(())
-            }
-            None if full => Err(Decline::Busy),
-            None => {
-                self.promises.insert(request.key, Promise { attempt, payload: Some(request.payload), until });
-                Ok(())
+            if known.attempt > attempt || (known.attempt == attempt && !again) {
+                return Err(Decline::Higher(known.attempt));
             }
         }
+        let highest = known.map_or(0, |known| known.attempt.number);
+        if attempt.number > highest.saturating_add(limits::ATTEMPT_LEAD_MAX) {
+            return Err(Decline::Refused("the attempt's number is out of all proportion".to_owned()));
+        }
+        let until = known.map_or(until, |known| known.until.max(until));
+        self.promises.insert(request.key, Promise { attempt, payload: request.payload, until });
+        Ok(())
     }
 
     /// Promises to a closing coordinator.
@@ -272,42 +290,27 @@ impl Participants {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         from: NodeId,
-        key: RequestKey,
+        request: &[u8],
         attempt: Attempt,
     ) {
+        let Ok(request) = admit(ctx, RequestKind::Sign, request) else { return };
+        let key = request.key;
         let answer = if !ctx.unfit.is_empty() || attempt.coordinator != from {
             CloseAnswer::Unknown
         } else {
-            match parts.ledger.lookup(ctx, key) {
-                // The coordinator asks again until it is answered; by then the record has been read.
+            // The coordinator asks again until it is answered; by then the record has been read.
+            let held = match parts.ledger.lookup(ctx, key) {
                 Lookup::Loading => return,
-                lookup => {
-                    let until = ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew);
-                    let full = self.promises.len() >= PROMISES_MAX;
-                    match self.promises.get_mut(&key) {
-                        Some(known) if known.attempt > attempt => CloseAnswer::Higher(known.attempt),
-                        known => {
-                            match known {
-                                Some(known) => {
-                                    known.attempt = attempt;
-                                    known.until = known.until.max(until);
-                                }
-                                None if full => return,
-                                None => {
-                                    let payload = match &lookup {
-                                        Lookup::Held(held) => Some(held.payload),
-                                        _ => None,
-                                    };
-                                    self.promises.insert(key, Promise { attempt, payload, until });
-                                }
-                            }
-                            match lookup {
-                                Lookup::Held(held) => CloseAnswer::Holds(held),
-                                _ => CloseAnswer::Empty,
-                            }
-                        }
-                    }
-                }
+                Lookup::Absent => None,
+                Lookup::Held(held) => Some(held),
+            };
+            let until = ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew);
+            match (self.promise(ctx, &request, attempt, until, true), held) {
+                (Err(Decline::Higher(higher)), _) => CloseAnswer::Higher(higher),
+                (Err(_), None) => return,
+                // Another payload: the result says which.
+                (_, Some(held)) => CloseAnswer::Holds(held),
+                (Ok(()), None) => CloseAnswer::Empty,
             }
         };
         send(ctx, from, Message::Closed { key, attempt, answer });

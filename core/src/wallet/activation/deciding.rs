@@ -5,6 +5,7 @@ use crate::{
     NodeId, Time,
     consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
     context::{After as ContextAfter, Context},
+    limits,
     report::Report,
     session::SessionId,
     store::{Batch, Keyspace},
@@ -98,6 +99,10 @@ impl Activation {
             return;
         }
         let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, epoch));
+        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
+        if ballot.round > highest.saturating_add(limits::ROUND_LEAD_MAX) {
+            return;
+        }
         match acceptor.acceptor.prepare(ballot) {
             Promise::Rejected { promised } => {
                 send(ctx, from, Message::Rejected { wallet: wallet.to_owned(), epoch, ballot, promised });
@@ -148,6 +153,10 @@ impl Activation {
         }
         let mut acceptor =
             self.acceptors.get(&wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(&wallet, facts.epoch));
+        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
+        if ballot.round > highest.saturating_add(limits::ROUND_LEAD_MAX) {
+            return;
+        }
         if acceptor.closed.binary_search(&facts.session).is_ok() {
             let refused = Refused::sign(&wallet, facts.epoch, facts.session, ctx.incarnation, &ctx.identity);
             send(ctx, from, Message::Refused(Box::new(refused)));
@@ -256,7 +265,8 @@ impl Activation {
     ) {
         let pause = crate::Duration::from_millis(50 + ctx.random_below(450));
         let Some(deciding) = self.deciding.get_mut(wallet) else { return };
-        if epoch != 0 {
+        let lead = promised.round.saturating_sub(deciding.proposer.ballot().round);
+        if epoch != 0 || lead > limits::ROUND_LEAD_MAX {
             return;
         }
         deciding.proposer.on_promise(from, ballot, Promise::Rejected { promised });

@@ -163,6 +163,11 @@ impl Activation {
         if self.refused.get(wallet).is_some_and(|sessions| sessions.contains_key(&session)) {
             return Err(Decline::Refused("it has refused that session".to_owned()));
         }
+        // A session that ran here must not run again: its shares would be overwritten.
+        let prepared = self.prepared.get(wallet).is_some_and(|sessions| sessions.contains_key(&session));
+        if prepared || parts.sessions.knows(session) {
+            return Err(Decline::Refused("that session has run before".to_owned()));
+        }
         if self.joining.values().any(|j| j.facts.wallet == wallet) {
             return Err(Decline::Lacks("another session for the wallet runs here".to_owned()));
         }
@@ -238,7 +243,10 @@ impl Activation {
             let jitter = crate::Duration::from_millis(ctx.random_below(1000));
             prepared.decide_at = ctx.now.time.after(DECIDE_AFTER + jitter);
         }
+        // What others stated before this node knew the result counts only if it is the same result.
         prepared.statements = joining.statements;
+        let made = prepared.record.statement.session.clone();
+        prepared.statements.retain(|_, statement| statement.session == made);
         self.prepared.entry(wallet.clone()).or_default().insert(session, prepared);
         ctx.persist(batch, ContextAfter::Wallet(After::Prepared(wallet, session)));
     }
@@ -370,7 +378,7 @@ impl Activation {
             return;
         }
         // It runs here: the answer comes when it is prepared. And a node that lacks records promises nothing.
-        if self.joining.contains_key(&session) || !ctx.unfit.is_empty() {
+        if self.joining.contains_key(&session) || !ctx.unfit.is_empty() || self.sits_out.contains(wallet) {
             return;
         }
         let valid = facts.check().is_ok()
@@ -439,7 +447,8 @@ impl Activation {
         let prepared = self.prepared.get_mut(wallet)?.get_mut(&session)?;
         let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, 0));
         let voted = acceptor.acceptor.voted().is_some_and(|(_, value)| value.facts().session == session);
-        if voted || prepared.is_complete() || prepared.refusals.contains_key(&ctx.me) {
+        if self.sits_out.contains(wallet) || voted || prepared.is_complete() || prepared.refusals.contains_key(&ctx.me)
+        {
             return None;
         }
         let refused = Refused::sign(wallet, prepared.facts().epoch, session, ctx.incarnation, &ctx.identity);
@@ -470,7 +479,8 @@ impl Activation {
         request_digest: [u8; 32],
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX {
+        // A node that may have voted before its store was rolled back cannot say that nothing is open.
+        if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX || self.sits_out.contains(wallet) {
             return;
         }
         match parts.wallets.lookup(ctx, wallet) {
@@ -526,9 +536,10 @@ impl Activation {
         if let Some(acceptor) = self.acceptors.remove(&facts.wallet) {
             batch.remove(Keyspace::Decisions, acceptor.key());
         }
-        if let Some(sessions) = self.prepared.remove(&facts.wallet) {
-            // Their records stay on disk; nothing is to be asked about them any more.
-            drop(sessions);
+        // Sessions that lost stay on disk; nothing is to be asked about them any more.
+        self.prepared.remove(&facts.wallet);
+        for session in self.refused.remove(&facts.wallet).unwrap_or_default().into_keys() {
+            batch.remove(Keyspace::Pending, pending_key(&facts.wallet, facts.epoch, session));
         }
     }
 }

@@ -154,8 +154,9 @@ pub(crate) struct Activation {
     incoming: BTreeMap<SessionId, member::Incoming>,
     /// Decisions in which an earlier life of this node, since rolled back, may have promised or voted.
     sits_out: std::collections::BTreeSet<String>,
-    /// Who has activated what, for coordinators that wait for it.
-    activated: BTreeMap<String, std::collections::BTreeSet<NodeId>>,
+    /// Who holds which certificate durably, by its hash, for coordinators that wait for it. Others may be faster than
+    /// this node, so what they say is kept before the certificate is known here.
+    activated: BTreeMap<[u8; 32], Activations>,
 }
 
 /// The parts of the node that activation needs.
@@ -198,7 +199,7 @@ impl Activation {
             Message::Ask { wallet } => self.on_ask(ctx, parts, from, &wallet),
             Message::Unknown { wallet } => parts.wallets.on_unknown(ctx, from, &wallet),
             Message::Certificate(certificate) => self.adopt(ctx, parts, Some(from), *certificate),
-            Message::Activated(activated) => self.on_activated(ctx, parts, from, &activated),
+            Message::Activated(activated) => self.on_activated(ctx, from, &activated),
             Message::Query { facts, request } => self.on_query(ctx, parts, from, &facts, &request),
             Message::Refused(refused) => self.on_refused(ctx, parts, *refused),
             Message::Prepare { wallet, epoch, ballot } => self.on_prepare(ctx, parts, from, &wallet, epoch, ballot),
@@ -272,9 +273,9 @@ impl Activation {
             || self.deciding.contains_key(wallet)
     }
 
-    /// How many nodes have stored the wallet's certificate, as far as this node knows.
-    pub fn activations(&self, wallet: &str) -> usize {
-        self.activated.get(wallet).map_or(0, std::collections::BTreeSet::len)
+    /// How many nodes have stored the certificate with this hash, as far as this node knows.
+    pub fn activations(&self, certificate: &[u8; 32]) -> usize {
+        self.activated.get(certificate).map_or(0, |activations| activations.nodes.len())
     }
 
     /// Takes no part in the decision about a wallet, for ever.
@@ -338,8 +339,12 @@ impl Activation {
                     ),
                 });
             }
-            super::cache::Lookup::Found(_) => self.say_activated(ctx, from, &certificate),
-            // Absent, or not read yet: storing the same certificate twice is harmless.
+            super::cache::Lookup::Found(_) => {
+                self.prepared.remove(&facts.wallet);
+                self.say_activated(ctx, from, &certificate);
+            }
+            // Whoever sent it is asked again, once it is known whether another one is held here.
+            super::cache::Lookup::Loading if from.is_some() => {}
             _ => {
                 let mut batch = crate::store::Batch::default();
                 Wallets::store(&mut batch, &certificate);
@@ -371,7 +376,7 @@ impl Activation {
                 send(ctx, node, Message::Activated(Box::new(Activated::sign(certificate.hash(), &ctx.identity))));
             }
         }
-        self.note_activated(ctx.me, &facts.wallet);
+        self.note_activated(ctx.me, certificate.hash()).wallet = Some(facts.wallet.clone());
         ctx.event(Event::WalletActivated(facts.wallet));
     }
 
@@ -382,30 +387,35 @@ impl Activation {
         }
     }
 
-    fn on_activated(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, activated: &Activated) {
+    fn on_activated(&mut self, ctx: &mut Context, from: NodeId, activated: &Activated) {
         if activated.node != from || activated.verify(&|id| ctx.config.peer(id).map(|p| p.key)).is_err() {
             return;
         }
-        // The statement names a certificate; find the wallet among those that just came to exist or are prepared.
-        let mut wallets: Vec<String> = self.activated.keys().cloned().collect();
-        wallets.retain(|wallet| match parts.wallets.lookup(ctx, wallet) {
-            super::cache::Lookup::Found(found) => found.certificate_hash == activated.certificate,
-            _ => false,
-        });
-        for wallet in wallets {
-            self.note_activated(from, &wallet);
+        if let Some(wallet) = self.note_activated(from, activated.certificate).wallet.clone() {
             ctx.event(Event::WalletActivated(wallet));
         }
     }
 
-    fn note_activated(&mut self, node: NodeId, wallet: &str) {
-        if self.activated.len() > limits::REQUESTS_MAX
-            && let Some(any) = self.activated.keys().find(|w| *w != wallet).cloned()
-        {
-            self.activated.remove(&any);
+    fn note_activated(&mut self, node: NodeId, certificate: [u8; 32]) -> &mut Activations {
+        if self.activated.len() >= limits::REQUESTS_MAX && !self.activated.contains_key(&certificate) {
+            // Those that nothing here speaks for go first.
+            let unknown = self.activated.iter().find(|(_, a)| a.wallet.is_none()).map(|(hash, _)| *hash);
+            if let Some(any) = unknown.or_else(|| self.activated.keys().next().copied()) {
+                self.activated.remove(&any);
+            }
         }
-        self.activated.entry(wallet.to_owned()).or_default().insert(node);
+        let activations = self.activated.entry(certificate).or_default();
+        activations.nodes.insert(node);
+        activations
     }
+}
+
+/// Who holds one certificate durably.
+#[derive(Default)]
+struct Activations {
+    /// The wallet, once this node holds it too.
+    wallet: Option<String>,
+    nodes: std::collections::BTreeSet<NodeId>,
 }
 
 /// The committee of every new wallet: the configured nodes and threshold.
