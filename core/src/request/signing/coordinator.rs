@@ -438,7 +438,9 @@ impl Coordinator {
         active.avoided.insert(from, ctx.now.time.after(AVOID));
         let liars_max = ctx.config.peers.len() - usize::from(ctx.config.threshold);
         let reason = duplicate_reason(&active.request);
-        if active.other_payload.len() > liars_max || from == ctx.me {
+        // After the deadline there is nothing left to win by distrust.
+        let late = ctx.now.wall > active.deadline;
+        if active.other_payload.len() > liars_max || from == ctx.me || late {
             self.abandon(ctx, parts, key);
             self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
         } else {
