@@ -162,7 +162,7 @@ mod tests {
     fn signed(digest: &[u8; 32], message: &[u8]) -> (Wallet, SigningResult, SigningResult) {
         let key = k256::ecdsa::SigningKey::from_slice(&[7; 32]).expect("a scalar");
         let point = key.verifying_key().to_sec1_point(false);
-        let (signature, recovery) = key.sign_prehash_recoverable(digest).expect("signed");
+        let (signature, recovery) = key.sign_prehash_recoverable(digest);
         let (r, s) = (signature.r().to_bytes(), signature.s().to_bytes());
         let (r, s) = (r.as_slice().try_into().expect("32"), s.as_slice().try_into().expect("32"));
         let ecdsa = SigningResult::success_ecdsa("", "w", "tx", &r, &s, recovery.to_byte());

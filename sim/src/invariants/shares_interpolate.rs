@@ -15,13 +15,16 @@ use crate::{
     world::{Machine, World},
 };
 
+/// Positions and secrets of shares that are put together.
+type Quorum = Vec<(u64, Vec<u8>)>;
+
 /// What has been computed once need not be computed again: the same shares belong to the same key for ever.
 #[derive(Default)]
 pub(super) struct SharesInterpolate {
     /// Secrets that were found to belong to their public share.
     fitting: BTreeSet<(Curve, Vec<u8>, Vec<u8>)>,
     /// Positions and secrets of quorums that were found to interpolate to a public key.
-    interpolated: BTreeSet<(Curve, Vec<u8>, Vec<(u64, Vec<u8>)>)>,
+    interpolated: BTreeSet<(Curve, Vec<u8>, Quorum)>,
 }
 
 /// The shares of one session that a machine holds durably.
