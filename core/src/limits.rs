@@ -46,11 +46,8 @@ pub const SESSIONS_MAX: usize = 512;
 pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of one remembered answer.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// How far a ballot's round, or an attempt's number within one delivery, may lie above the highest known: no liar can
-/// use numbers up.
+/// How far a ballot's round may lie above the highest known: no liar can use rounds up.
 pub const ROUND_LEAD_MAX: u64 = 1000;
-/// How far an attempt's number may lie above the highest known, deliveries included.
-pub const ATTEMPT_LEAD_MAX: u32 = 64 << 16;
 /// Messages of one session that wait for its proposal or its worker.
 pub const SESSION_INBOX_MAX: usize = 1024;
 /// Sessions for which messages wait that overtook their proposal.

@@ -444,10 +444,10 @@ impl Node {
             id: request.id().to_owned(),
             delivery: delivery.deliveries,
         });
-        let Delivery { id, timestamp, body, kind, deliveries, .. } = delivery;
+        let Delivery { id, timestamp, body, kind, .. } = delivery;
         match kind {
             RequestKind::Sign => self.with_signing(|signing, ctx, parts| {
-                signing.take(ctx, parts, id, (timestamp, deliveries), body, request);
+                signing.take(ctx, parts, id, timestamp, body, request);
             }),
             RequestKind::Keygen => self.with_keygen(|keygen, ctx, parts| {
                 keygen.take(ctx, parts, id, timestamp, body, request);

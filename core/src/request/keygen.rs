@@ -249,7 +249,7 @@ impl Coordinator {
         let proposal = Proposal {
             request: active.body.clone(),
             deadline: active.deadline,
-            attempt: Attempt { number: active.number, coordinator: ctx.me },
+            attempt: Attempt { number: u64::from(active.number), coordinator: ctx.me },
             participants: nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect(),
             nonce,
         };

@@ -63,7 +63,9 @@ struct Active {
     /// When it was last looked at.
     driven: Time,
     /// The highest attempt number known.
-    number: u32,
+    number: u64,
+    /// Attempts that this node made.
+    tries: u32,
     /// Members that know the request's id with another payload.
     other_payload: BTreeSet<NodeId>,
     /// Whether this node ever proposed an attempt at it.
@@ -137,7 +139,7 @@ impl Coordinator {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         delivery: DeliveryId,
-        (timestamp, deliveries): (WallTime, u64),
+        timestamp: WallTime,
         body: Vec<u8>,
         request: Admitted,
     ) {
@@ -159,9 +161,8 @@ impl Coordinator {
                         deadline: timestamp.after(ctx.config.signing_deadline),
                         taken: ctx.now.time,
                         driven: ctx.now.time,
-                        // Attempts of a later delivery are higher than all of an earlier one, whoever made them and
-                        // whatever was forgotten since.
-                        number: u32::try_from(deliveries.min(60)).unwrap_or(60) << 16,
+                        number: 0,
+                        tries: 0,
                         other_payload: BTreeSet::new(),
                         proposed: false,
                         backoff: limits::RETRY_MIN,
@@ -350,7 +351,8 @@ impl Coordinator {
     ) {
         let nonce = ctx.random_bytes();
         let Some(active) = self.active.get_mut(&key) else { return };
-        active.number = active.number.saturating_add(1);
+        active.number = active.number.saturating_add(1).max(ctx.now.wall.0);
+        active.tries = active.tries.saturating_add(1);
         active.proposed = true;
         active.waiting_for.clear();
         let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
@@ -358,6 +360,7 @@ impl Coordinator {
             request: active.body.clone(),
             deadline: active.deadline,
             attempt: Attempt { number: active.number, coordinator: ctx.me },
+            tries: active.tries,
             participants,
             certificate: wallet.certificate_hash,
             auxiliary,
@@ -418,9 +421,7 @@ impl Coordinator {
                     return;
                 }
                 match decline {
-                    Decline::Higher(attempt)
-                        if attempt.number <= active.number.saturating_add(limits::ATTEMPT_LEAD_MAX) =>
-                    {
+                    Decline::Higher(attempt) if attempt.is_plausible(ctx) => {
                         active.number = active.number.max(attempt.number);
                     }
                     _ => drop(active.avoided.insert(from, ctx.now.time.after(AVOID))),
@@ -567,7 +568,7 @@ impl Coordinator {
                 threshold: ctx.config.threshold,
             },
         };
-        active.number = active.number.saturating_add(1);
+        active.number = active.number.saturating_add(1).max(ctx.now.wall.0);
         active.waiting_for = "the members to say whether they hold a result".to_owned();
         active.phase = Phase::Closing(Closing {
             attempt: Attempt { number: active.number, coordinator: ctx.me },
@@ -668,9 +669,7 @@ impl Coordinator {
                 }
                 closing.answers.insert(from, Some(held));
             }
-            CloseAnswer::Higher(higher) if higher.number > active.number.saturating_add(limits::ATTEMPT_LEAD_MAX) => {
-                return;
-            }
+            CloseAnswer::Higher(higher) if !higher.is_plausible(ctx) => return,
             CloseAnswer::Higher(higher) => {
                 active.number = active.number.max(higher.number);
                 self.fail(ctx, parts, key, "another node coordinates the same request");
@@ -762,7 +761,7 @@ impl Coordinator {
                 age_ms: millis(ctx.now.time.since(a.taken)),
                 state: match &a.phase {
                     Phase::Running(r) => {
-                        format!("attempt {} with {}", a.number, ctx.names(r.participants.clone()).join(", "))
+                        format!("attempt {} with {}", a.tries, ctx.names(r.participants.clone()).join(", "))
                     }
                     _ if a.waiting_for.is_empty() => a.last_failure.clone(),
                     _ => format!("waits for {}", a.waiting_for),

@@ -16,16 +16,29 @@ use serde::{Deserialize, Serialize};
 use super::ledger::{Held, RequestKey};
 use crate::{
     NodeId, WallTime,
+    context::Context,
+    limits,
     protocol::Curve,
     session::{Participant, SessionId},
     tags,
 };
 
 /// A ballot: the attempt's number, then its coordinator.
+///
+/// Promises are kept in memory only, so numbers must grow even where promises were forgotten: the number is at least
+/// the coordinator's wall clock in milliseconds. Later attempts are then higher, whoever makes them, as far as the
+/// clocks agree; and a number far ahead of the clock is refused, so that nobody can use numbers up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Attempt {
-    pub number: u32,
+    pub number: u64,
     pub coordinator: NodeId,
+}
+
+impl Attempt {
+    /// Whether the number is one that an honest coordinator could have chosen by now.
+    pub fn is_plausible(&self, ctx: &Context) -> bool {
+        self.number <= ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
+    }
 }
 
 /// What a coordinator asks the participants to do. They repeat every check: it has no authority.
@@ -36,6 +49,8 @@ pub(crate) struct Proposal {
     /// No message of the session leaves anyone after this.
     pub deadline: WallTime,
     pub attempt: Attempt,
+    /// How often this coordinator has tried, for reports.
+    pub tries: u32,
     /// In the order of their positions in the session.
     pub participants: Vec<Participant>,
     /// Hash of the certificate of the key epoch.
@@ -132,7 +147,7 @@ impl std::fmt::Display for Decline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::OtherPayload => f.write_str("the same id is known with another payload"),
-            Self::Higher(attempt) => write!(f, "a higher attempt ({}) is known", attempt.number),
+            Self::Higher(attempt) => write!(f, "a higher attempt of {} is known", attempt.coordinator),
             Self::Busy => f.write_str("all its workers are busy"),
             Self::Links(what) | Self::Lacks(what) | Self::Refused(what) => f.write_str(what),
             Self::Deadline => f.write_str("the deadline has passed"),

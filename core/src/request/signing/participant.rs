@@ -232,7 +232,7 @@ impl Participants {
                 owner: crate::session::Owner::Signing,
                 protocol: protocol_name(curve).to_owned(),
                 wallet: request.wallet().to_owned(),
-                attempt: proposal.attempt.number,
+                attempt: proposal.tries,
                 coordinator: proposal.attempt.coordinator,
                 participants: proposal.participants.clone(),
                 execution_id,
@@ -268,19 +268,20 @@ impl Participants {
             return Err(Decline::Busy);
         }
         if let Some(known) = known {
-            if known.payload != request.payload {
+            // Closing asks about the id, whatever was promised to be signed under it.
+            if known.payload != request.payload && !again {
                 return Err(Decline::OtherPayload);
             }
             if known.attempt > attempt || (known.attempt == attempt && !again) {
                 return Err(Decline::Higher(known.attempt));
             }
         }
-        let highest = known.map_or(0, |known| known.attempt.number);
-        if attempt.number > highest.saturating_add(limits::ATTEMPT_LEAD_MAX) {
-            return Err(Decline::Refused("the attempt's number is out of all proportion".to_owned()));
+        if !attempt.is_plausible(ctx) {
+            return Err(Decline::Refused("the attempt's number is far ahead of this node's clock".to_owned()));
         }
         let until = known.map_or(until, |known| known.until.max(until));
-        self.promises.insert(request.key, Promise { attempt, payload: request.payload, until });
+        let payload = known.map_or(request.payload, |known| known.payload);
+        self.promises.insert(request.key, Promise { attempt, payload, until });
         Ok(())
     }
 

@@ -202,7 +202,7 @@ impl Activation {
                 owner: Owner::Wallet,
                 protocol: "keygen".to_owned(),
                 wallet: wallet.to_owned(),
-                attempt: proposal.attempt.number,
+                attempt: u32::try_from(proposal.attempt.number).unwrap_or(u32::MAX),
                 coordinator: proposal.attempt.coordinator,
                 participants: proposal.participants.clone(),
                 execution_id,
