@@ -28,6 +28,8 @@ pub(crate) enum Event {
     SessionEnded { session: SessionId, owner: Owner, result: Result<Outcome, Failure> },
     /// A wallet's records are in memory now, or known to be absent.
     WalletLoaded(String),
+    /// It is known what error, if any, is remembered for a delivery that a proposal is to answer.
+    AnswerRead(SessionId, Option<Vec<u8>>),
     /// A redelivery was looked up: it was answered with this before, or not at all.
     Recalled(Box<crate::input::Delivery>, Option<Vec<u8>>),
     /// A ledger record is in memory now, or known to be absent.

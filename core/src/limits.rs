@@ -44,6 +44,8 @@ pub const INCARNATIONS_KEPT: usize = 10_000;
 pub const SESSIONS_MAX: usize = 512;
 /// Bytes of one session's messages that wait for its worker.
 pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Deliveries of one request that one attempt answers; further ones are answered by looking the result up.
+pub const PROPOSAL_DELIVERIES_MAX: usize = 16;
 /// Bytes of one remembered answer.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How far a ballot's round may lie above the highest known: no liar can use rounds up.

@@ -18,16 +18,16 @@ use crate::{
     context::{After, Context, Event, JobFor, Wanted},
     input::{Delivery, RequestKind},
     limits,
-    link::{LinkConfig, LinkOutput, Links, Standing},
+    link::{Lane, LinkConfig, LinkOutput, Links, Standing},
     message::Message,
     protocol::{Done, Suites},
     report::Report,
     request::{
         admission::admit,
-        answers::{Answers, answers_request},
+        answers::{self, Answers, answers_request},
         deliveries::{Deliveries, error_answer, kind_name},
         keygen,
-        ledger::Ledger,
+        ledger::{Ledger, Lookup},
         signing,
     },
     session::{Owner, Sessions},
@@ -274,6 +274,9 @@ impl Node {
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
             }
+            Event::AnswerRead(session, answer) => {
+                self.with_signers(|signers, ctx, parts| signers.on_answer_read(ctx, parts, session, answer));
+            }
             Event::Recalled(delivery, answer) => self.take_on(*delivery, answer),
             Event::Resume => self.resume = true,
         }
@@ -295,7 +298,7 @@ impl Node {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_message(&mut self.ctx, &mut parts, from, message);
             }
-            Message::Answers(message) => self.answers.on_message(&mut self.ctx, from, message),
+            Message::Answers(message) => self.on_answers(from, message),
             Message::CatchUp(message) => {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.catch_up.on_message(&mut self.ctx, &mut self.activation, &mut parts, from, message);
@@ -303,6 +306,36 @@ impl Node {
             Message::Auxiliary(message) => {
                 self.auxiliary.on_message(&mut self.ctx, &mut self.sessions, from, message);
             }
+        }
+    }
+
+    /// An error is remembered here only while nothing contradicts it: together with proposals that name the deliveries
+    /// which they answer, this makes an error and a success for one delivery exclude each other.
+    fn on_answers(&mut self, from: NodeId, message: answers::Message) {
+        match message {
+            answers::Message::HasResult { key } => {
+                for delivery in self.answers.forget(key) {
+                    self.deliveries.reconsider(&mut self.ctx, delivery);
+                }
+            }
+            answers::Message::Remember { key, about: Some((request, payload)), body } => {
+                // The sender asks again as long as it gets no answer.
+                if self.signers.is_taking(request, payload) {
+                    return;
+                }
+                match self.ledger.lookup(&mut self.ctx, request) {
+                    Lookup::Loading => {}
+                    Lookup::Held(held) if held.payload == payload => {
+                        let message = Message::Answers(answers::Message::HasResult { key });
+                        self.ctx.send(from, Lane::Control, message);
+                    }
+                    _ => {
+                        let message = answers::Message::Remember { key, about: None, body };
+                        self.answers.on_message(&mut self.ctx, from, message);
+                    }
+                }
+            }
+            message => self.answers.on_message(&mut self.ctx, from, message),
         }
     }
 

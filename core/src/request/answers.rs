@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use mpcium_client::result::{KeygenResult, ReshareResult, SigningResult};
 
-use super::deliveries::Prepared;
+use super::{deliveries::Prepared, ledger::RequestKey};
 use crate::{
     Duration, NodeId, Secret, Time,
     context::{After as ContextAfter, Context, Event, Wanted},
@@ -23,7 +23,7 @@ use crate::{
     limits,
     link::Lane,
     message::Message as Envelope,
-    session::Participant,
+    session::{Participant, SessionId},
     store::{Batch, Keyspace},
     tags,
 };
@@ -34,8 +34,11 @@ pub(crate) type DeliveryKey = [u8; 32];
 /// Between nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// Remember that this is the answer to a delivery.
-    Remember { key: DeliveryKey, body: Vec<u8> },
+    /// Remember that this is the answer to a delivery, unless the request that it is about has a result, or may have
+    /// one soon.
+    Remember { key: DeliveryKey, about: Option<About>, body: Vec<u8> },
+    /// The request has a result at the sender: the error is not true any more.
+    HasResult { key: DeliveryKey },
     /// It is durable at the sender.
     Remembered { key: DeliveryKey },
     /// Was this delivery answered?
@@ -43,6 +46,9 @@ pub(crate) enum Message {
     /// With this, or not that the sender knows.
     Recalled { key: DeliveryKey, body: Option<Vec<u8>> },
 }
+
+/// A signing request: its key, and the digest of its payload.
+pub(crate) type About = (RequestKey, [u8; 32]);
 
 /// What continues after a write.
 #[derive(Debug)]
@@ -54,6 +60,8 @@ pub(crate) enum After {
 /// Why an answer is read.
 #[derive(Debug)]
 pub(crate) enum Reading {
+    /// A proposal is about to be decided on.
+    Propose(SessionId),
     /// Somebody recalls.
     Recall(Participant),
     /// Somebody wants this remembered, if nothing else is.
@@ -152,6 +160,20 @@ impl Answers {
         self.drive(ctx);
     }
 
+    /// Reads what is remembered for a delivery that a proposal is to answer; [`Event::AnswerRead`] follows.
+    pub fn read_for_proposal(ctx: &mut Context, key: &DeliveryKey, session: SessionId) {
+        ctx.load(Keyspace::Ledger, record_key(key), Wanted::Answer(*key, Reading::Propose(session)));
+    }
+
+    /// The request has a result: its deliveries whose errors were to be remembered.
+    pub fn forget(&mut self, key: DeliveryKey) -> Vec<DeliveryId> {
+        let names: Vec<_> = self.remembering.range(names(key)).map(|(name, _)| *name).collect();
+        for name in &names {
+            self.remembering.remove(name);
+        }
+        names.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Gives up the look-ups of requests that are not begun: the process is about to stop.
     pub fn drain(&mut self) -> Vec<DeliveryId> {
         let idle = |r: &Recalling| matches!(r.purpose, Purpose::TakeOn(_));
@@ -168,7 +190,14 @@ impl Answers {
             if now >= remembering.ask_again {
                 remembering.ask_again = now.after(ASK_AGAIN);
                 for node in nodes.iter().filter(|n| !remembering.durable.contains(n)) {
-                    messages.push((*node, Message::Remember { key: *key, body: remembering.prepared.body.clone() }));
+                    messages.push((
+                        *node,
+                        Message::Remember {
+                            key: *key,
+                            about: remembering.prepared.about,
+                            body: remembering.prepared.body.clone(),
+                        },
+                    ));
                 }
             }
         }
@@ -194,7 +223,9 @@ impl Answers {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
         let sender = (from, incarnation);
         match message {
-            Message::Remember { key, body } => {
+            // Routed to `deliveries` by the node.
+            Message::HasResult { .. } => {}
+            Message::Remember { key, body, .. } => {
                 if is_error(&body) {
                     let wanted = Wanted::Answer(key, Reading::Remember(sender, body));
                     ctx.load(Keyspace::Ledger, record_key(&key), wanted);
@@ -282,6 +313,7 @@ impl Answers {
             Err(_) => None,
         });
         match (wanted, known) {
+            (Reading::Propose(session), body) => ctx.event(Event::AnswerRead(session, body)),
             (Reading::Recall(to), body) => reply(ctx, to, Message::Recalled { key, body }),
             (Reading::Remember(to, body), Some(known)) if known != body => {
                 reply(ctx, to, Message::Recalled { key, body: Some(known) });

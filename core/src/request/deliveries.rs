@@ -9,7 +9,7 @@ use mpcium_client::{
     subjects,
 };
 
-use super::answers::{Answers, DeliveryKey, answers_request, delivery_key};
+use super::answers::{About, Answers, DeliveryKey, answers_request, delivery_key};
 use crate::{
     Duration, Time,
     context::Context,
@@ -65,6 +65,7 @@ impl Taken {
             subject: subjects::result_subject(kind, client, request_id),
             dedup: subjects::dedup_id(kind, request_id, client, &self.stream, self.sequence, self.timestamp.0),
             body,
+            about: None,
             is_error,
         }
     }
@@ -80,6 +81,8 @@ pub(crate) struct Prepared {
     subject: String,
     dedup: String,
     pub body: Vec<u8>,
+    /// The signing request that it answers, if it is one.
+    pub about: Option<About>,
     is_error: bool,
 }
 
@@ -124,6 +127,19 @@ impl Deliveries {
         self.open.len()
     }
 
+    /// The name of a delivery for all nodes.
+    pub fn key(&self, id: DeliveryId) -> Option<DeliveryKey> {
+        self.open.get(&id).map(|taken| delivery_key(&taken.stream, taken.sequence, taken.timestamp))
+    }
+
+    /// An error that was about to be published is not true any more: the queue gives the request out again.
+    pub fn reconsider(&mut self, ctx: &mut Context, id: DeliveryId) {
+        if let Some(taken) = self.open.get_mut(&id) {
+            taken.answered = None;
+            self.release(ctx, id, limits::RETRY_MIN);
+        }
+    }
+
     /// Whether the queue has never given this request to anyone else.
     pub fn is_first(&self, id: DeliveryId) -> bool {
         self.open.get(&id).is_some_and(|taken| taken.deliveries <= 1)
@@ -145,9 +161,10 @@ impl Deliveries {
         id: DeliveryId,
         request_id: &str,
         answer: &Answer,
-        late: bool,
+        (about, late): (Option<About>, bool),
     ) {
-        if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {
+        if let Some(mut prepared) = self.prepare(ctx, id, request_id, answer) {
+            prepared.about = about;
             match (prepared.is_error, late) {
                 (true, _) => answers.remember(ctx, prepared),
                 (false, true) => answers.publish_unless_answered(ctx, prepared),

@@ -464,7 +464,7 @@ impl Coordinator {
         }
         let late = ctx.now.wall > active.deadline;
         for delivery in active.deliveries {
-            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer, late);
+            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer, (None, late));
         }
         // A place is free.
         ctx.event(Event::Resume);

@@ -25,7 +25,7 @@ use crate::{
     report::Report,
     request::{
         admission::Admitted,
-        answers::Answers,
+        answers::{Answers, answers_request},
         deliveries::{self, Deliveries},
         ledger::{Held, Ledger, Lookup, RequestKey},
     },
@@ -149,7 +149,7 @@ impl Coordinator {
             Some(_) => {
                 let reason = duplicate_reason(&request);
                 let answer = error(&request, ErrorCode::SessionDuplicate, &reason);
-                parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer, false);
+                parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer, (None, false));
             }
             None => {
                 self.active.insert(
@@ -335,7 +335,7 @@ impl Coordinator {
                 for node in &participants {
                     *self.chosen.entry(*node).or_default() += 1;
                 }
-                self.propose(ctx, key, &wallet, participants, auxiliary, curve);
+                self.propose(ctx, parts.deliveries, key, &wallet, (participants, auxiliary), curve);
             }
         }
     }
@@ -343,10 +343,10 @@ impl Coordinator {
     fn propose(
         &mut self,
         ctx: &mut Context,
+        deliveries: &Deliveries,
         key: RequestKey,
         wallet: &Wallet,
-        nodes: Vec<NodeId>,
-        auxiliary: Option<[u8; 32]>,
+        (nodes, auxiliary): (Vec<NodeId>, Option<[u8; 32]>),
         curve: Curve,
     ) {
         let nonce = ctx.random_bytes();
@@ -364,6 +364,12 @@ impl Coordinator {
             participants,
             certificate: wallet.certificate_hash,
             auxiliary,
+            deliveries: active
+                .deliveries
+                .iter()
+                .filter_map(|id| deliveries.key(*id))
+                .take(limits::PROPOSAL_DELIVERIES_MAX)
+                .collect(),
             nonce,
         };
         let session = proposal.session();
@@ -418,6 +424,20 @@ impl Coordinator {
                 });
                 if decline == Decline::OtherPayload {
                     self.on_other_payload(ctx, parts, key, from);
+                    return;
+                }
+                if let Decline::Answered(body) = &decline
+                    && answers_request(RequestKind::Sign, active.request.wallet(), active.request.id(), body)
+                {
+                    let body = body.clone();
+                    self.abandon(ctx, parts, key);
+                    if let Some(active) = self.active.remove(&key) {
+                        let (wallet, id) = (active.request.wallet(), active.request.id());
+                        for delivery in active.deliveries {
+                            parts.deliveries.repeat(ctx, delivery, wallet, id, body.clone());
+                        }
+                    }
+                    ctx.event(crate::context::Event::Resume);
                     return;
                 }
                 match decline {
@@ -740,8 +760,9 @@ impl Coordinator {
             Err((code, reason)) => error(request, code, &reason),
         };
         let late = ctx.now.wall > active.deadline;
+        let about = Some((request.key, request.payload));
         for delivery in &active.deliveries {
-            parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer, late);
+            parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer, (about, late));
         }
         // A place is free.
         ctx.event(crate::context::Event::Resume);

@@ -13,7 +13,10 @@ pub(crate) mod participant;
 use mpcium_client::request::{KeyType, SignRequest};
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Held, RequestKey};
+use super::{
+    answers::DeliveryKey,
+    ledger::{Held, RequestKey},
+};
 use crate::{
     NodeId, WallTime,
     context::Context,
@@ -57,6 +60,8 @@ pub(crate) struct Proposal {
     pub certificate: [u8; 32],
     /// Name of the auxiliary set, for suites that need one.
     pub auxiliary: Option<[u8; 32]>,
+    /// The deliveries that the result will answer: a participant that remembers an error for one of them declines.
+    pub deliveries: Vec<DeliveryKey>,
     /// Sixteen random bytes: no two proposals are the same.
     pub nonce: [u8; 16],
 }
@@ -137,6 +142,8 @@ pub(crate) enum Decline {
     Lacks(String),
     /// The request fails a check here.
     Refused(String),
+    /// The delivery was answered with this error before.
+    Answered(Vec<u8>),
     /// Too late.
     Deadline,
     /// Its store was rolled back or damaged.
@@ -150,6 +157,7 @@ impl std::fmt::Display for Decline {
             Self::Higher(attempt) => write!(f, "a higher attempt of {} is known", attempt.coordinator),
             Self::Busy => f.write_str("all its workers are busy"),
             Self::Links(what) | Self::Lacks(what) | Self::Refused(what) => f.write_str(what),
+            Self::Answered(_) => f.write_str("the delivery was answered with an error before"),
             Self::Deadline => f.write_str("the deadline has passed"),
             Self::Unfit => f.write_str("its store is damaged or was rolled back"),
         }

@@ -14,6 +14,7 @@ use crate::{
     protocol::{Curve, Outcome, Priority, Signing},
     request::{
         admission::{Admitted, admit},
+        answers::Answers,
         ledger::{Held, Ledger, Lookup, RequestKey},
     },
     session::{Participant, Plan, SessionId, Sessions},
@@ -34,6 +35,10 @@ struct Incoming {
     from: Participant,
     proposal: Proposal,
     request: Admitted,
+    /// Deliveries for which it is not known yet whether an error is remembered.
+    unread: usize,
+    /// The error that one of them was answered with.
+    answered: Option<Vec<u8>>,
     since: Time,
 }
 
@@ -73,7 +78,12 @@ impl Participants {
                     return;
                 }
                 let since = ctx.now.time;
-                self.incoming.insert(session, Incoming { from: (from, incarnation), proposal, request, since });
+                let unread = proposal.deliveries.len();
+                for key in &proposal.deliveries {
+                    Answers::read_for_proposal(ctx, key, session);
+                }
+                let from = (from, incarnation);
+                self.incoming.insert(session, Incoming { from, proposal, request, unread, answered: None, since });
                 self.drive(ctx, parts, session);
             }
         }
@@ -90,12 +100,34 @@ impl Participants {
         if ctx.now.wall > proposal.deadline {
             return Err(Decline::Deadline);
         }
+        if proposal.deliveries.len() > limits::PROPOSAL_DELIVERIES_MAX {
+            return Err(Decline::Refused("the proposal answers too many deliveries".to_owned()));
+        }
         // A coordinator that set a deadline of its own could keep a request alive for ever.
         if proposal.deadline > ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew) {
             return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
         }
         check_participants(ctx, &proposal.participants)?;
         admit(ctx, RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason))
+    }
+
+    /// It is known now whether an error is remembered for one of a proposal's deliveries.
+    pub fn on_answer_read(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        session: SessionId,
+        answer: Option<Vec<u8>>,
+    ) {
+        let Some(incoming) = self.incoming.get_mut(&session) else { return };
+        incoming.unread = incoming.unread.saturating_sub(1);
+        incoming.answered = incoming.answered.take().or(answer);
+        self.drive(ctx, parts, session);
+    }
+
+    /// Whether this node takes part in signing exactly this.
+    pub fn is_taking(&self, key: RequestKey, payload: [u8; 32]) -> bool {
+        self.taking.values().any(|taking| taking.key == key && taking.payload == payload)
     }
 
     /// Goes on with proposals that waited for this wallet's records.
@@ -118,6 +150,9 @@ impl Participants {
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, session: SessionId) {
         let Some(incoming) = self.incoming.get(&session) else { return };
+        if incoming.unread > 0 {
+            return;
+        }
         let wallet = match parts.wallets.lookup(ctx, incoming.request.wallet()) {
             cache::Lookup::Loading => return,
             cache::Lookup::Absent => None,
@@ -149,6 +184,9 @@ impl Participants {
         let Incoming { proposal, request, .. } = incoming;
         if !ctx.unfit.is_empty() {
             return Err(Decline::Unfit);
+        }
+        if let Some(answered) = &incoming.answered {
+            return Err(Decline::Answered(answered.clone()));
         }
         let until = proposal.deadline.after(ctx.config.clock_skew);
         if let Some(held) = held {
