@@ -84,7 +84,7 @@ enum Purpose {
     /// A redelivery that is to be taken on.
     TakeOn(Box<Delivery>),
     /// A success that is late: others may have given the request up.
-    Publish(Prepared),
+    Publish(Box<Prepared>),
 }
 
 struct Recalling {
@@ -152,7 +152,7 @@ impl Answers {
     /// Publishes a late success unless the request was answered with an error meanwhile.
     pub fn publish_unless_answered(&mut self, ctx: &mut Context, prepared: Prepared) {
         let name = (prepared.key, prepared.delivery);
-        self.look_up(ctx, name, Purpose::Publish(prepared));
+        self.look_up(ctx, name, Purpose::Publish(Box::new(prepared)));
     }
 
     fn look_up(&mut self, ctx: &mut Context, name: (DeliveryKey, DeliveryId), purpose: Purpose) {
