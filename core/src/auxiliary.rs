@@ -154,7 +154,9 @@ impl Auxiliary {
     /// Looks at what is to be done: pieces to make, a run to propose.
     pub fn drive(&mut self, ctx: &mut Context) {
         let suite = ctx.suites.secp256k1.clone();
-        let Some(auxiliary) = suite.auxiliary() else { return };
+        if suite.auxiliary().is_none() {
+            return;
+        }
         let wanted = self.wanted(ctx);
         let parallel = ctx.config.workers.saturating_sub(1).max(1);
         while self.pieces.len() + self.making < wanted && self.making < parallel {
@@ -171,7 +173,6 @@ impl Auxiliary {
             });
             ctx.compute(JobFor::Piece, Priority::Background, "safe prime", false, work);
         }
-        let _ = auxiliary;
         self.propose(ctx);
     }
 

@@ -37,9 +37,6 @@ pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(4);
 /// Handshakes answered per claimed sender per second.
 pub const HANDSHAKES_PER_SECOND: u32 = 8;
 
-/// Own incarnations that are remembered.
-pub const INCARNATIONS_KEPT: usize = 10_000;
-
 /// Sessions of all kinds that this node takes part in at once.
 pub const SESSIONS_MAX: usize = 512;
 /// Bytes of one session's messages that wait for its worker.

@@ -230,8 +230,7 @@ impl std::fmt::Display for Report {
             Self::RequestWaits { kind, wallet, id, waiting_for } => {
                 write!(f, "{kind} request {id} for wallet {wallet} waits for {waiting_for}")
             }
-            Self::RequestAnswered { kind, wallet, id, error_code, reason, took_ms } if error_code.is_empty() => {
-                let _ = reason;
+            Self::RequestAnswered { kind, wallet, id, error_code, took_ms, .. } if error_code.is_empty() => {
                 write!(f, "{kind} request {id} for wallet {wallet} answered: success after {took_ms} ms")
             }
             Self::RequestAnswered { kind, wallet, id, error_code, reason, took_ms } => {

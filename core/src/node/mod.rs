@@ -191,12 +191,6 @@ impl Node {
         .min()
     }
 
-    /// Whether nothing that clients wait for is under way here: after [`Input::Drain`], time to stop.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.deliveries.len() == 0
-    }
-
     fn on_wake(&mut self) {
         let time = self.ctx.now.time;
         if let Some(links) = self.ctx.links.as_mut() {
