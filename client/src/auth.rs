@@ -62,6 +62,10 @@ pub enum AuthError {
         /// The algorithm of the configured initiator.
         algorithm: Algorithm,
     },
+    /// The cluster demands a full signature and the request carries none.
+    FullSignatureMissing,
+    /// The full signature is not over this request, or not by this key.
+    InvalidFullSignature,
     /// A required authorizer has not signed.
     MissingAuthorizer(String),
     /// Signed by somebody who is not configured.
@@ -112,7 +116,10 @@ impl AuthError {
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::SignatureEmpty | Self::InvalidSignature { .. } => ErrorCode::InvalidInitiatorSignature,
+            Self::SignatureEmpty
+            | Self::InvalidSignature { .. }
+            | Self::FullSignatureMissing
+            | Self::InvalidFullSignature => ErrorCode::InvalidInitiatorSignature,
             Self::MissingAuthorizer(_) => ErrorCode::MissingAuthorizerSignature,
             Self::UnknownAuthorizer(_) | Self::InvalidAuthorizer { .. } => ErrorCode::InvalidAuthorizerSignature,
         }
@@ -122,7 +129,10 @@ impl AuthError {
     #[must_use]
     pub fn reason(&self) -> String {
         let check = match self {
-            Self::SignatureEmpty | Self::InvalidSignature { .. } => "Failed to verify initiator message",
+            Self::SignatureEmpty
+            | Self::InvalidSignature { .. }
+            | Self::FullSignatureMissing
+            | Self::InvalidFullSignature => "Failed to verify initiator message",
             _ => "Failed to authorize initiator message",
         };
         format!("{check}: {self}")
@@ -135,6 +145,12 @@ impl std::fmt::Display for AuthError {
             Self::SignatureEmpty => f.write_str("signature is empty"),
             Self::InvalidSignature { algorithm: Algorithm::Ed25519 } => f.write_str("invalid signature from initiator"),
             Self::InvalidSignature { algorithm: Algorithm::P256 } => f.write_str("invalid signature"),
+            Self::FullSignatureMissing => f.write_str(
+                "this cluster takes only requests with a full_signature (require_full_signature), and this has none",
+            ),
+            Self::InvalidFullSignature => {
+                f.write_str("full_signature: not the initiator's over all fields, id, expiry and client id")
+            }
             Self::MissingAuthorizer(id) => write!(f, "missing required authorizer signature: {id}"),
             Self::UnknownAuthorizer(id) => {
                 write!(f, "authorizer {id} verification failed: authorizer {id} not found in cache")
@@ -260,6 +276,9 @@ pub struct Authorization {
     pub required: Vec<String>,
     /// The keys of all authorizers, required or not, by id.
     pub keys: BTreeMap<String, AuthorizerKey>,
+    /// Whether every request must carry the initiator's signature over everything, and approvals must be over the same
+    /// bytes. Not part of [`to_bytes`](Self::to_bytes).
+    pub full_signature_required: bool,
 }
 
 impl Authorization {
@@ -312,13 +331,27 @@ pub fn verify_initiator(key: &InitiatorKey, request: &Request) -> Result<(), Aut
     Ok(())
 }
 
-/// Checks everything that a request must carry: the initiator's signature, then that every required authorizer has
-/// signed, then every authorizer signature that is there, required or not.
+/// Checks everything that a request must carry: the initiator's signature; the full one, which must be there if it is
+/// required and must be good if it is there; then that every required authorizer has signed; then every authorizer
+/// signature that is there, required or not.
+///
+/// Authorizers of the existing system sign [`Request::authorizer_bytes`]. Where the request has a full signature they
+/// may sign [`Request::full_bytes`] instead, and must if it is required.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn authorize(initiator: &InitiatorKey, authorization: &Authorization, request: &Request) -> Result<(), AuthError> {
     verify_initiator(initiator, request)?;
+    let full_bytes = request.full_bytes();
+    match (request.full_signature(), &full_bytes) {
+        (Some(full), Some(bytes)) => {
+            if !initiator.0.verifies(bytes, full.signature.as_deref().unwrap_or_default()) {
+                return Err(AuthError::InvalidFullSignature);
+            }
+        }
+        _ if authorization.full_signature_required => return Err(AuthError::FullSignatureMissing),
+        _ => {}
+    }
     if !authorization.enabled {
         return Ok(());
     }
@@ -331,13 +364,14 @@ pub fn authorize(initiator: &InitiatorKey, authorization: &Authorization, reques
     if signatures.is_empty() {
         return Ok(());
     }
-    let message = request.authorizer_bytes();
+    let classic_bytes = (!authorization.full_signature_required).then(|| request.authorizer_bytes());
     for item in signatures {
         let id = &item.authorizer_id;
         let Some(AuthorizerKey(key)) = authorization.key(id) else {
             return Err(AuthError::UnknownAuthorizer(id.clone()));
         };
-        if !key.verifies(&message, item.signature.as_deref().unwrap_or_default()) {
+        let signature = item.signature.as_deref().unwrap_or_default();
+        if ![&full_bytes, &classic_bytes].into_iter().flatten().any(|bytes| key.verifies(bytes, signature)) {
             return Err(AuthError::InvalidAuthorizer { id: id.clone(), algorithm: key.algorithm() });
         }
     }

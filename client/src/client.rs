@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_nats::jetstream;
@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use crate::{
+    full::FullSignature,
     listen::{Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
     request::{Invalid, KeygenRequest, Kind, Request, ReshareRequest, SignRequest},
     result::{ErrorCode, KeygenResult, ReshareResult, ResultError, SigningResult},
@@ -43,10 +44,21 @@ pub enum ClientId {
 }
 
 /// How a [`Client`] behaves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Whose results its listeners receive.
     pub client_id: ClientId,
+    /// Whether requests carry a signature over all fields, an id and an expiry beside the one that every cluster
+    /// understands. Clusters with `require_full_signature: true` take no others; those of the existing system ignore it.
+    pub full_signatures: bool,
+    /// How long a request with a full signature is valid from the moment it is signed.
+    pub valid_for: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { client_id: ClientId::default(), full_signatures: true, valid_for: Duration::from_secs(3600) }
+    }
 }
 
 /// Why a call failed.
@@ -138,6 +150,8 @@ struct Inner {
     client_id: Option<String>,
     generated: bool,
     private_id: String,
+    /// For how long full signatures are valid, if there are any.
+    valid_for: Option<Duration>,
     waiters: Arc<Waiters>,
     keygen_lane: OnceCell<Lane>,
     sign_lane: OnceCell<Lane>,
@@ -182,6 +196,7 @@ impl Client {
                 client_id,
                 generated,
                 private_id,
+                valid_for: options.full_signatures.then_some(options.valid_for),
                 waiters: Arc::default(),
                 keygen_lane: OnceCell::new(),
                 sign_lane: OnceCell::new(),
@@ -197,19 +212,14 @@ impl Client {
         self.inner.client_id.as_deref()
     }
 
-    /// Checks a request and puts the initiator's signature in. For authorizers, who sign what the initiator signed; a
-    /// request that has a signature is sent as it is.
+    /// Checks a request and puts the initiator's signatures in. For authorizers, who sign what the initiator signed
+    /// ([`Request::approval_bytes`]); a request that has a signature is sent as it is.
     ///
     /// # Errors
     /// If the request is invalid or the signer fails.
     pub async fn signed(&self, request: impl Into<Request>) -> Result<Request, ClientError> {
-        let mut request = request.into();
-        request.validate()?;
-        if request.signature().is_none_or(<[u8]>::is_empty) {
-            let signature = self.inner.signer.sign(&request.canonical()).await?;
-            request.set_signature(signature);
-        }
-        Ok(request)
+        // Whoever sends it decides where the answer goes.
+        self.inner.signed(request.into(), None).await
     }
 
     /// Asks for a wallet. The result goes to [`Client::keygen_results`].
@@ -241,8 +251,9 @@ impl Client {
     /// # Errors
     /// If the request is invalid, the signer fails, or the queue does not take the request.
     pub async fn submit(&self, request: impl Into<Request>) -> Result<(), ClientError> {
-        let request = self.signed(request).await?;
-        self.inner.publish(&request, self.inner.client_id.as_deref()).await.map(drop)
+        let client_id = self.inner.client_id.as_deref();
+        let request = self.inner.signed(request.into(), client_id).await?;
+        self.inner.publish(&request, client_id).await.map(drop)
     }
 
     /// Creates a wallet and returns its public keys.
@@ -376,7 +387,7 @@ impl Client {
         let key = (request.kind(), request.wallet_id().to_owned(), request.request_id().to_owned());
         let late = ClientError::Timeout { kind: key.0, request_id: key.2.clone(), waited: timeout };
         let answer = async {
-            let request = self.signed(request).await?;
+            let request = self.inner.signed(request, Some(&self.inner.private_id)).await?;
             let waiter = self.inner.waiter(key).await?;
             let sequence = self.inner.publish(&request, Some(&self.inner.private_id)).await?;
             answer_to(sequence, waiter).await
@@ -401,6 +412,33 @@ fn refused(code: Option<ErrorCode>, code_text: String, reason: String) -> Client
 }
 
 impl Inner {
+    /// Puts the signatures in that are missing; the full one covers the client id if there is one.
+    async fn signed(&self, mut request: Request, client_id: Option<&str>) -> Result<Request, ClientError> {
+        request.validate()?;
+        if request.signature().is_some_and(|signature| !signature.is_empty()) {
+            return Ok(request);
+        }
+        if let Some(valid_for) = self.valid_for {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let inbox = self.jetstream.client().new_inbox();
+            *request.full_signature_mut() = Some(FullSignature {
+                request_id: inbox.rsplit('.').next().unwrap_or(&inbox).to_owned(),
+                expires_at: u64::try_from(now.saturating_add(valid_for).as_millis()).unwrap_or(u64::MAX),
+                client_id: client_id.map(str::to_owned),
+                signature: None,
+            });
+            request.validate()?;
+            let bytes = request.full_bytes().unwrap_or_default();
+            let signature = self.signer.sign(&bytes).await?;
+            if let Some(full) = request.full_signature_mut() {
+                full.signature = Some(signature);
+            }
+        }
+        let signature = self.signer.sign(&request.canonical()).await?;
+        request.set_signature(signature);
+        Ok(request)
+    }
+
     /// Starts waiting; the private lane of this kind is there when this returns.
     async fn waiter(&self, key: (Kind, String, String)) -> Result<Waiter, ClientError> {
         let kind = key.0;

@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod derive;
+pub mod full;
 pub mod gojson;
 pub mod request;
 pub mod result;
@@ -21,5 +22,6 @@ pub mod listen;
 #[cfg(feature = "nats")]
 pub mod signer;
 
+pub use full::FullSignature;
 pub use request::{AuthorizerSignature, KeyType, KeygenRequest, Kind, Request, ReshareRequest, SignRequest};
 pub use result::{ErrorCode, KeygenResult, ReshareResult, ResultType, SigningResult};

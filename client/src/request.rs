@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    full::{FULL_SIGNATURE_FIELD, FullSignature},
     gojson::{self, FieldReader, ObjectWriter, Value},
     result::ErrorCode,
 };
@@ -94,6 +95,8 @@ pub struct KeygenRequest {
     pub signature: Option<Vec<u8>>,
     /// Approvals.
     pub authorizer_signatures: Vec<AuthorizerSignature>,
+    /// The initiator's signature over everything, which the existing clients do not send.
+    pub full_signature: Option<FullSignature>,
 }
 
 /// Sign with a wallet.
@@ -112,10 +115,12 @@ pub struct SignRequest {
     pub tx: Option<Vec<u8>>,
     /// The initiator's, over [`Request::canonical`].
     pub signature: Option<Vec<u8>>,
-    /// Child key indices; empty: the wallet's own key. Not covered by the initiator's signature.
+    /// Child key indices; empty: the wallet's own key. Covered by the full signature only.
     pub derivation_path: Vec<u32>,
     /// Approvals.
     pub authorizer_signatures: Vec<AuthorizerSignature>,
+    /// The initiator's signature over everything, which the existing clients do not send.
+    pub full_signature: Option<FullSignature>,
 }
 
 /// Move one of a wallet's keys to another committee.
@@ -135,6 +140,8 @@ pub struct ReshareRequest {
     pub signature: Option<Vec<u8>>,
     /// Approvals.
     pub authorizer_signatures: Vec<AuthorizerSignature>,
+    /// The initiator's signature over everything, which the existing clients do not send.
+    pub full_signature: Option<FullSignature>,
 }
 
 /// A client's request.
@@ -251,6 +258,9 @@ impl Request {
             Self::Sign(_) => &SIGN_FIELDS,
             Self::Reshare(_) => &RESHARE_FIELDS,
         };
+        if gojson::same_name(FULL_SIGNATURE_FIELD, name) {
+            return FullSignature::read(reader, value, self.full_signature_mut());
+        }
         let Some(&field) = fields.iter().find(|field| gojson::same_name(field, name)) else { return };
         match (self, field) {
             (Self::Keygen(r), "wallet_id") => reader.string(field, value, &mut r.wallet_id),
@@ -317,6 +327,9 @@ impl Request {
                 out.extend_from_slice(&element.finish());
             });
         }
+        if let Some(full) = self.full_signature() {
+            full.write(&mut object);
+        }
         object.finish()
     }
 
@@ -333,7 +346,20 @@ impl Request {
         object.finish()
     }
 
-    /// The bytes that authorizers sign: they bind the initiator's bytes and signature.
+    /// The bytes of the full signature, which covers every field; `None` without one.
+    #[must_use]
+    pub fn full_bytes(&self) -> Option<Vec<u8>> {
+        self.full_signature().map(|full| full.signed_bytes(&self.payload_bytes()))
+    }
+
+    /// What an authorizer should sign: the full bytes where the request has a full signature, otherwise
+    /// [`authorizer_bytes`](Self::authorizer_bytes).
+    #[must_use]
+    pub fn approval_bytes(&self) -> Vec<u8> {
+        self.full_bytes().unwrap_or_else(|| self.authorizer_bytes())
+    }
+
+    /// The bytes that authorizers of the existing system sign: they bind the initiator's bytes and signature.
     #[must_use]
     pub fn authorizer_bytes(&self) -> Vec<u8> {
         let mut object = ObjectWriter::new();
@@ -382,6 +408,10 @@ impl Request {
         for item in self.authorizer_signatures() {
             out.string(&item.authorizer_id).optional(item.signature.as_deref());
         }
+        match self.full_signature() {
+            None => drop(out.tag(0)),
+            Some(full) => full.put(out.tag(1)),
+        }
         out.0
     }
 
@@ -419,7 +449,7 @@ impl Request {
             }
             check_signature_length("authorizer_signatures", item.signature.as_deref())?;
         }
-        Ok(())
+        self.full_signature().map_or(Ok(()), FullSignature::validate)
     }
 
     /// Its kind.
@@ -478,6 +508,35 @@ impl Request {
             Self::Keygen(r) => r.signature = Some(signature),
             Self::Sign(r) => r.signature = Some(signature),
             Self::Reshare(r) => r.signature = Some(signature),
+        }
+    }
+
+    /// The initiator's signature over everything, if there is one.
+    #[must_use]
+    pub const fn full_signature(&self) -> Option<&FullSignature> {
+        match self {
+            Self::Keygen(r) => r.full_signature.as_ref(),
+            Self::Sign(r) => r.full_signature.as_ref(),
+            Self::Reshare(r) => r.full_signature.as_ref(),
+        }
+    }
+
+    /// Puts in, replaces or removes the initiator's signature over everything.
+    pub const fn full_signature_mut(&mut self) -> &mut Option<FullSignature> {
+        match self {
+            Self::Keygen(r) => &mut r.full_signature,
+            Self::Sign(r) => &mut r.full_signature,
+            Self::Reshare(r) => &mut r.full_signature,
+        }
+    }
+
+    /// Adds an authorizer's approval.
+    pub fn approve(&mut self, authorizer_id: impl Into<String>, signature: Vec<u8>) {
+        let item = AuthorizerSignature { authorizer_id: authorizer_id.into(), signature: Some(signature) };
+        match self {
+            Self::Keygen(r) => r.authorizer_signatures.push(item),
+            Self::Sign(r) => r.authorizer_signatures.push(item),
+            Self::Reshare(r) => r.authorizer_signatures.push(item),
         }
     }
 
@@ -647,11 +706,11 @@ impl ReshareRequest {
     }
 }
 
-fn invalid<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Invalid> {
+pub(crate) fn invalid<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid { field, problem: problem.into() })
 }
 
-fn check_id(field: &'static str, id: &str) -> Result<(), Invalid> {
+pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), Invalid> {
     if id.is_empty() {
         return invalid(field, "must not be empty");
     }
@@ -669,7 +728,7 @@ fn check_key_type(name: &str) -> Result<KeyType, Invalid> {
     })
 }
 
-fn check_signature_length(field: &'static str, signature: Option<&[u8]>) -> Result<(), Invalid> {
+pub(crate) fn check_signature_length(field: &'static str, signature: Option<&[u8]>) -> Result<(), Invalid> {
     match signature.map(<[u8]>::len) {
         Some(found) if found > SIGNATURE_BYTES_MAX => {
             invalid(field, format!("a signature of {found} bytes, at most {SIGNATURE_BYTES_MAX} are read"))
@@ -680,29 +739,29 @@ fn check_signature_length(field: &'static str, signature: Option<&[u8]>) -> Resu
 
 /// Length-prefixed fields: no two different lists of fields have the same bytes.
 #[derive(Default)]
-struct FieldBytes(Vec<u8>);
+pub(crate) struct FieldBytes(pub Vec<u8>);
 
 impl FieldBytes {
-    fn tag(&mut self, tag: u8) -> &mut Self {
+    pub fn tag(&mut self, tag: u8) -> &mut Self {
         self.0.push(tag);
         self
     }
 
-    fn length(&mut self, length: usize) -> &mut Self {
+    pub fn length(&mut self, length: usize) -> &mut Self {
         self.0.extend_from_slice(&(length as u64).to_be_bytes());
         self
     }
 
-    fn string_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn string_bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.length(bytes.len()).0.extend_from_slice(bytes);
         self
     }
 
-    fn string(&mut self, text: &str) -> &mut Self {
+    pub fn string(&mut self, text: &str) -> &mut Self {
         self.string_bytes(text.as_bytes())
     }
 
-    fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+    pub fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
             None => self.tag(0),
             Some(bytes) => self.tag(1).string_bytes(bytes),

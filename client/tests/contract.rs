@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use mpcium_client::{
-    AuthorizerSignature, ErrorCode, KeygenRequest, Kind, Request, ReshareRequest, SignRequest,
+    AuthorizerSignature, ErrorCode, FullSignature, KeygenRequest, Kind, Request, ReshareRequest, SignRequest,
     auth::{AuthError, Authorization, AuthorizerKey, InitiatorKey, authorize, verify_initiator},
     gojson::decode_base64,
 };
@@ -223,6 +223,7 @@ fn authorizers_are_checked_in_order() {
         enabled,
         required: required.iter().map(|&id| id.to_owned()).collect(),
         keys: names.iter().map(|&id| (id.to_owned(), AuthorizerKey::parse("ed25519", AUTHORIZER).unwrap())).collect(),
+        full_signature_required: false,
     };
     let by = key(0x40);
     let none = signed(sign());
@@ -252,6 +253,180 @@ fn authorizers_are_checked_in_order() {
     let error = check(&required, &unsigned).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidInitiatorSignature, "the initiator comes first");
     assert_eq!(error.reason(), "Failed to verify initiator message: invalid signature from initiator");
+}
+
+fn in_full(mut request: Request, client_id: Option<&str>) -> Request {
+    *request.full_signature_mut() = Some(FullSignature {
+        request_id: "request-1".into(),
+        expires_at: 1_764_000_000_000,
+        client_id: client_id.map(str::to_owned),
+        signature: None,
+    });
+    let signature = key(0).sign(&request.full_bytes().unwrap()).to_bytes().to_vec();
+    request.full_signature_mut().as_mut().unwrap().signature = Some(signature);
+    signed(request)
+}
+
+/// Computed independently of this crate.
+#[test]
+fn full_signatures_are_those_of_the_vectors() {
+    let Request::Sign(child) = sign() else { panic!("another kind") };
+    let child = SignRequest { derivation_path: vec![44, 60, 0, 0, 1], ..child };
+    let no_message = SignRequest {
+        key_type: "ed25519".into(),
+        wallet_id: "wallet-1".into(),
+        tx_id: "tx-3".into(),
+        ..SignRequest::default()
+    };
+    let nil = ReshareRequest {
+        session_id: "sess-2".into(),
+        key_type: "ed25519".into(),
+        wallet_id: "wallet-1".into(),
+        ..ReshareRequest::default()
+    };
+    for (request, client, digest, signature) in [
+        (
+            keygen(),
+            None,
+            "fddfb1525dc63f58a6fbf6f6f8b59c8225915a1e631e83923f9d5edcf07bc278",
+            "uspv7Xpql4b2VEhl0Eb/wRas1CGT6CWDPur/lCjtP6kX2UzrczyfwzLrZ0g549SqtqSysscO05Jc/o1O6oSGBQ==",
+        ),
+        (
+            child.into(),
+            Some("svc-a"),
+            "5197a41990ac804d79daedc09bf227a56368be72e38ba20675f5717ebe9d7c61",
+            "Mit4+1LXvxsbnqSgSBEaOy7ug+KcJiqAzEGcXTPA4iTTwhr9h0Sc0XBibEH1pudShgfu9iKo2tb3VaMPdbxgAg==",
+        ),
+        (
+            no_message.into(),
+            None,
+            "e4000b3696e3fd0fd285dc51a50ab7539af82adc9c8a49e1defacbcc634dc328",
+            "qwm6OptdwP7zHEmH9Es+UZ+DTZDTxsuRgVLtSQ8JQn0iztUp8lo0kPrfmtJP8yN05/oYY3pkgnZbGmUTCA2AAA==",
+        ),
+        (
+            reshare(),
+            None,
+            "9d9f4305c66b2725772c2be59530e982513cfda1edacec493668bbc286267f5f",
+            "+VOjV4uHqwnGyw7bBUXISJFZZcURNEHqcN606nUWGf7PF6yKblkE6eOzxWsRisWYoVKgWwz4DDr11FcwjZL7Dw==",
+        ),
+        (
+            nil.into(),
+            None,
+            "2ed0288cadcb6ad8ee71d0725756f650e42ad9f87be0f77d55d17b9cd1ebb2b9",
+            "M7VVTUvW7dyzeNRNC+p91RfA6XSvGff6By0suj3U/9rGVqMd70xfVQFM8oys5IIwURsUQZ3M7IKBu9xO785fCg==",
+        ),
+    ] {
+        let request = in_full(request, client);
+        let text = format!(r#"{{"mpcium_request_v1":"{digest}"}}"#);
+        assert_eq!(request.full_bytes(), Some(text.into_bytes()));
+        assert_eq!(request.full_signature().unwrap().signature, decode_base64(signature).ok());
+    }
+    let document = String::from_utf8(in_full(keygen(), Some("svc-a")).to_json()).unwrap();
+    let expected =
+        r#","full_signature":{"request_id":"request-1","expires_at":1764000000000,"client_id":"svc-a","signature":""#;
+    assert!(document.contains(expected), "{document}");
+}
+
+#[test]
+fn a_full_signature_covers_every_field_and_is_checked_wherever_it_is() {
+    let open = Authorization::default();
+    let strict = Authorization { full_signature_required: true, ..Authorization::default() };
+    let check = |a: &Authorization, r: &Request| authorize(&initiator(), a, r);
+    assert_eq!(check(&open, &signed(sign())), Ok(()), "existing clients work");
+    assert_eq!(check(&strict, &signed(sign())), Err(AuthError::FullSignatureMissing));
+    let good = in_full(sign(), Some("svc"));
+    assert_eq!(check(&strict, &good), Ok(()));
+
+    let changes: [fn(&mut SignRequest); 5] = [
+        |r| r.derivation_path.push(0),
+        |r| r.full_signature.as_mut().unwrap().expires_at += 1,
+        |r| r.full_signature.as_mut().unwrap().request_id.push('x'),
+        |r| r.full_signature.as_mut().unwrap().client_id = None,
+        |r| r.full_signature.as_mut().unwrap().signature = None,
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let Request::Sign(mut changed) = good.clone() else { panic!("another kind") };
+        change(&mut changed);
+        for authorization in [&open, &strict] {
+            let outcome = check(authorization, &changed.clone().into());
+            assert_eq!(outcome, Err(AuthError::InvalidFullSignature), "change {number}");
+        }
+    }
+    // The classic signature does not count for less where the full one is good.
+    let mut unsigned = good;
+    unsigned.set_signature(vec![1; 64]);
+    assert!(matches!(check(&strict, &unsigned), Err(AuthError::InvalidSignature { .. })));
+}
+
+#[test]
+fn authorizers_sign_the_same_full_bytes_and_must_where_full_signatures_are_required() {
+    let by = key(0x40);
+    let authorization = |required| Authorization {
+        enabled: true,
+        required: vec!["Alice".into()],
+        keys: [("Alice".to_owned(), AuthorizerKey::parse("ed25519", AUTHORIZER).unwrap())].into(),
+        full_signature_required: required,
+    };
+    let request = in_full(sign(), None);
+    let mut full = request.clone();
+    full.approve("Alice", by.sign(&request.approval_bytes()).to_bytes().to_vec());
+    let classic = approved(request, "Alice", &by);
+    let check = |required, r: &Request| authorize(&initiator(), &authorization(required), r);
+    assert_eq!(check(false, &full), Ok(()));
+    assert_eq!(check(true, &full), Ok(()));
+    assert_eq!(check(false, &classic), Ok(()), "authorizers of the existing system");
+    assert!(matches!(check(true, &classic), Err(AuthError::InvalidAuthorizer { .. })));
+    let mut other = full.clone();
+    if let Request::Sign(r) = &mut other {
+        r.derivation_path = vec![7];
+    }
+    let other = in_full(other, None);
+    assert!(matches!(check(true, &other), Err(AuthError::InvalidAuthorizer { .. })), "they approved another path");
+}
+
+/// The existing client cannot do this: it signs twice, and such signatures differ.
+#[test]
+fn authorizers_work_with_a_p256_initiator() {
+    use p256::ecdsa::{Signature, SigningKey as P256Key, signature::hazmat::PrehashSigner as _};
+    use sha2::{Digest as _, Sha256};
+
+    let secret: [u8; 32] = std::array::from_fn(|at| 1 + u8::try_from(at).unwrap());
+    let secret = P256Key::from_slice(&secret).unwrap();
+    let sign_p256 = |bytes: &[u8]| {
+        let signature: Signature = secret.sign_prehash(&Sha256::digest(bytes)).unwrap();
+        signature.to_der().as_bytes().to_vec()
+    };
+    let initiator = InitiatorKey::parse("p256", P256_SPKI).unwrap();
+    let authorization = Authorization {
+        enabled: true,
+        required: vec!["Ops".into(), "bob".into()],
+        keys: [
+            ("Ops".to_owned(), AuthorizerKey::parse("p256", P256_SPKI).unwrap()),
+            ("bob".to_owned(), AuthorizerKey::parse("ed25519", AUTHORIZER).unwrap()),
+        ]
+        .into(),
+        full_signature_required: false,
+    };
+    for full in [false, true] {
+        let mut request = sign();
+        if full {
+            request = in_full(request, None);
+            let signature = sign_p256(&request.full_bytes().unwrap());
+            request.full_signature_mut().as_mut().unwrap().signature = Some(signature);
+        }
+        request.set_signature(sign_p256(&request.canonical()));
+        let bytes = request.approval_bytes();
+        request.approve("Ops", sign_p256(&bytes));
+        request.approve("bob", key(0x40).sign(&bytes).to_bytes().to_vec());
+        assert_eq!(authorize(&initiator, &authorization, &request), Ok(()), "full: {full}");
+        let Request::Sign(r) = &mut request else { panic!("another kind") };
+        r.authorizer_signatures[0].signature = Some(sign_p256(b"something else"));
+        let error = authorize(&initiator, &authorization, &request).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "authorizer Ops verification failed: p256 verification failed for Ops: invalid signature"
+        );
+    }
 }
 
 fn decoded(kind: Kind, document: &str) -> Request {
@@ -407,22 +582,36 @@ fn approvals() -> impl Strategy<Value = Vec<AuthorizerSignature>> {
     proptest::collection::vec(item, 0..3)
 }
 
+fn full() -> impl Strategy<Value = Option<FullSignature>> {
+    let any = (text(), any::<u64>(), proptest::option::of(text()), bytes());
+    let usable = ("[a-z{.]{1,8}", 0..1_u64 << 53, proptest::option::of("[a-z:]{1,4}"), bytes());
+    let full = prop_oneof![1 => any.boxed(), 9 => usable.boxed()];
+    proptest::option::of(full.prop_map(|(request_id, expires_at, client_id, signature)| FullSignature {
+        request_id,
+        expires_at,
+        client_id,
+        signature,
+    }))
+}
+
 fn key_type() -> impl Strategy<Value = String> {
     prop_oneof![Just("secp256k1".to_owned()), Just("ed25519".to_owned()), text()]
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (text(), bytes(), approvals()).prop_map(|(wallet_id, signature, authorizer_signatures)| {
-            KeygenRequest { wallet_id, signature, authorizer_signatures }.into()
-        }),
+        (text(), bytes(), approvals(), full()).prop_map(
+            |(wallet_id, signature, authorizer_signatures, full_signature)| {
+                KeygenRequest { wallet_id, signature, authorizer_signatures, full_signature }.into()
+            }
+        ),
         (
             (key_type(), text(), text(), text(), bytes()),
-            (bytes(), proptest::collection::vec(any::<u32>(), 0..4), approvals())
+            (bytes(), proptest::collection::vec(any::<u32>(), 0..4), approvals(), full())
         )
             .prop_map(|(signed, rest)| {
                 let (key_type, wallet_id, network_internal_code, tx_id, tx) = signed;
-                let (signature, derivation_path, authorizer_signatures) = rest;
+                let (signature, derivation_path, authorizer_signatures, full_signature) = rest;
                 SignRequest {
                     key_type,
                     wallet_id,
@@ -432,16 +621,17 @@ fn any_request() -> impl Strategy<Value = Request> {
                     signature,
                     derivation_path,
                     authorizer_signatures,
+                    full_signature,
                 }
                 .into()
             }),
         (
             (text(), proptest::option::of(proptest::collection::vec(text(), 0..4)), any::<i64>()),
-            (key_type(), text(), bytes(), approvals())
+            (key_type(), text(), bytes(), approvals(), full())
         )
             .prop_map(|(first, rest)| {
                 let (session_id, node_ids, new_threshold) = first;
-                let (key_type, wallet_id, signature, authorizer_signatures) = rest;
+                let (key_type, wallet_id, signature, authorizer_signatures, full_signature) = rest;
                 // Go leaves an empty signature out, so it comes back as nil.
                 let signature = signature.filter(|signature| !signature.is_empty());
                 ReshareRequest {
@@ -452,6 +642,7 @@ fn any_request() -> impl Strategy<Value = Request> {
                     wallet_id,
                     signature,
                     authorizer_signatures,
+                    full_signature,
                 }
                 .into()
             }),
@@ -503,6 +694,29 @@ proptest! {
                 prop_assert_eq!(kind, request.kind());
             }
         }
+    }
+
+    #[test]
+    fn what_is_signed_in_full_is_signed_for_nothing_else(a in any_request(), b in any_request()) {
+        if let Some(signed) = a.full_bytes() {
+            prop_assert!(b.validate().is_err() || signed != b.canonical());
+            prop_assert_ne!(&signed, &b.authorizer_bytes());
+            let as_wallet = KeygenRequest { wallet_id: String::from_utf8(signed.clone()).unwrap(), ..KeygenRequest::default() };
+            prop_assert!(Request::from(as_wallet).validate().is_err());
+            if b.full_bytes() == Some(signed) {
+                prop_assert_eq!(a.payload_bytes(), b.payload_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn approvals_are_no_part_of_what_is_signed_in_full(request in any_request(), more in approvals()) {
+        let mut other = request.clone();
+        for item in more {
+            other.approve(item.authorizer_id, item.signature.unwrap_or_default());
+        }
+        other.set_signature(vec![1]);
+        prop_assert_eq!(other.full_bytes(), request.full_bytes());
     }
 
     #[test]

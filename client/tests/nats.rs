@@ -86,7 +86,7 @@ impl Server {
 
     async fn client(&self, client_id: ClientId) -> Client {
         let signer = LocalSigner::from_seed(&[7; 32]);
-        Client::new(self.connect().await, signer, Options { client_id }).await.unwrap()
+        Client::new(self.connect().await, signer, Options { client_id, ..Options::default() }).await.unwrap()
     }
 
     async fn consumers(&self) -> Vec<String> {
@@ -371,7 +371,7 @@ async fn callbacks_outlive_their_consumer() {
 #[tokio::test]
 async fn what_cannot_work_is_refused_before_anything_is_sent() {
     let Some(server) = server().await else { return };
-    let bad_id = Options { client_id: ClientId::Named("a.b".into()) };
+    let bad_id = Options { client_id: ClientId::Named("a.b".into()), ..Options::default() };
     let refused = Client::new(server.connect().await, LocalSigner::from_seed(&[7; 32]), bad_id).await;
     assert!(matches!(refused, Err(ClientError::ClientId(_))));
     let client = server.client(ClientId::Unscoped).await;

@@ -225,10 +225,6 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let max_concurrent_keygen = count("max_concurrent_keygen", 1024, 2);
     let max_concurrent_signing = count("max_concurrent_signing", 1024, 20);
     let workers = count("workers", 1024, cores);
-    // A protection that somebody relies on must not be switched on without effect.
-    if reader.switch("require_full_signature") == Some(true) {
-        reader.problem("require_full_signature", "true is not available in this version; set it to false".to_owned());
-    }
     let db_path = reader.path("db_path").unwrap_or_else(|| PathBuf::from(DB_PATH_DEFAULT));
     reader.finish()?;
     let (Some(environment), Some(threshold), Some(initiator)) =
@@ -380,6 +376,7 @@ fn authorization(reader: &mut Reader) -> Authorization {
         enabled,
         required: reader.list("authorization.required_authorizers").unwrap_or_default(),
         keys,
+        full_signature_required: reader.switch("require_full_signature").unwrap_or(false),
     };
     for id in authorization.required.iter().filter(|id| enabled && authorization.key(id).is_none()) {
         reader.problem("authorization.required_authorizers", format!("{id} has no key under {prefix}"));

@@ -172,7 +172,7 @@ fn a_generated_cluster_has_private_files_and_its_nodes_read_their_configuration(
 fn all_problems_of_a_configuration_are_told_at_once() {
     let home = folder();
     let broken = "environment: development\nmpc_threshold: two\nnats: {url: nats://127.0.0.1:1}\n\
-                  require_full_signature: true\nchain_code: abc\n";
+                  require_full_signature: perhaps\nchain_code: abc\n";
     std::fs::write(home.path().join("config.yaml"), broken).expect("written");
     let said = fail(home.path(), MPCIUM, "start -n node0");
     for key in ["mpc_threshold", "consul.address", "event_initiator_pubkey", "require_full_signature", "chain_code"] {

@@ -67,6 +67,7 @@ fn facets(ctx: &Context) -> Vec<(String, String)> {
         ("chain code".to_owned(), config.chain_code.map(hex::encode).unwrap_or_default()),
         ("initiator".to_owned(), hex::encode(config.initiator.to_bytes())),
         ("authorizers".to_owned(), hex::encode(config.authorization.to_bytes())),
+        ("require_full_signature".to_owned(), config.authorization.full_signature_required.to_string()),
         ("key generation protocol".to_owned(), suites.keygen.name().to_owned()),
         ("ECDSA protocol".to_owned(), suites.secp256k1.name().to_owned()),
         ("EdDSA protocol".to_owned(), suites.ed25519.name().to_owned()),

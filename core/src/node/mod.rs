@@ -459,6 +459,9 @@ impl Node {
                 return;
             }
         };
+        if let Some(client) = request.signed_client() {
+            self.deliveries.answer_to(delivery.id, client);
+        }
         // A body that does not answer this very request is a lie of whoever remembers it.
         if let Some(body) = answered.filter(|body| answers_request(delivery.kind, request.wallet(), request.id(), body))
         {

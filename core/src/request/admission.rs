@@ -8,7 +8,7 @@ use mpcium_client::{
 };
 
 use super::ledger::RequestKey;
-use crate::{context::Context, input::RequestKind, limits, protocol::Curve, tags};
+use crate::{Duration, WallTime, context::Context, input::RequestKind, limits, protocol::Curve, tags};
 
 /// A request that passed every check that needs no record.
 #[derive(Clone, Debug)]
@@ -39,6 +39,32 @@ impl Admitted {
     /// The client's id of the request: transaction, session, or the wallet itself.
     pub fn id(&self) -> &str {
         self.request.request_id()
+    }
+
+    /// After this nobody works for it: its own expiry, with the allowance for clocks that differ. `None`: it has none.
+    pub fn expiry(&self, ctx: &Context) -> Option<WallTime> {
+        self.request.full_signature().map(|full| WallTime(full.expires_at).after(ctx.config.clock_skew))
+    }
+
+    /// Until when a request that the queue took at `taken` is worked for, given how long requests of its kind are.
+    pub fn deadline(&self, ctx: &Context, taken: WallTime, within: Duration) -> WallTime {
+        let deadline = taken.after(within);
+        self.expiry(ctx).map_or(deadline, |expiry| deadline.min(expiry))
+    }
+
+    /// Whether its expiry is what ends it at `deadline`, and how that is put into words.
+    pub fn expired(&self, ctx: &Context, deadline: WallTime) -> Option<(ErrorCode, String)> {
+        let full = self.request.full_signature().filter(|_| self.expiry(ctx) == Some(deadline))?;
+        let reason = format!(
+            "the request expired before it could be carried out: full_signature.expires_at is {}; sign it anew",
+            full.expires_at
+        );
+        Some((ErrorCode::SessionStale, reason))
+    }
+
+    /// The client id that the initiator signed, which counts more than the message's header.
+    pub fn signed_client(&self) -> Option<&str> {
+        self.request.full_signature().and_then(|full| full.client_id.as_deref())
     }
 
     /// The signing request that it is.

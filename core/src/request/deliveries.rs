@@ -127,6 +127,13 @@ impl Deliveries {
         self.open.len()
     }
 
+    /// The initiator signed under which client id the answer is to be published.
+    pub fn answer_to(&mut self, id: DeliveryId, client: &str) {
+        if let Some(taken) = self.open.get_mut(&id) {
+            taken.client = Some(client.to_owned());
+        }
+    }
+
     /// The name of a delivery for all nodes.
     pub fn key(&self, id: DeliveryId) -> Option<DeliveryKey> {
         self.open.get(&id).map(|taken| delivery_key(&taken.stream, taken.sequence, taken.timestamp))

@@ -104,13 +104,14 @@ impl Coordinator {
             active.deliveries.push(delivery);
             return;
         }
+        let deadline = request.deadline(ctx, timestamp, ctx.config.keygen_deadline);
         self.active.insert(
             wallet.clone(),
             Active {
                 request,
                 body,
                 deliveries: vec![delivery],
-                deadline: timestamp.after(ctx.config.keygen_deadline),
+                deadline,
                 taken: ctx.now.time,
                 driven: ctx.now.time,
                 number: 0,
@@ -397,12 +398,8 @@ impl Coordinator {
                 } else if !active.waiting_for.is_empty() {
                     reason = format!("{reason}; it waited for {}", active.waiting_for);
                 }
-                let answer = error_answer(
-                    RequestKind::Keygen,
-                    Some(&active.request.request),
-                    ErrorCode::NetworkTimeout,
-                    &reason,
-                );
+                let (code, reason) = given_up(ctx, active, reason);
+                let answer = error_answer(RequestKind::Keygen, Some(&active.request.request), code, &reason);
                 self.finish(ctx, parts, wallet, &answer);
                 return;
             }
@@ -412,12 +409,8 @@ impl Coordinator {
             if never_proposed && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
                 // The queue gave this request to nobody else and this node proposed nothing: no session exists.
                 let reason = format!("the request's deadline has passed; it waited for {}", active.waiting_for);
-                let answer = error_answer(
-                    RequestKind::Keygen,
-                    Some(&active.request.request),
-                    ErrorCode::NetworkTimeout,
-                    &reason,
-                );
+                let (code, reason) = given_up(ctx, active, reason);
+                let answer = error_answer(RequestKind::Keygen, Some(&active.request.request), code, &reason);
                 if let Some(active) = self.active.remove(wallet) {
                     for delivery in active.deliveries {
                         parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
@@ -515,6 +508,11 @@ impl Active {
             Phase::Closing { ask_again, give_up, .. } => (*ask_again).min(*give_up),
         }
     }
+}
+
+/// What the client is told when nothing came of its request in time.
+fn given_up(ctx: &Context, active: &Active, reason: String) -> (ErrorCode, String) {
+    active.request.expired(ctx, active.deadline).unwrap_or((ErrorCode::NetworkTimeout, reason))
 }
 
 fn wait(ctx: &mut Context, active: &mut Active, what: String) {

@@ -2,4 +2,5 @@
 //! one behaviour a test. Faults by the thousand are the simulator's business.
 
 mod answers;
+mod full_signatures;
 mod world;

@@ -8,6 +8,7 @@ use std::{
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use mpcium_client::{
+    FullSignature,
     auth::{Authorization, InitiatorKey},
     request::{KeygenRequest, Request, SignRequest},
 };
@@ -82,6 +83,11 @@ pub struct World {
 impl World {
     /// `n` nodes of which `threshold` sign, all started.
     pub fn new(n: u8, threshold: u16) -> Self {
+        Self::with(n, threshold, |_| {})
+    }
+
+    /// As [`World::new`], with something changed in every node's configuration.
+    pub fn with(n: u8, threshold: u16, change: impl Fn(&mut Config)) -> Self {
         let ids: Vec<NodeId> = (0..n).map(|i| NodeId::from_bytes([i + 1; 16])).collect();
         let peers: Vec<PeerInfo> = (0..n)
             .map(|i| PeerInfo {
@@ -94,7 +100,7 @@ impl World {
         let config = ids
             .iter()
             .map(|me| {
-                Config {
+                let mut config = Config {
                     me: *me,
                     peers: peers.clone(),
                     threshold,
@@ -108,9 +114,9 @@ impl World {
                     clock_skew: Duration::from_secs(5),
                     workers: 2,
                     ingredients_reserve: 0,
-                }
-                .checked()
-                .expect("a configuration")
+                };
+                change(&mut config);
+                config.checked().expect("a configuration")
             })
             .collect();
         let suites = Suites {
@@ -200,13 +206,18 @@ impl World {
     }
 
     pub fn raw_request(&mut self, kind: RequestKind, body: Vec<u8>) {
+        self.request_from(None, kind, body);
+    }
+
+    /// A request with this `ClientID` header.
+    pub fn request_from(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.queue.push(Delivery {
             id: DeliveryId(sequence),
             kind,
             body,
-            client: None,
+            client: client.map(str::to_owned),
             stream: "stream".to_owned(),
             sequence,
             timestamp: self.now().wall,
@@ -362,10 +373,11 @@ impl World {
                     self.later(i, 1000, Input::Computed(computed));
                 }
                 Output::Publish(publication) => {
-                    let known = self.results.iter().any(|r| r.1 == publication.dedup);
-                    if !known {
-                        let document = serde_json::from_slice(&publication.body).expect("a JSON document");
-                        self.results.push((publication.subject, publication.dedup, document));
+                    let document: serde_json::Value =
+                        serde_json::from_slice(&publication.body).expect("a JSON document");
+                    match self.results.iter().find(|r| r.1 == publication.dedup) {
+                        Some(first) => assert_eq!(first.2, document, "two answers to one delivery"),
+                        None => self.results.push((publication.subject, publication.dedup, document)),
                     }
                     self.later(i, 300, Input::Published(publication.id));
                 }
@@ -403,6 +415,20 @@ pub fn sign(wallet: &str, key_type: &str, tx_id: &str, tx: &[u8], path: &[u32]) 
         derivation_path: path.to_vec(),
         ..SignRequest::default()
     }))
+}
+
+/// With a full signature that ends `lifetime_ms` after the start of the world (before it, if negative).
+pub fn in_full(mut request: Request, lifetime_ms: i64, client_id: Option<&str>) -> Request {
+    *request.full_signature_mut() = Some(FullSignature {
+        request_id: "request".to_owned(),
+        expires_at: START.saturating_add_signed(lifetime_ms),
+        client_id: client_id.map(str::to_owned),
+        signature: None,
+    });
+    let bytes = request.full_bytes().expect("it has one");
+    let signature = SigningKey::from_bytes(&INITIATOR).sign(&bytes).to_bytes().to_vec();
+    request.full_signature_mut().as_mut().expect("just put in").signature = Some(signature);
+    request
 }
 
 fn sign_request(mut request: Request) -> Request {

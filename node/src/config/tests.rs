@@ -185,14 +185,11 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
 }
 
 #[test]
-fn a_protection_that_this_version_lacks_cannot_be_switched_on() {
+fn full_signatures_are_required_where_the_file_or_the_environment_says_so() {
+    assert!(!read(MINIMAL, &[]).authorization.full_signature_required);
     let source = format!("{MINIMAL}require_full_signature: true\n");
-    let found = problems(&source, &[]);
-    assert!(
-        matches!(found.as_slice(), [one] if one.contains("require_full_signature: true is not available")),
-        "{found:?}"
-    );
-    assert_eq!(problems(MINIMAL, &[("REQUIRE_FULL_SIGNATURE", "true")]).len(), 1);
+    assert!(read(&source, &[]).authorization.full_signature_required);
+    assert!(read(MINIMAL, &[("REQUIRE_FULL_SIGNATURE", "true")]).authorization.full_signature_required);
 }
 
 #[test]

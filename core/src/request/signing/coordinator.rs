@@ -152,13 +152,14 @@ impl Coordinator {
                 parts.deliveries.answer_for_good(ctx, parts.answers, delivery, request.id(), &answer, (None, false));
             }
             None => {
+                let deadline = request.deadline(ctx, timestamp, ctx.config.signing_deadline);
                 self.active.insert(
                     key,
                     Active {
                         request,
                         body,
                         deliveries: vec![delivery],
-                        deadline: timestamp.after(ctx.config.signing_deadline),
+                        deadline,
                         taken: ctx.now.time,
                         driven: ctx.now.time,
                         number: 0,
@@ -622,8 +623,8 @@ impl Coordinator {
                     self.drive_adopting(ctx, parts, key);
                 }
                 None if late => {
-                    let reason = timeout_reason(active);
-                    self.finish(ctx, parts, key, Err((ErrorCode::NetworkTimeout, reason)));
+                    let why = given_up(ctx, active);
+                    self.finish(ctx, parts, key, Err(why));
                 }
                 None => {
                     active.phase = Phase::Waiting { until: None };
@@ -637,7 +638,8 @@ impl Coordinator {
             // node proposed and stored nothing.
             let held_here = matches!(parts.ledger.lookup(ctx, key), Lookup::Held(_));
             if !held_here && !active.proposed && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
-                let answer = error(&active.request, ErrorCode::NetworkTimeout, &timeout_reason(active));
+                let (code, reason) = given_up(ctx, active);
+                let answer = error(&active.request, code, &reason);
                 if let Some(active) = self.active.remove(&key) {
                     for delivery in active.deliveries {
                         parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
@@ -868,7 +870,11 @@ fn duplicate_reason(request: &Admitted) -> String {
     )
 }
 
-fn timeout_reason(active: &Active) -> String {
+/// What the client is told when nothing came of its request in time.
+fn given_up(ctx: &Context, active: &Active) -> (ErrorCode, String) {
+    if let Some(expired) = active.request.expired(ctx, active.deadline) {
+        return expired;
+    }
     let mut reason = "the request's deadline has passed".to_owned();
     if !active.last_failure.is_empty() {
         reason.push_str("; last attempt: ");
@@ -877,7 +883,7 @@ fn timeout_reason(active: &Active) -> String {
         reason.push_str("; it waited for ");
         reason.push_str(&active.waiting_for);
     }
-    reason
+    (ErrorCode::NetworkTimeout, reason)
 }
 
 fn error(request: &Admitted, code: ErrorCode, reason: &str) -> deliveries::Answer {

@@ -108,7 +108,7 @@ impl Participants {
             return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
         }
         check_participants(ctx, &proposal.participants)?;
-        admit(ctx, RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason))
+        admit_proposed(ctx, RequestKind::Sign, &proposal.request, proposal.deadline)
     }
 
     /// It is known now whether an error is remembered for one of a proposal's deliveries.
@@ -458,6 +458,20 @@ pub(crate) fn verifies(ctx: &Context, wallet: &cache::Wallet, request: &Admitted
     };
     let Ok(message) = message_to_sign(request.signing()) else { return false };
     ctx.suites.signing(curve).verify(&key.public_key, &message, signature)
+}
+
+/// Checks a proposed request as if nobody had, and that nobody is to work for it after its own expiry.
+pub(crate) fn admit_proposed(
+    ctx: &Context,
+    kind: RequestKind,
+    body: &[u8],
+    deadline: WallTime,
+) -> Result<Admitted, Decline> {
+    let request = admit(ctx, kind, body).map_err(|refusal| Decline::Refused(refusal.reason))?;
+    if request.expiry(ctx).is_some_and(|expiry| deadline > expiry) {
+        return Err(Decline::Refused("the proposal's deadline is later than the request's own expiry".to_owned()));
+    }
+    Ok(request)
 }
 
 /// Whether the participants are distinct, include this start of this node, and answer under the named incarnations.

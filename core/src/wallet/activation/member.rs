@@ -13,7 +13,10 @@ use crate::{
     report::Report,
     request::{
         admission::{Admitted, admit},
-        signing::{Decline, participant::check_participants},
+        signing::{
+            Decline,
+            participant::{admit_proposed, check_participants},
+        },
     },
     session::{Owner, Participant, Plan, SessionId},
     store::{Batch, Keyspace},
@@ -563,7 +566,7 @@ fn check(ctx: &Context, from: NodeId, proposal: &Proposal) -> Result<Admitted, D
     if members != own_committee(ctx).members {
         return Err(Decline::Refused("the proposed committee is not the configured one".to_owned()));
     }
-    admit(ctx, RequestKind::Keygen, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason))
+    admit_proposed(ctx, RequestKind::Keygen, &proposal.request, proposal.deadline)
 }
 
 fn answer(ctx: &mut Context, to: NodeId, session: SessionId, answer: Answer) {
