@@ -10,6 +10,7 @@ compile_error!(
      another configuration has overridden it: add `--cfg madsim` there"
 );
 
+pub mod changes;
 pub mod counters;
 pub mod dice;
 pub mod ideal;
@@ -18,6 +19,8 @@ pub mod log;
 pub mod planted;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod small;
 pub mod suite;
+pub mod view;
 pub mod world;

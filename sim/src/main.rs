@@ -1,20 +1,24 @@
-//! Runs simulations: one seed to replay it, or many to look for trouble.
+//! Runs simulations: one seed to replay it, or many to look for trouble; steps through logs, shrinks failing runs.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use sim::{
+    changes::{Calm, Changes},
     planted::Planted,
     run::{Outcome, execute},
-    scenario::{Profile, Scenario},
-    suite,
+    scenario::{At, Profile, Scenario},
+    shrink::{self, Task},
+    suite, view,
     world::Verdict,
 };
 
 /// Simulated clusters of mpcium nodes: the real core and driver in a world decided by one number.
 #[derive(Debug, Parser)]
-#[command(name = "sim")]
+#[command(name = "sim", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    tool: Option<Tool>,
     /// Run this seed only and print how it ended.
     #[arg(long)]
     seed: Option<u64>,
@@ -39,15 +43,104 @@ struct Arguments {
     /// With --seed: print the scenario as JSON instead of running it.
     #[arg(long)]
     show: bool,
-    /// With --seed: leave these faults out, by their numbers in the scenario.
-    #[arg(long, value_delimiter = ',')]
-    without_faults: Vec<usize>,
+    #[command(flatten)]
+    changes: ChangeArguments,
     /// Plant this bug, to see whether it is noticed; `all` tries every one.
     #[arg(long, value_parser = planted, num_args = 1)]
     planted: Option<Plants>,
     /// Go on after a failure and list them all.
     #[arg(long)]
     keep_going: bool,
+}
+
+/// What can be done besides running.
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Step through a log: commands are asked for, or read from a pipe.
+    View {
+        /// The log, as `--log` wrote it.
+        log: PathBuf,
+        /// Carry out this command and stop; may be given several times.
+        #[arg(short = 'e', long = "execute", value_name = "COMMAND")]
+        execute: Vec<String>,
+    },
+    /// Reduce a failing run while it still violates the same invariant.
+    Shrink(ShrinkArguments),
+}
+
+#[derive(Debug, Args)]
+struct ShrinkArguments {
+    /// The run's seed.
+    #[arg(long)]
+    seed: u64,
+    /// Its profile.
+    #[arg(long, default_value = "ideal", value_parser = profile)]
+    profile: Profile,
+    /// The bug that is planted in it.
+    #[arg(long, value_parser = bug)]
+    planted: Option<Planted>,
+    #[command(flatten)]
+    changes: ChangeArguments,
+    /// How many times chance may fall differently before a smaller run counts as passing.
+    #[arg(long, default_value_t = 3)]
+    lucks: u64,
+    /// Stop after this many runs.
+    #[arg(long, default_value_t = 3_000)]
+    runs: u64,
+    /// Stop after this many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Threads; as many as there are processors if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// With --seed: what to take away from the run. Numbers are those of the scenario that --show prints.
+#[derive(Clone, Debug, Args)]
+struct ChangeArguments {
+    /// With --seed: leave these faults out.
+    #[arg(long, value_delimiter = ',')]
+    without_faults: Vec<usize>,
+    /// With --seed: leave out these steps of clients.
+    #[arg(long, value_delimiter = ',')]
+    without_steps: Vec<usize>,
+    /// With --seed: mend what is always a little broken (loss, late, clocks, …).
+    #[arg(long, value_delimiter = ',', value_parser = Calm::parse)]
+    calm: Vec<Calm>,
+    /// With --seed: let faults end at other times, as FAULT=MICROSECONDS.
+    #[arg(long, value_delimiter = ',', value_parser = fault_until)]
+    fault_until: Vec<(usize, At)>,
+    /// With --seed: end the first phase at this time, in microseconds.
+    #[arg(long)]
+    heal_at: Option<At>,
+    /// With --seed: let chance fall differently in the same scenario.
+    #[arg(long, default_value_t = 0)]
+    luck: u64,
+}
+
+impl ChangeArguments {
+    fn changes(&self) -> Changes {
+        Changes {
+            without_faults: self.without_faults.iter().copied().collect(),
+            without_steps: self.without_steps.iter().copied().collect(),
+            calm: self.calm.iter().copied().collect(),
+            fault_until: self.fault_until.iter().copied().collect(),
+            heal_at: self.heal_at,
+            luck: self.luck,
+        }
+    }
+}
+
+fn fault_until(text: &str) -> Result<(usize, At), String> {
+    let both = text.split_once('=').and_then(|(fault, at)| Some((fault.parse().ok()?, at.parse().ok()?)));
+    both.ok_or_else(|| "expected FAULT=MICROSECONDS".to_owned())
+}
+
+fn bug(name: &str) -> Result<Planted, String> {
+    match planted(name)? {
+        Plants::One(planted) => Ok(planted),
+        Plants::Each => Err("one bug, by its name".to_owned()),
+    }
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
@@ -97,6 +190,11 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match &arguments.tool {
+        Some(Tool::View { log, execute }) => return finish(view::view(log, execute)),
+        Some(Tool::Shrink(arguments)) => return finish(shrink_run(arguments)),
+        None => {}
+    }
     match (arguments.seed, arguments.planted) {
         (Some(seed), _) => one(seed, &arguments),
         (None, Some(Plants::Each)) => every_bug(&arguments),
@@ -127,19 +225,46 @@ fn every_bug(arguments: &Arguments) -> ExitCode {
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let mut scenario = Scenario::draw(seed, arguments.profile);
     scenario.planted = arguments.bug();
+    if let Err(error) = arguments.changes.changes().apply(&mut scenario) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     if arguments.show {
         println!("{}", serde_json::to_string_pretty(&scenario).unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    let mut number = 0;
-    scenario.faults.retain(|_| {
-        number += 1;
-        !arguments.without_faults.contains(&(number - 1))
-    });
     let outcome = execute(scenario, arguments.log.clone());
     println!("seed {seed}, profile {}: hash {}", arguments.profile.name(), outcome.hash);
     println!("{}", outcome.counters);
     if tell(&outcome) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn finish(result: Result<bool, String>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shrink_run(arguments: &ShrinkArguments) -> Result<bool, String> {
+    let task = Task {
+        seed: arguments.seed,
+        profile: arguments.profile,
+        planted: arguments.planted,
+        changes: arguments.changes.changes(),
+        lucks: arguments.lucks,
+        runs: arguments.runs,
+        time: arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+        jobs: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+    };
+    // Candidates that end in a panic would print it hundreds of times; the last one is told below.
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("{}", shrink::shrink(&task, |what| eprintln!("{what}"))?);
+    Ok(true)
 }
 
 fn many(arguments: &Arguments) -> ExitCode {

@@ -3,6 +3,8 @@
 //! Faults stay within what the protocol promises to survive: any number of crashes and any partition may delay, but
 //! rolled-back disks are at most `n − t`, and clocks differ by at most the configured skew.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{dice::Dice, planted::Planted};
@@ -319,6 +321,12 @@ pub struct Scenario {
     pub starts: Vec<At>,
     /// What is wrong on purpose, to see whether the harness notices.
     pub planted: Option<Planted>,
+    /// Steps that clients leave out, by their numbers: what is left keeps its number.
+    pub without_steps: BTreeSet<usize>,
+    /// Faults that do not happen, by their numbers.
+    pub without_faults: BTreeSet<usize>,
+    /// Another number lets chance in the world fall differently for one and the same scenario.
+    pub luck: u64,
 }
 
 impl Scenario {
@@ -369,6 +377,9 @@ impl Scenario {
             core,
             starts,
             planted: None,
+            without_steps: BTreeSet::new(),
+            without_faults: BTreeSet::new(),
+            luck: 0,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mpcium_core::{
     Input, Secret,
     output::{PersistId, Record},
-    store::{Batch, Keyspace},
+    store::{Batch, Keyspace, Write},
 };
 use serde_json::json;
 
@@ -120,9 +120,11 @@ impl World {
         self.counters.writes += 1;
         let names: Vec<u8> = batch.writes.iter().flat_map(|write| write.key.iter().copied()).collect();
         self.log.event(self.now(), Some(node), "persist", &names, || {
-            let writes: Vec<String> =
-                batch.writes.iter().map(|w| format!("{} {}", w.keyspace.name(), hex::encode(&w.key))).collect();
-            json!({"writes": writes})
+            let write = |w: &Write| {
+                let bytes = w.value.as_ref().map(|value| value.expose().len());
+                json!({"in": w.keyspace.name(), "key": hex::encode(&w.key), "bytes": bytes})
+            };
+            json!({"id": id.0, "writes": batch.writes.iter().map(write).collect::<Vec<_>>()})
         });
         if self.machines[node].error_armed {
             self.machines[node].error_armed = false;
@@ -161,6 +163,24 @@ impl World {
         if disk.pending.len() == 1 {
             self.write_next(node, generation);
         }
+    }
+
+    /// Writes down what is durable after the process has died or the disk was put back.
+    pub(super) fn log_disk(&mut self, node: usize, why: &str) {
+        let disk = &self.machines[node].disk;
+        self.log.event(self.now(), Some(node), "disk", why.as_bytes(), || {
+            let records: serde_json::Map<String, serde_json::Value> = Keyspace::ALL
+                .into_iter()
+                .map(|keyspace| {
+                    let sizes: serde_json::Map<String, serde_json::Value> = disk
+                        .records(keyspace)
+                        .map(|(key, value)| (hex::encode(key), value.expose().len().into()))
+                        .collect();
+                    (keyspace.name().to_owned(), sizes.into())
+                })
+                .collect();
+            json!({"after": why, "records": records})
+        });
     }
 
     fn write_next(&mut self, node: usize, generation: u64) {
@@ -230,6 +250,13 @@ impl World {
             }
             let Some(pending) = disk.pending.pop_front() else { break };
             apply(&mut disk.durable, &pending.batch);
+            self.log.event(
+                self.now(),
+                Some(node),
+                "durable",
+                &pending.id.0.to_be_bytes(),
+                || json!({"id": pending.id.0}),
+            );
             self.observe(&Fact::Durable { node, batch: &pending.batch });
             if pending.crash.is_some() {
                 self.died_writing(node, CrashPoint::Synced);

@@ -33,6 +33,7 @@ impl World {
             FaultKind::Rollback { node, .. } => {
                 self.hold_down(node);
                 self.machines[node].disk.roll_back(at);
+                self.log_disk(node, "rollback");
                 self.machines[node].rolled_back = true;
             }
             FaultKind::Isolate { node } => self.cut(node, true),

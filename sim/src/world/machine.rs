@@ -11,8 +11,9 @@ use mpcium_core::{
     store::{BootRecord, Keyspace},
 };
 use mpcium_io::{driver, ports::Inbox};
+use serde_json::json;
 
-use super::{Disk, Event, Shared, World, ports::Port, process};
+use super::{Disk, Event, Shared, World, network::digest, ports::Port, process};
 use crate::{
     dice::Dice,
     invariants::Fact,
@@ -249,6 +250,7 @@ impl World {
         machine.alive = false;
         machine.inbox = None;
         machine.disk.crash(&mut self.dice, self.scenario.planted);
+        self.log_disk(node, "crash");
     }
 
     /// Kills the process at once, as `kill -9` or a power failure does.
@@ -281,6 +283,8 @@ impl World {
         if !self.machines[node].alive {
             return;
         }
+        let kind = if frozen { "pause" } else { "resume" };
+        self.log.event(self.now(), Some(node), kind, &[], || serde_json::json!({}));
         if let Some(simulated) = self.machines[node].simulated {
             if frozen {
                 self.runtime.pause(simulated);
@@ -296,7 +300,7 @@ impl World {
             return;
         }
         let kind = input_name(&input);
-        self.log.event(self.now(), Some(node), kind, &[], || serde_json::json!({}));
+        self.log.event(self.now(), Some(node), kind, &[], || input_fields(&input));
         if let Some(inbox) = &self.machines[node].inbox {
             inbox.put(input);
         }
@@ -338,6 +342,8 @@ impl World {
                 if let Some(status) = inbox.status().await {
                     let mut world = super::lock(&shared);
                     if world.is_current(node, generation) {
+                        let now = world.now();
+                        world.log.event(now, Some(node), "status", &[], || serde_json::json!({"status": status}));
                         world.observe(&Fact::Status { node, status: &status });
                     }
                 }
@@ -359,6 +365,22 @@ fn input_name(input: &Input) -> &'static str {
         Input::Published(_) => "published",
         Input::Wake => "wake",
         Input::Drain => "drain",
+    }
+}
+
+/// What of an input belongs into the log: enough to find its cause, and no secret.
+fn input_fields(input: &Input) -> serde_json::Value {
+    match input {
+        Input::Request(delivery) => json!({
+            "stream": delivery.stream, "sequence": delivery.sequence, "delivery": delivery.deliveries, "id": delivery.id.0
+        }),
+        Input::Datagram(bytes) => json!({"bytes": bytes.len(), "digest": digest(bytes)}),
+        Input::Peers(peers) => json!({"listed": peers.len()}),
+        Input::Persisted(id) => json!({"id": id.0}),
+        Input::Loaded(id, value) => json!({"id": id.0, "found": value.is_some()}),
+        Input::Scanned(id, page) => json!({"id": id.0, "found": page.len()}),
+        Input::Published(id) => json!({"id": id.0}),
+        Input::Computed(_) | Input::Wake | Input::Drain => json!({}),
     }
 }
 

@@ -205,6 +205,11 @@ impl std::fmt::Debug for World {
     }
 }
 
+/// The name of the world's stream of chance.
+fn world_stream(luck: u64) -> String {
+    if luck == 0 { "world".into() } else { format!("world {luck}") }
+}
+
 impl World {
     /// A world in which nothing has happened yet. Must be called inside the simulation's runtime.
     #[must_use]
@@ -234,7 +239,7 @@ impl World {
                 fresh: false,
                 auxiliary_sets: std::collections::BTreeSet::new(),
                 suites,
-                dice: Dice::new(seed, "world"),
+                dice: Dice::new(seed, &world_stream(scenario.luck)),
                 runtime: Handle::current(),
                 began: Instant::now(),
                 events: BTreeMap::new(),
@@ -244,6 +249,8 @@ impl World {
                 scenario,
                 me: me.clone(),
             };
+            let World { log, scenario, .. } = &mut world;
+            log.event(0, None, "scenario", &[], || serde_json::json!({"scenario": scenario}));
             world.plan();
             Mutex::new(world)
         })
@@ -254,10 +261,14 @@ impl World {
         for node in 0..self.scenario.nodes {
             self.schedule(self.scenario.starts[node], Event::Boot(node));
         }
-        for at in 0..self.scenario.steps.len() {
+        for at in
+            (0..self.scenario.steps.len()).filter(|at| !self.scenario.without_steps.contains(at)).collect::<Vec<_>>()
+        {
             self.schedule(self.scenario.steps[at].at, Event::Step(at));
         }
-        for at in 0..self.scenario.faults.len() {
+        for at in
+            (0..self.scenario.faults.len()).filter(|at| !self.scenario.without_faults.contains(at)).collect::<Vec<_>>()
+        {
             let (from, until) = (self.scenario.faults[at].from, self.scenario.faults[at].until);
             self.schedule(from, Event::FaultBegins(at));
             self.schedule(until, Event::FaultEnds(at));

@@ -56,13 +56,22 @@ impl Network {
     }
 }
 
+/// Names a datagram in the log, so that its arrivals can be found.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..6])
+}
+
 impl World {
     /// A node sends.
     pub(super) fn datagram_leaves(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.counters.datagrams += 1;
-        self.log.event(self.now(), Some(from), "send", &bytes, || {
-            json!({"to": format!("node{to}"), "bytes": bytes.len(), "digest": hex::encode(&Sha256::digest(&bytes)[..6])})
-        });
+        self.log.event(
+            self.now(),
+            Some(from),
+            "send",
+            &bytes,
+            || json!({"to": format!("node{to}"), "bytes": bytes.len(), "digest": digest(&bytes)}),
+        );
         self.observe(&Fact::Datagram { from, bytes: &bytes });
         let rates = self.scenario.rates.clone();
         let chance = |world: &mut Self, per_mille: u64| !world.healed && world.dice.below(1_000) < per_mille;
@@ -72,6 +81,13 @@ impl World {
             || chance(self, rates.loss)
             || chance(self, extra_loss)
         {
+            self.log.event(
+                self.now(),
+                Some(from),
+                "lost",
+                &[],
+                || json!({"what": "datagram", "to": format!("node{to}"), "digest": digest(&bytes)}),
+            );
             return;
         }
         if chance(self, rates.duplicate) {
@@ -118,6 +134,13 @@ impl World {
     /// A datagram arrives, if its receiver runs and can be reached.
     pub(super) fn datagram_arrives(&mut self, to: usize, bytes: Vec<u8>) {
         if !self.machines[to].alive || !self.on_bus(to) {
+            self.log.event(
+                self.now(),
+                None,
+                "lost",
+                &[],
+                || json!({"what": "datagram", "to": format!("node{to}"), "digest": digest(&bytes)}),
+            );
             return;
         }
         let generation = self.machines[to].generation;

@@ -101,6 +101,13 @@ impl Store for Port {
 
     fn load(&self, id: LoadId, keyspace: Keyspace, key: Vec<u8>) {
         self.with(|world, node, generation| {
+            world.log.event(
+                world.now(),
+                Some(node),
+                "load",
+                &key,
+                || json!({"id": id.0, "in": keyspace.name(), "key": hex::encode(&key)}),
+            );
             let value = world.machines[node].disk.read(keyspace, &key);
             world.disk_answers(node, generation, Input::Loaded(id, value));
         });
@@ -108,6 +115,7 @@ impl Store for Port {
 
     fn scan(&self, id: LoadId, keyspace: Keyspace, after: Vec<u8>, limit: usize) {
         self.with(|world, node, generation| {
+            world.log.event(world.now(), Some(node), "scan", &after, || json!({"id": id.0, "in": keyspace.name()}));
             let page = world.machines[node].disk.page(keyspace, &after, limit);
             world.disk_answers(node, generation, Input::Scanned(id, page));
         });
@@ -156,7 +164,13 @@ impl Reports for Port {
     fn report(&self, report: Report) {
         self.with(|world, node, _| {
             let text = serde_json::to_string(&report).unwrap_or_default();
-            world.log.event(world.now(), Some(node), "report", text.as_bytes(), || json!({"report": report}));
+            world.log.event(
+                world.now(),
+                Some(node),
+                "report",
+                text.as_bytes(),
+                || json!({"report": report, "says": report.to_string()}),
+            );
             world.counters.report(&report);
             if let Report::AuxiliaryReady { members, .. } = &report {
                 world.auxiliary_sets.insert(members.clone());

@@ -147,11 +147,12 @@ impl World {
             Some(node),
             "deliver",
             &sequence.to_be_bytes(),
-            || json!({"stream": stream(kind), "sequence": sequence, "delivery": deliveries}),
+            || json!({"stream": stream(kind), "sequence": sequence, "delivery": deliveries, "id": id}),
         );
         self.later(ACKNOWLEDGEMENT_WAIT, Event::AcknowledgementMissing { kind, sequence, token });
         if !self.healed && self.dice.below(1_000) < self.scenario.rates.delivery_lost {
             self.counters.sometimes("lost delivery");
+            self.log_lost(Some(node), "delivery", kind, sequence);
             return;
         }
         let delay = self.bus_delay();
@@ -191,20 +192,35 @@ impl World {
             && matches!(message.state, State::Out { token: current } if current == token)
         {
             message.state = State::Ready(now);
+            self.log.event(
+                now,
+                None,
+                "acknowledgement missing",
+                &sequence.to_be_bytes(),
+                || json!({"stream": stream(kind), "sequence": sequence}),
+            );
             self.offer(kind);
         }
     }
 
-    /// A node settles a delivery.
-    pub(super) fn settle_leaves(&mut self, node: usize, delivery: DeliveryId, how: Settlement) {
+    fn log_lost(&mut self, node: Option<usize>, what: &str, kind: RequestKind, sequence: u64) {
         self.log.event(
             self.now(),
-            Some(node),
-            "settle",
-            &delivery.0.to_be_bytes(),
-            || json!({"delivery": delivery.0, "how": format!("{how:?}")}),
+            node,
+            "lost",
+            what.as_bytes(),
+            || json!({"what": what, "stream": stream(kind), "sequence": sequence}),
         );
-        let Some((kind, sequence)) = self.queues.deliveries.get(&delivery.0).copied() else {
+    }
+
+    /// A node settles a delivery.
+    pub(super) fn settle_leaves(&mut self, node: usize, delivery: DeliveryId, how: Settlement) {
+        let settled = self.queues.deliveries.get(&delivery.0).copied();
+        self.log.event(self.now(), Some(node), "settle", &delivery.0.to_be_bytes(), || {
+            let (stream, sequence) = settled.map_or(("", 0), |(kind, sequence)| (stream(kind), sequence));
+            json!({"id": delivery.0, "how": format!("{how:?}"), "stream": stream, "sequence": sequence})
+        });
+        let Some((kind, sequence)) = settled else {
             self.violated(
                 "acknowledged_after_answer",
                 format!("node{node} settled delivery {} that never was", delivery.0),
@@ -217,6 +233,7 @@ impl World {
         let lost = !self.healed && self.dice.below(1_000) < self.scenario.rates.settlement_lost;
         if lost || !self.on_bus(node) {
             self.counters.sometimes("lost settlement");
+            self.log_lost(Some(node), "settlement", kind, sequence);
             return;
         }
         let delay = self.bus_delay();
@@ -226,6 +243,13 @@ impl World {
     /// A settlement reaches the queue. Like JetStream's, it counts whichever delivery it was for.
     pub(super) fn settle_arrives(&mut self, kind: RequestKind, sequence: u64, how: Settlement) {
         let now = self.now();
+        self.log.event(
+            now,
+            None,
+            "settled",
+            &sequence.to_be_bytes(),
+            || json!({"stream": stream(kind), "sequence": sequence, "how": format!("{how:?}")}),
+        );
         self.queues.tokens += 1;
         let token = self.queues.tokens;
         let Some(message) = self.queues.messages.get_mut(&(kind, sequence)) else { return };

@@ -65,7 +65,7 @@ impl World {
             publication.dedup = format!("{} {node} {generation}", publication.dedup);
         }
         self.log.event(self.now(), Some(node), "publish", &publication.body, || {
-            json!({"subject": publication.subject, "dedup": publication.dedup,
+            json!({"id": publication.id.0, "subject": publication.subject, "dedup": publication.dedup,
                 "body": String::from_utf8_lossy(&publication.body)})
         });
         let delay = self.bus_delay();
@@ -141,7 +141,10 @@ impl World {
             self.counters.failures += u64::from(fresh);
             self.counters.reason(&text("error_code"));
         }
-        self.log.event(now, Some(node), "answer", &publication.body, || json!({"dedup": answer.dedup, "fresh": fresh}));
+        self.log.event(now, Some(node), "answer", &publication.body, || {
+            json!({"dedup": answer.dedup, "fresh": fresh, "wallet": answer.wallet, "transaction": answer.transaction,
+                "success": answer.success, "error_code": text("error_code")})
+        });
         self.clients.learn(&answer);
         self.observe(&Fact::Answer { node, answer: &answer });
     }
