@@ -15,7 +15,7 @@ use crate::{
     identity, limits,
     link::Lane,
     message::{Message as Envelope, SessionMessage},
-    node::{AuxiliaryStatus, IngredientStatus},
+    node::{AuxiliaryStatus, IngredientStatus, Table},
     protocol::{AuxiliarySet, AuxiliaryView, Done, Outcome, Priority},
     report::Report,
     request::signing::participant::check_participants,
@@ -468,6 +468,14 @@ impl Auxiliary {
             })
             .min()
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
+    }
+
+    pub fn tables(&self) -> [Table; 3] {
+        [
+            ("auxiliary sets", self.sets.len(), None),
+            ("pieces of ingredients", self.pieces.len(), None),
+            ("auxiliary runs", self.joining.len(), Some(limits::SESSIONS_MAX)),
+        ]
     }
 
     pub fn status(&self, ctx: &Context) -> (IngredientStatus, Vec<AuxiliaryStatus>) {

@@ -24,7 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::committee::Committee;
-use crate::{Incarnation, NodeId};
+use crate::{
+    Incarnation, NodeId,
+    planted::{Bug, planted},
+};
 
 /// Names one try of one proposer. Ordered by round, then node, then incarnation, so no two proposers share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,7 +100,8 @@ impl<V: Clone + Eq> Acceptor<V> {
 
     /// Answers a proposer that asks for a vote. The caller has checked that `value` may become the epoch at all.
     pub fn vote(&mut self, ballot: Ballot, value: V) -> VoteAnswer {
-        if let Some(promised) = self.promised.filter(|promised| *promised > ballot) {
+        if let Some(promised) = self.promised.filter(|promised| *promised > ballot && !planted(Bug::VotesBelowPromise))
+        {
             return VoteAnswer::Rejected { promised };
         }
         // Correct proposers never come here with two values; a wrong one must not make this acceptor vote twice.
@@ -303,7 +307,7 @@ impl<V: Clone + Eq> Proposer<V> {
         }
         let Phase::Voting { value, votes } = &mut self.phase else { return None };
         votes.insert(from);
-        if votes.len() < self.quorum {
+        if votes.len() + usize::from(planted(Bug::VoteMissing)) < self.quorum {
             return None;
         }
         let decided = Decided { ballot, value: value.clone(), voters: votes.iter().copied().collect() };

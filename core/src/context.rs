@@ -11,6 +11,7 @@ use crate::{
     input::DeliveryId,
     link::{Lane, Links, SendError},
     message::Message,
+    node::Table,
     output::{LoadId, PersistId, Publication, PublishId, Settlement},
     protocol::{Job, JobId, Outcome, Priority, Suites, Work},
     report::Report,
@@ -234,6 +235,19 @@ impl Context {
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// What is under way, for the status.
+    pub fn tables(&self) -> Vec<Table> {
+        let queued = self.links.as_ref().map_or(0, |links| links.states().iter().map(|s| s.queued_bytes).sum());
+        vec![
+            ("writes under way", self.writes.len(), None),
+            ("reads under way", self.loads.len(), None),
+            ("jobs under way", self.jobs.len(), None),
+            ("publications under way", self.publications.len(), None),
+            ("blamed nodes", self.blamed.len(), Some(self.config.peers.len())),
+            ("bytes queued in links", queued, Some(self.config.peers.len() * 3 * crate::limits::LANE_BYTES_MAX)),
+        ]
     }
 
     // Randomness.

@@ -28,6 +28,7 @@ pub mod link;
 mod message;
 pub mod node;
 pub mod output;
+pub mod planted;
 pub mod protocol;
 pub mod report;
 mod request;

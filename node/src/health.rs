@@ -172,6 +172,7 @@ mod tests {
                 requests: Vec::new(),
                 undecided: Vec::new(),
                 alarms: Vec::new(),
+                tables: Vec::new(),
             }),
         }
     }

@@ -348,6 +348,7 @@ mod tests {
             }],
             undecided: vec!["w at epoch 0".to_owned()],
             alarms: vec!["look here".to_owned()],
+            tables: Vec::new(),
         }
     }
 

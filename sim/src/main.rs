@@ -31,9 +31,9 @@ struct Arguments {
     /// Run as many seeds as fit in this many minutes.
     #[arg(long)]
     minutes: Option<u64>,
-    /// `ideal` or `small`.
-    #[arg(long, default_value = "ideal", value_parser = profile)]
-    profile: Profile,
+    /// `ideal`, `small`, `byzantine`, `soak` or `upgrade`; `ideal`, or the one that fits the planted bug, if not given.
+    #[arg(long, value_parser = profile)]
+    profile: Option<Profile>,
     /// Threads; as many as there are processors if not given.
     #[arg(long)]
     jobs: Option<usize>,
@@ -162,7 +162,7 @@ fn planted(name: &str) -> Result<Plants, String> {
         return Ok(Plants::Each);
     }
     Planted::parse(name).map(Plants::One).ok_or_else(|| {
-        let known: Vec<String> = Planted::ALL.into_iter().map(Planted::name).collect();
+        let known: Vec<String> = Planted::all().into_iter().map(Planted::name).collect();
         format!("no bug of that name; there are all, {}", known.join(", "))
     })
 }
@@ -175,9 +175,13 @@ impl Arguments {
         }
     }
 
+    fn profile(&self) -> Profile {
+        self.profile.unwrap_or_else(|| self.bug().map_or(Profile::Ideal, Planted::profile))
+    }
+
     fn plan(&self) -> suite::Plan {
         suite::Plan {
-            profile: self.profile,
+            profile: self.profile(),
             first: self.first,
             count: if self.minutes.is_some() { u64::MAX } else { self.iterations },
             jobs: self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
@@ -205,17 +209,18 @@ fn main() -> ExitCode {
 /// Plants one bug after the other, prints by what each is noticed, and fails if one is not.
 fn every_bug(arguments: &Arguments) -> ExitCode {
     let mut missed = false;
-    for planted in Planted::ALL {
-        let plan = suite::Plan { keep_going: false, planted: Some(planted), ..arguments.plan() };
+    for planted in Planted::all() {
+        let profile = arguments.profile.unwrap_or_else(|| planted.profile());
+        let plan = suite::Plan { profile, keep_going: false, planted: Some(planted), ..arguments.plan() };
         let summary = suite::execute(&plan);
         match summary.failures.first().map(|outcome| (outcome.seed, &outcome.verdict)) {
             Some((seed, Verdict::Violated { invariant, what })) => {
-                println!("| `{}` | `{invariant}` | {seed} |", planted.name());
+                println!("| `{}` | {} | `{invariant}` | {seed} |", planted.name(), profile.name());
                 eprintln!("  {what}");
             }
             _ => {
                 missed = true;
-                println!("| `{}` | NOT NOTICED in {} seeds | |", planted.name(), summary.runs);
+                println!("| `{}` | {} | NOT NOTICED | {} |", planted.name(), profile.name(), summary.runs);
             }
         }
     }
@@ -223,7 +228,7 @@ fn every_bug(arguments: &Arguments) -> ExitCode {
 }
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
-    let mut scenario = Scenario::draw(seed, arguments.profile);
+    let mut scenario = Scenario::draw(seed, arguments.profile());
     scenario.planted = arguments.bug();
     if let Err(error) = arguments.changes.changes().apply(&mut scenario) {
         eprintln!("{error}");
@@ -234,7 +239,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let outcome = execute(scenario, arguments.log.clone());
-    println!("seed {seed}, profile {}: hash {}", arguments.profile.name(), outcome.hash);
+    println!("seed {seed}, profile {}: hash {}", arguments.profile().name(), outcome.hash);
     println!("{}", outcome.counters);
     if tell(&outcome) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,8 +1,11 @@
-//! Bugs that are put in on purpose, to see that the harness notices them. They sit in the simulated ports and in the
-//! ideal suites, where a real adapter or a real suite could be wrong; the core under test is the one that is shipped.
+//! Bugs that are put in on purpose, to see that the harness notices them. Some sit in the simulated ports and in the
+//! ideal suites, where a real adapter or a real suite could be wrong, and run against the core that is shipped; the
+//! others sit inside core itself and need a build with `MPCIUM_PLANTED_BUGS=1` (`mpcium_core::planted`).
 
-use mpcium_core::store::Keyspace;
+use mpcium_core::{planted::Bug, store::Keyspace};
 use serde::Serialize;
+
+use crate::scenario::Profile;
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,11 +48,13 @@ pub enum Planted {
     WrongShare,
     /// Signing yields the other `s` on secp256k1, and verification does not mind.
     HighS,
+    /// A bug inside core.
+    Core(Bug),
 }
 
 impl Planted {
-    /// All of them.
-    pub const ALL: [Self; 23] = [
+    /// Those outside core.
+    pub const OUTSIDE: [Self; 23] = [
         Self::ForgottenSync,
         Self::ConfirmedBeforeWrite,
         Self::Forgets(Keyspace::Decisions),
@@ -75,6 +80,38 @@ impl Planted {
         Self::HighS,
     ];
 
+    /// All that this build can plant.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let core = if mpcium_core::planted::BUILT_IN { Bug::ALL } else { &[] };
+        Self::OUTSIDE.into_iter().chain(core.iter().copied().map(Self::Core)).collect()
+    }
+
+    /// The profile in which it can be noticed.
+    #[must_use]
+    pub fn profile(self) -> Profile {
+        match self {
+            Self::Core(
+                Bug::EarlyRoomUnlimited
+                | Bug::StaleIncarnation
+                | Bug::WrongCulprit
+                | Bug::UnverifiedRelease
+                | Bug::InitiatorUnchecked,
+            ) => Profile::Byzantine,
+            Self::Core(Bug::HigherS) => Profile::Small,
+            _ => Profile::Ideal,
+        }
+    }
+
+    /// What is planted in core.
+    #[must_use]
+    pub fn in_core(self) -> Option<Bug> {
+        match self {
+            Self::Core(bug) => Some(bug),
+            _ => None,
+        }
+    }
+
     /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> String {
@@ -98,12 +135,13 @@ impl Planted {
             Self::NonceOfMessage => "nonce-of-message".into(),
             Self::WrongShare => "wrong-share".into(),
             Self::HighS => "high-s".into(),
+            Self::Core(bug) => bug.name().into(),
         }
     }
 
     /// The bug of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|planted| planted.name() == name)
+        Self::all().into_iter().find(|planted| planted.name() == name)
     }
 }

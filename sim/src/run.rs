@@ -76,6 +76,7 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
 }
 
 fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Counters) {
+    mpcium_core::planted::plant(scenario.planted.and_then(Planted::in_core));
     let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
     runtime.block_on(async move {
         let log = match Log::new(log.as_deref()) {
@@ -84,8 +85,8 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
         };
         let witness = Arc::new(Witness::default());
         let suites = match scenario.profile {
-            Profile::Ideal => ideal::suites(&witness, scenario.planted),
             Profile::Small => small::suites(),
+            _ => ideal::suites(&witness, scenario.planted),
         };
         let world = World::new(scenario, suites, witness, invariants::all(), log);
         let verdict = pump(world.clone()).await;

@@ -3,7 +3,7 @@
 //! Faults stay within what the protocol promises to survive: any number of crashes and any partition may delay, but
 //! rolled-back disks are at most `n − t`, and clocks differ by at most the configured skew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -22,11 +22,17 @@ pub enum Profile {
     Ideal,
     /// Real CGGMP24 at the toy security level and real FROST.
     Small,
+    /// Ideal suites, and up to `t − 1` nodes that cheat.
+    Byzantine,
+    /// Ideal suites: one cluster for days, with few faults an hour; nothing may grow.
+    Soak,
+    /// Ideal suites: nodes are restarted one by one and find records of an earlier version of the program.
+    Upgrade,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Ideal, Self::Small];
+    pub const ALL: [Self; 5] = [Self::Ideal, Self::Small, Self::Byzantine, Self::Soak, Self::Upgrade];
 
     /// Its name on the command line.
     #[must_use]
@@ -34,6 +40,9 @@ impl Profile {
         match self {
             Self::Ideal => "ideal",
             Self::Small => "small",
+            Self::Byzantine => "byzantine",
+            Self::Soak => "soak",
+            Self::Upgrade => "upgrade",
         }
     }
 
@@ -101,6 +110,27 @@ pub struct Step {
     pub at: At,
     /// What.
     pub action: Action,
+    /// The client's name in the request's header.
+    pub client: Option<&'static str>,
+    /// Child key indices of a signing request.
+    pub path: Vec<u32>,
+    /// Whether the authorizers have signed.
+    pub approved: bool,
+}
+
+impl Step {
+    fn new(at: At, action: Action) -> Self {
+        Self { at, action, client: None, path: Vec::new(), approved: true }
+    }
+}
+
+/// How requests are signed in this cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Manners {
+    /// The initiator's key is of P-256, not Ed25519.
+    pub p256: bool,
+    /// Authorizers whose approval every request needs.
+    pub authorizers: usize,
 }
 
 /// Where in a write a node dies.
@@ -213,6 +243,16 @@ pub enum FaultKind {
         /// Which node.
         node: usize,
     },
+    /// Every write fails: the node stops, and stops again whenever it is started before the duration is over.
+    DiskFull {
+        /// Which node.
+        node: usize,
+    },
+    /// Nodes are stopped in good order, one after the other, and started again after a while.
+    RollingRestart {
+        /// In which order.
+        order: Vec<usize>,
+    },
 }
 
 impl FaultKind {
@@ -242,6 +282,8 @@ impl FaultKind {
             Self::ClockJump { .. } => "clock jump",
             Self::Discovery { .. } => "discovery",
             Self::Slow { .. } => "slow processor",
+            Self::DiskFull { .. } => "full disk",
+            Self::RollingRestart { .. } => "rolling restart",
         }
     }
 }
@@ -257,11 +299,85 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
+/// A lie that a cheating node tells, validly sealed, for as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lie {
+    /// Messages are not sent.
+    Drop,
+    /// Messages are sent late.
+    Delay,
+    /// Messages of a protocol are altered.
+    Alter,
+    /// Different parties are told different things in one broadcast.
+    Equivocate,
+    /// Its own older messages are sent again, also those of earlier sessions and processes.
+    Replay,
+    /// Its proposals are repeated for something that nobody asked for.
+    Forge,
+    /// Its proposals claim to be somebody else's.
+    Impersonate,
+    /// Says nothing more about wallets once it has stated that it is prepared.
+    FallSilent,
+    /// The last secret of a signature is another one.
+    WrongShare,
+    /// The signature that it says it stored is another one.
+    WrongResult,
+    /// Messages for sessions that never were.
+    Flood,
+}
+
+impl Lie {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Drop,
+        Self::Delay,
+        Self::Alter,
+        Self::Equivocate,
+        Self::Replay,
+        Self::Forge,
+        Self::Impersonate,
+        Self::FallSilent,
+        Self::WrongShare,
+        Self::WrongResult,
+        Self::Flood,
+    ];
+
+    /// Its name, for counting.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "cheater dropped a message",
+            Self::Delay => "cheater delayed a message",
+            Self::Alter => "cheater altered a message",
+            Self::Equivocate => "cheater equivocated",
+            Self::Replay => "cheater replayed a message",
+            Self::Forge => "cheater proposed what nobody asked for",
+            Self::Impersonate => "cheater claimed another sender",
+            Self::FallSilent => "cheater fell silent after preparing",
+            Self::WrongShare => "cheater answered with a wrong share",
+            Self::WrongResult => "cheater reported another signature",
+            Self::Flood => "cheater flooded its peers",
+        }
+    }
+}
+
+/// A node that cheats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cheater {
+    /// Which.
+    pub node: usize,
+    /// What it does, in thousandths of the messages that the lie fits.
+    pub lies: BTreeMap<Lie, u64>,
+}
+
 /// Rates that hold throughout the first phase. In thousandths unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rates {
     /// Datagrams lost.
     pub loss: u64,
+    /// Datagrams lost after healing.
+    pub healed_loss: u64,
     /// Datagrams delivered twice.
     pub duplicate: u64,
     /// Datagrams of which a copy with a flipped bit is delivered as well.
@@ -319,6 +435,10 @@ pub struct Scenario {
     pub core: Vec<usize>,
     /// When each node starts for the first time.
     pub starts: Vec<At>,
+    /// How requests are signed.
+    pub manners: Manners,
+    /// Who cheats, and how.
+    pub cheaters: Vec<Cheater>,
     /// What is wrong on purpose, to see whether the harness notices.
     pub planted: Option<Planted>,
     /// Steps that clients leave out, by their numbers: what is left keeps its number.
@@ -336,8 +456,10 @@ impl Scenario {
         let mut dice = Dice::new(seed, "scenario");
         let dice = &mut dice;
         let sizes: &[usize] = match profile {
-            Profile::Ideal => &[2, 3, 3, 3, 4, 4, 5, 5, 6, 7],
             Profile::Small => &[2, 3, 3, 3, 4],
+            Profile::Byzantine => &[3, 3, 4, 4, 5, 5],
+            Profile::Soak => &[3],
+            _ => &[2, 3, 3, 3, 4, 4, 5, 5, 6, 7],
         };
         let nodes = dice.pick(sizes).copied().unwrap_or(3);
         let threshold = pick_number(dice, nodes / 2 + 1, nodes);
@@ -347,8 +469,8 @@ impl Scenario {
         let length = dice.between(15, 60) * SECOND;
         let calm = if dice.chance(0.7) { 6 * SECOND } else { 0 };
         let starts = (0..nodes).map(|_| dice.skewed(0, 3 * SECOND)).collect();
-        let faults = draw_faults(dice, nodes, threshold, calm, length, half);
-        let steps = draw_steps(dice, profile, length, &faults);
+        let mut faults = draw_faults(dice, nodes, threshold, calm, length, half);
+        let mut steps = draw_steps(dice, profile, length, &faults);
         let rolled_back = |node: usize| {
             faults.iter().any(|f| matches!(f.kind, FaultKind::Rollback { node: other, .. } if other == node))
         };
@@ -359,7 +481,11 @@ impl Scenario {
         let everybody = dice.chance(0.4) && !order.iter().any(|node| rolled_back(*node));
         let mut core: Vec<usize> = order.into_iter().take(if everybody { nodes } else { threshold }).collect();
         core.sort_unstable();
-        Self {
+        // Whatever came later draws from streams of its own, so that older draws stay what they were.
+        let manners = draw_manners(&mut Dice::new(seed, "manners"), &mut steps);
+        draw_more_faults(&mut Dice::new(seed, "more faults"), nodes, calm, length, &mut faults);
+        draw_insistence(&mut Dice::new(seed, "insistence"), nodes, calm, length, &mut steps, &mut faults);
+        let scenario = Self {
             seed,
             profile,
             nodes,
@@ -376,11 +502,74 @@ impl Scenario {
             healed_at: length,
             core,
             starts,
+            manners,
+            cheaters: Vec::new(),
             planted: None,
             without_steps: BTreeSet::new(),
             without_faults: BTreeSet::new(),
             luck: 0,
+        };
+        scenario.in_profile()
+    }
+
+    /// Turns what was drawn into what the profile is about.
+    fn in_profile(mut self) -> Self {
+        let hurry = &mut Dice::new(self.seed, "hurry");
+        if hurry.chance(0.15) {
+            // Deadlines that pass while something runs.
+            self.signing_deadline_s = hurry.between(4, 12);
         }
+        // Even a network that works loses something now and then.
+        self.rates.healed_loss = if hurry.chance(0.3) { hurry.between(5, 60) } else { 0 };
+        if self.profile == Profile::Byzantine {
+            self.draw_cheaters();
+            if self.cheated_core() {
+                // Attempts with those that cheat take time before others are chosen.
+                self.signing_deadline_s = self.signing_deadline_s.max(45);
+            }
+        }
+        self
+    }
+
+    /// At most `n − t` nodes cheat, which is fewer than `t`: what is promised holds whatever they do.
+    fn draw_cheaters(&mut self) {
+        let dice = &mut Dice::new(self.seed, "cheaters");
+        if self.threshold == self.nodes {
+            self.threshold = self.nodes - 1;
+        }
+        let most = self.nodes - self.threshold;
+        let mut order: Vec<usize> = (0..self.nodes).collect();
+        dice.shuffle(&mut order);
+        let count = pick_number(dice, 1, most);
+        order.truncate(count);
+        order.sort_unstable();
+        for node in order {
+            let mut lies = BTreeMap::new();
+            for _ in 0..dice.between(1, 4) {
+                if let Some(lie) = dice.pick(&Lie::ALL) {
+                    let rate = if *lie == Lie::Flood { dice.between(2, 20) } else { dice.skewed(20, 1_000) };
+                    lies.insert(*lie, rate);
+                }
+            }
+            self.cheaters.push(Cheater { node, lies });
+        }
+        // Cheaters count against what may be rolled back.
+        self.faults.retain(|fault| !matches!(fault.kind, FaultKind::Rollback { .. }));
+        let honest = (0..self.nodes).filter(|node| !self.is_cheater(*node));
+        // They go on cheating in a core of all, or are gone.
+        self.core = if dice.chance(0.4) { (0..self.nodes).collect() } else { honest.take(self.threshold).collect() };
+    }
+
+    /// Whether a node cheats.
+    #[must_use]
+    pub fn is_cheater(&self, node: usize) -> bool {
+        self.cheaters.iter().any(|cheater| cheater.node == node)
+    }
+
+    /// Whether somebody who cheats is alive in the second phase.
+    #[must_use]
+    pub fn cheated_core(&self) -> bool {
+        self.core.iter().any(|node| self.is_cheater(*node))
     }
 
     /// Whether a node is alive in the second phase.
@@ -407,11 +596,12 @@ fn draw_rates(dice: &mut Dice, profile: Profile) -> Rates {
     let (settlement_lost, publication_lost, delivery_lost) = (rate(300), rate(300), rate(200));
     let least = dice.between(100, 2_000);
     let compute = match profile {
-        Profile::Ideal => 100 * MILLISECOND,
         Profile::Small => 500 * MILLISECOND,
+        _ => 100 * MILLISECOND,
     };
     Rates {
         loss,
+        healed_loss: 0,
         duplicate,
         corrupt,
         replay,
@@ -438,15 +628,14 @@ fn moment(dice: &mut Dice, earliest: At, length: At, faults: &[Fault]) -> At {
 
 fn draw_steps(dice: &mut Dice, profile: Profile, length: At, faults: &[Fault]) -> Vec<Step> {
     let (most, wallets) = match profile {
-        Profile::Ideal => (14, pick_number(dice, 1, 4)),
         Profile::Small => (5, pick_number(dice, 1, 2)),
+        _ => (14, pick_number(dice, 1, 4)),
     };
     let mut made = vec![dice.between(100 * MILLISECOND, 4 * SECOND)];
     for _ in 1..wallets {
         made.push(moment(dice, SECOND, length, faults));
     }
-    let mut steps: Vec<Step> =
-        (0..wallets).map(|wallet| Step { at: made[wallet], action: Action::Keygen { wallet } }).collect();
+    let mut steps: Vec<Step> = (0..wallets).map(|wallet| Step::new(made[wallet], Action::Keygen { wallet })).collect();
     let count = dice.between(2, most);
     let mut transaction = 0;
     for _ in 0..count {
@@ -477,7 +666,7 @@ fn draw_steps(dice: &mut Dice, profile: Profile, length: At, faults: &[Fault]) -
                 Action::Sign { wallet, ecdsa: dice.chance(0.5), transaction, length }
             }
         };
-        steps.push(Step { at, action });
+        steps.push(Step::new(at, action));
     }
     steps
 }
@@ -547,4 +736,77 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
         faults.push(Fault { from, until, kind });
     }
     faults
+}
+
+/// Names that clients give themselves.
+const CLIENTS: [&str; 3] = ["alice", "bob", "treasury-2"];
+
+fn draw_manners(dice: &mut Dice, steps: &mut [Step]) -> Manners {
+    let manners =
+        Manners { p256: dice.chance(0.3), authorizers: if dice.chance(0.25) { pick_number(dice, 1, 2) } else { 0 } };
+    for step in steps {
+        step.client = CLIENTS.get(pick_number(dice, 0, 2 * CLIENTS.len())).copied();
+        if dice.chance(0.25) {
+            let levels = dice.between(1, 3);
+            step.path = (0..levels).map(|_| u32::try_from(dice.below(1 << 31)).unwrap_or(0)).collect();
+        }
+        step.approved = dice.chance(0.9);
+    }
+    manners
+}
+
+fn draw_more_faults(dice: &mut Dice, nodes: usize, calm: At, length: At, faults: &mut Vec<Fault>) {
+    if !dice.chance(0.4) {
+        return;
+    }
+    for _ in 0..dice.between(1, 3) {
+        let from = dice.between(calm, length - 2 * SECOND);
+        let until = (from + dice.skewed(SECOND, 25 * SECOND)).min(length - SECOND);
+        let kind = match dice.below(5) {
+            0 => FaultKind::DiskFull { node: pick_number(dice, 0, nodes - 1) },
+            1 | 2 => {
+                let mut order: Vec<usize> = (0..nodes).collect();
+                dice.shuffle(&mut order);
+                FaultKind::RollingRestart { order }
+            }
+            3 => FaultKind::StalledQueue,
+            _ => FaultKind::QueueFailover,
+        };
+        faults.push(Fault { from, until, kind });
+    }
+}
+
+/// Some clients do not wait: they ask again and again while the node that signs for them crashes, and the queue gives
+/// their requests to several nodes. Then attempts of several coordinators meet.
+fn draw_insistence(
+    dice: &mut Dice,
+    nodes: usize,
+    calm: At,
+    length: At,
+    steps: &mut Vec<Step>,
+    faults: &mut Vec<Fault>,
+) {
+    if !dice.chance(0.2) {
+        return;
+    }
+    let latest = length - SECOND;
+    for action in 0..steps.len() {
+        if !matches!(steps[action].action, Action::Sign { .. }) || dice.chance(0.4) {
+            continue;
+        }
+        let at = steps[action].at;
+        for _ in 0..dice.between(1, 4) {
+            let again = Step { at: (at + dice.skewed(1, 8 * SECOND)).min(latest), ..steps[action].clone() };
+            steps.push(Step { action: Action::Again { action }, ..again });
+        }
+        let from = (at + dice.skewed(0, 2 * SECOND)).max(calm).min(length - 2 * SECOND);
+        let until = (from + dice.skewed(SECOND, 5 * SECOND)).min(latest);
+        let node = pick_number(dice, 0, nodes - 1);
+        let point = dice.pick(&[CrashPoint::Written, CrashPoint::Synced]).copied().unwrap_or(CrashPoint::Synced);
+        faults.push(Fault { from, until, kind: FaultKind::QueueFailover });
+        faults.push(Fault { from, until, kind: FaultKind::CrashAtWrite { node, after: dice.below(3), point } });
+        if dice.chance(0.5) {
+            faults.push(Fault { from, until, kind: FaultKind::Loss { per_mille: dice.between(200, 600) } });
+        }
+    }
 }

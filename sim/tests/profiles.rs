@@ -4,7 +4,6 @@
 
 use std::process::{Command, ExitCode};
 
-use mpcium_core::store::Keyspace;
 use sim::{
     planted::Planted,
     run::{Outcome, run},
@@ -14,7 +13,7 @@ use sim::{
 };
 
 /// Seeds per profile: as many as fit into a few minutes.
-const SEEDS: [(Profile, u64); 2] = [(Profile::Ideal, 2_000), (Profile::Small, 40)];
+const SEEDS: [(Profile, u64); 3] = [(Profile::Ideal, 2_000), (Profile::Small, 40), (Profile::Byzantine, 300)];
 
 /// Seeds that found a bug when it was there, as the scenarios are drawn today; `docs/simulation.md` says which.
 const REGRESSIONS: [(Profile, u64); 7] = [
@@ -33,9 +32,6 @@ const OPEN: [(Profile, u64); 1] = [(Profile::Ideal, 725)];
 
 /// Seeds within which a planted bug must be noticed.
 const PLANTED_SEEDS: u64 = 400;
-
-/// Planted bugs that are known not to be noticed within so few seeds: the faults that would show them are too rare.
-const TOO_RARE: [Planted; 3] = [Planted::Forgets(Keyspace::Decisions), Planted::LostRelease, Planted::SameRandomness];
 
 /// States that the seeds of a profile must have reached, or the runs say less than they seem to.
 const REACHED: [(Profile, &[&str]); 2] = [
@@ -104,7 +100,8 @@ fn main() -> ExitCode {
         }
         failed |= missing(profile, &summary);
     }
-    for planted in Planted::ALL.into_iter().filter(|planted| !TOO_RARE.contains(planted)) {
+    // Those inside core, where this build has them, have a target of their own: `make planted`.
+    for planted in Planted::OUTSIDE {
         failed |= unnoticed(planted);
     }
     // The closing line in the form that test runners read.

@@ -10,6 +10,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use crate::planted::{Bug, planted};
 use crate::{Duration, Time, limits};
 
 /// One fragment of a message on its way.
@@ -84,6 +85,11 @@ impl SendLane {
         self.bytes
     }
 
+    /// Whether the next fragment was sent before.
+    pub fn repeats(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     /// Queues a message; `false` if the lane is full.
     pub fn push(&mut self, message: Vec<u8>) -> bool {
         let fragments = message.len().div_ceil(limits::FRAGMENT_BYTES_MAX).max(1);
@@ -142,7 +148,7 @@ impl SendLane {
         fragment.tries = fragment.tries.saturating_add(1);
         fragment.sent_at = now;
         fragment.counter = counter;
-        let due = now.after(wait(timeout, fragment.tries));
+        let due = if planted(Bug::NeverSentAgain) { Time(u64::MAX) } else { now.after(wait(timeout, fragment.tries)) };
         self.resend_at = Some(self.resend_at.map_or(due, |at| at.min(due)));
         let payload = fragment.message.get(fragment.start..fragment.start + fragment.length)?;
         Some(Sending { sequence, total: fragment.total, payload })
@@ -295,6 +301,9 @@ impl ReceiveLane {
         }
         self.count(payload.len());
         if sequence != self.next {
+            if planted(Bug::DeliveredTwice) && total.is_some_and(|total| total as usize == payload.len()) {
+                deliver(payload.to_vec());
+            }
             return Ok(Accepted::Again);
         }
         self.append(total, payload, deliver)?;

@@ -16,7 +16,10 @@ use super::{
     lane::{Accepted, ReceiveLane, SendLane},
     wire::{self, Frame, PacketHeader, Reader},
 };
-use crate::{Duration, Incarnation, Time, limits};
+use crate::{
+    Duration, Incarnation, Time, limits,
+    planted::{Bug, planted},
+};
 
 /// Counters that were seen, below the greatest one.
 struct ReplayWindow {
@@ -243,9 +246,11 @@ impl Link {
         if !self.writes(now) {
             return None;
         }
-        let counter = self.counter;
+        let again = planted(Bug::NonceReused) && self.sending.iter().any(SendLane::repeats);
+        let counter = self.counter.saturating_sub(u64::from(again));
         // At the end of the counter the link falls silent and is replaced; no nonce is ever used again.
-        self.counter = counter.checked_add(1)?;
+        let stays = planted(Bug::CounterNotAdvanced) && self.sending.iter().all(|lane| lane.next_length().is_none());
+        self.counter = counter.checked_add(u64::from(!stays))?;
         let first = self.sending.iter().find_map(SendLane::next_length).unwrap_or(0);
         let mut packet =
             Vec::with_capacity(wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX);

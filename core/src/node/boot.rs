@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Incarnation, NodeId,
+    Config, Incarnation, NodeId,
     context::{After, Context},
     link::LinkConfig,
+    protocol::Suites,
     report::Report,
     store::{Batch, BootRecord, Keyspace},
 };
@@ -46,7 +47,7 @@ pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
     LinkConfig {
         identity: ctx.identity.clone(),
         peers: ctx.config.peers.clone(),
-        facets: facets(ctx),
+        facets: facets(&ctx.config, &ctx.suites),
         incarnation: ctx.incarnation,
         history,
         remembered,
@@ -54,12 +55,11 @@ pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
     }
 }
 
-/// What must be the same at all nodes. Only hashes of the values travel.
-fn facets(ctx: &Context) -> Vec<(String, String)> {
-    let config = &ctx.config;
+/// What must be the same at all nodes, as names and values for [`LinkConfig::facets`]. Only hashes of the values travel.
+#[must_use]
+pub fn facets(config: &Config, suites: &Suites) -> Vec<(String, String)> {
     let peers: Vec<String> =
         config.peers.iter().map(|p| format!("{} {}", p.id, hex::encode(p.key.as_bytes()))).collect();
-    let suites = &ctx.suites;
     vec![
         ("number of nodes".to_owned(), config.peers.len().to_string()),
         ("threshold".to_owned(), config.threshold.to_string()),

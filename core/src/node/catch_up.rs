@@ -16,6 +16,7 @@ use crate::{
     link::Lane,
     message::Message as Envelope,
     output::Record,
+    planted::{Bug, planted},
     report::Report,
     session::Participant,
     store::{Batch, BootRecord, Keyspace},
@@ -88,7 +89,7 @@ impl CatchUp {
 
     /// A peer remembers a start of this node that the store does not know.
     pub fn on_rolled_back(&mut self, ctx: &mut Context, peer: &str) {
-        if self.behind.is_some() {
+        if self.behind.is_some() || planted(Bug::RolledBackVotes) {
             return;
         }
         let reason = format!(

@@ -7,6 +7,7 @@ mod status;
 
 use std::collections::BTreeMap;
 
+pub use boot::facets;
 pub(crate) use catch_up::Message as CatchUpMessage;
 pub use status::*;
 
@@ -20,6 +21,7 @@ use crate::{
     limits,
     link::{Lane, LinkConfig, LinkOutput, Links, Standing},
     message::Message,
+    planted::{Bug, planted},
     protocol::{Done, Suites},
     report::Report,
     request::{
@@ -107,6 +109,9 @@ impl Node {
             resume: false,
         };
         node.auxiliary.drive(&mut node.ctx);
+        if planted(Bug::StartedBeforeDurable) {
+            node.on_persisted(After::Boot);
+        }
         node.settle();
         node
     }
@@ -610,7 +615,24 @@ impl Node {
             requests,
             undecided: self.activation.undecided(),
             alarms: ctx.unfit.clone(),
+            tables: self.tables().into_iter().map(TableStatus::from).collect(),
         }
+    }
+
+    /// Everything that could grow.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = self.ctx.tables();
+        tables.extend(self.sessions.tables());
+        tables.extend(self.deliveries.tables());
+        tables.extend(self.answers.tables());
+        tables.extend(self.signing.tables());
+        tables.extend(self.signers.tables());
+        tables.extend(self.keygen.tables());
+        tables.extend(self.ledger.tables());
+        tables.extend(self.wallets.tables());
+        tables.extend(self.activation.tables());
+        tables.extend(self.auxiliary.tables());
+        tables
     }
 
     /// Requests that this node coordinates.

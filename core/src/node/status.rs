@@ -31,6 +31,29 @@ pub struct Status {
     pub undecided: Vec<String>,
     /// What the store lacks, and other things that somebody must look at.
     pub alarms: Vec<String>,
+    /// How full everything is that the node keeps in memory.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
+}
+
+/// One table, queue or buffer of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// What it holds.
+    pub name: String,
+    /// Its entries, or bytes where the name says so.
+    pub entries: usize,
+    /// The most that it may hold; `None` for what the number of undecided wallets or of what is under way limits.
+    pub limit: Option<usize>,
+}
+
+/// A table as its owner counts it: name, entries, limit.
+pub(crate) type Table = (&'static str, usize, Option<usize>);
+
+impl From<Table> for TableStatus {
+    fn from((name, entries, limit): Table) -> Self {
+        Self { name: name.to_owned(), entries, limit }
+    }
 }
 
 /// A peer as seen from here.

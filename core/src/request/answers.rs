@@ -23,6 +23,7 @@ use crate::{
     limits,
     link::Lane,
     message::Message as Envelope,
+    node::Table,
     session::{Participant, SessionId},
     store::{Batch, Keyspace},
     tags,
@@ -212,6 +213,13 @@ impl Answers {
         for (node, message) in messages {
             send(ctx, node, message);
         }
+    }
+
+    pub fn tables(&self) -> [Table; 2] {
+        [
+            ("answers to be remembered", self.remembering.len(), Some(limits::REQUESTS_MAX)),
+            ("deliveries to be looked up", self.recalling.len(), Some(2 * limits::REQUESTS_MAX)),
+        ]
     }
 
     pub fn wake_at(&self) -> Option<Time> {

@@ -15,7 +15,9 @@ use crate::{
     context::Context,
     input::{Delivery, DeliveryId, RequestKind},
     limits,
+    node::Table,
     output::Settlement,
+    planted::{Bug, planted},
     report::Report,
     session::millis,
 };
@@ -55,7 +57,7 @@ impl Taken {
             RequestKind::Sign => Kind::Sign,
             RequestKind::Reshare => Kind::Reshare,
         };
-        let client = self.client.as_deref();
+        let client = self.client.as_deref().filter(|_| !planted(Bug::ClientIgnored));
         Prepared {
             delivery,
             kind: self.kind,
@@ -134,6 +136,11 @@ impl Deliveries {
         }
     }
 
+    pub fn tables(&self) -> [Table; 1] {
+        // One more than is taken on may be here for the moment of giving it back.
+        [("deliveries", self.open.len(), Some(limits::REQUESTS_MAX + 1))]
+    }
+
     /// The name of a delivery for all nodes.
     pub fn key(&self, id: DeliveryId) -> Option<DeliveryKey> {
         self.open.get(&id).map(|taken| delivery_key(&taken.stream, taken.sequence, taken.timestamp))
@@ -173,6 +180,7 @@ impl Deliveries {
         if let Some(mut prepared) = self.prepare(ctx, id, request_id, answer) {
             prepared.about = about;
             match (prepared.is_error, late) {
+                (true, _) if planted(Bug::ErrorNotRemembered) => prepared.publish(ctx),
                 (true, _) => answers.remember(ctx, prepared),
                 (false, true) => answers.publish_unless_answered(ctx, prepared),
                 (false, false) => prepared.publish(ctx),
@@ -181,7 +189,7 @@ impl Deliveries {
     }
 
     fn prepare(&mut self, ctx: &Context, id: DeliveryId, request_id: &str, answer: &Answer) -> Option<Prepared> {
-        let (wallet, error_code, reason, body) = match answer {
+        let (wallet, error_code, reason, mut body) = match answer {
             Answer::Keygen(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
             Answer::Sign(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
             Answer::Reshare(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
@@ -189,6 +197,9 @@ impl Deliveries {
         let taken = self.open.get_mut(&id)?;
         if taken.answered.is_some() {
             return None;
+        }
+        if planted(Bug::SecondAnswer) && taken.deliveries > 1 {
+            body.push(b' ');
         }
         taken.answered = Some(Report::RequestAnswered {
             kind: kind_name(taken.kind),
@@ -240,6 +251,9 @@ impl Deliveries {
                 taken.keep_alive = now.after(limits::KEEP_ALIVE);
                 due.push(*id);
             }
+        }
+        if planted(Bug::NotKeptAlive) {
+            due.clear();
         }
         for id in due {
             ctx.settle(id, Settlement::KeepAlive);

@@ -20,7 +20,7 @@ use crate::{
     limits,
     link::Lane,
     message::{Message as Envelope, SessionMessage},
-    node::RequestStatus,
+    node::{RequestStatus, Table},
     protocol::Curve,
     report::Report,
     session::{Failure, SessionId, Sessions, millis},
@@ -87,6 +87,13 @@ const DECISION_WAIT: Duration = Duration::from_secs(10);
 impl Coordinator {
     pub fn len(&self) -> usize {
         self.active.len()
+    }
+
+    pub fn tables(&self) -> [Table; 2] {
+        [
+            ("key generation requests", self.active.len(), Some(limits::REQUESTS_MAX)),
+            ("key generation attempts", self.by_session.len(), Some(limits::REQUESTS_MAX)),
+        ]
     }
 
     /// Takes a request on, or joins a delivery to one that is under way.

@@ -12,6 +12,7 @@ use crate::{
     Secret, WallTime,
     context::{Context, Event, Wanted},
     limits,
+    node::Table,
     store::{Batch, Keyspace},
 };
 
@@ -60,6 +61,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    pub fn tables(&self) -> [Table; 1] {
+        // Records that are being read are not thrown out.
+        [("results in memory", self.entries.len(), Some(2 * limits::LEDGER_CACHED))]
+    }
+
     pub fn lookup(&mut self, ctx: &mut Context, key: RequestKey) -> Lookup {
         match self.entries.get(&key) {
             Some(Entry::Loading) => Lookup::Loading,

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{Participant, SessionId};
-use crate::{NodeId, Time, limits, protocol::Incoming};
+use crate::{
+    NodeId, Time, limits,
+    node::Table,
+    planted::{Bug, planted},
+    protocol::Incoming,
+};
 
 struct Waiting {
     since: Time,
@@ -23,12 +28,10 @@ pub(super) struct Early {
 impl Early {
     pub fn keep(&mut self, now: Time, session: SessionId, from: Participant, incoming: Incoming) {
         let size = incoming.bytes.len();
-        if size > limits::EARLY_BYTES_MAX {
+        if size > limits::EARLY_BYTES_MAX || planted(Bug::EarlyMessagesDropped) {
             return;
         }
-        while self.bytes + size > limits::EARLY_BYTES_MAX
-            || (self.sessions.len() >= limits::EARLY_SESSIONS_MAX && !self.sessions.contains_key(&session))
-        {
+        while !planted(Bug::EarlyRoomUnlimited) && self.is_full(size, session) {
             let Some(oldest) = self.sessions.iter().min_by_key(|(_, w)| w.since).map(|(id, _)| *id) else { return };
             self.drop_session(oldest);
         }
@@ -37,6 +40,11 @@ impl Early {
             self.bytes += size;
             waiting.messages.push((from, incoming));
         }
+    }
+
+    fn is_full(&self, size: usize, session: SessionId) -> bool {
+        self.bytes + size > limits::EARLY_BYTES_MAX
+            || (self.sessions.len() >= limits::EARLY_SESSIONS_MAX && !self.sessions.contains_key(&session))
     }
 
     pub fn take(&mut self, session: SessionId) -> Vec<(Participant, Incoming)> {
@@ -88,6 +96,14 @@ impl Early {
         for id in old {
             self.drop_session(id);
         }
+    }
+
+    pub fn tables(&self) -> [Table; 3] {
+        [
+            ("sessions with early messages", self.sessions.len(), Some(limits::EARLY_SESSIONS_MAX)),
+            ("bytes of early messages", self.bytes, Some(limits::EARLY_BYTES_MAX)),
+            ("sessions given up early", self.given_up.len(), Some(limits::EARLY_SESSIONS_MAX)),
+        ]
     }
 
     pub fn wake_at(&self) -> Option<Time> {

@@ -17,7 +17,8 @@ use crate::{
     limits,
     link::Lane,
     message::{Message, SessionMessage},
-    node::SessionStatus,
+    node::{SessionStatus, Table},
+    planted::{Bug, planted},
     protocol::{Abort, Done, Incoming, Outcome, Pace, Party, Priority, Run, Status, Step},
     report::Report,
     tags,
@@ -134,6 +135,15 @@ impl Sessions {
     /// Whether this session runs or has run here: it must not be run again.
     pub fn knows(&self, id: SessionId) -> bool {
         self.running.contains_key(&id) || self.ended.contains(&id)
+    }
+
+    pub fn tables(&self) -> Vec<Table> {
+        let mut tables = vec![
+            ("sessions", self.running.len(), Some(limits::SESSIONS_MAX)),
+            ("ended sessions", self.ended.len(), Some(ENDED_REMEMBERED)),
+        ];
+        tables.extend(self.early.tables());
+        tables
     }
 
     pub fn has_room(&self) -> bool {
@@ -253,7 +263,8 @@ impl Sessions {
         // A cancelled session ignores late results; its party's secrets are zeroized as it is dropped here.
         let Some(running) = self.running.get_mut(&id) else { return };
         running.progress = ctx.now.time;
-        if !step.messages.is_empty() && running.deadline.is_some_and(|deadline| ctx.now.wall > deadline) {
+        let late = running.deadline.is_some_and(|deadline| ctx.now.wall > deadline);
+        if !step.messages.is_empty() && late && !planted(Bug::DeadlineIgnored) {
             let reason = "the request's deadline has passed".to_owned();
             self.end(ctx, id, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), true);
             return;
@@ -275,12 +286,16 @@ impl Sessions {
         match step.status {
             Status::Done(outcome) => self.end(ctx, id, Ok(outcome), false),
             Status::Failed(abort) => {
-                let culprits = abort
-                    .culprits
-                    .iter()
-                    .filter_map(|at| participants.get(usize::from(*at)).copied())
-                    .filter(|node| *node != ctx.me)
-                    .collect();
+                let culprits =
+                    abort
+                        .culprits
+                        .iter()
+                        .map(|at| {
+                            if planted(Bug::WrongCulprit) { (at + 1) % running.participants.len() as u16 } else { *at }
+                        })
+                        .filter_map(|at| participants.get(usize::from(at)).copied())
+                        .filter(|node| *node != ctx.me)
+                        .collect();
                 self.end(ctx, id, Err(Failure { reason: abort.reason, culprits, silent: Vec::new() }), true);
             }
             Status::Waiting => {
@@ -303,6 +318,9 @@ impl Sessions {
     /// A confirmed new incarnation, or silence, of a participant ends its sessions at once.
     pub fn on_link_down(&mut self, ctx: &mut Context, peer: NodeId, incarnation: Incarnation) {
         self.early.drop_peer(peer);
+        if planted(Bug::SessionSurvivesRestart) {
+            return;
+        }
         let hit: Vec<SessionId> = self
             .running
             .iter()

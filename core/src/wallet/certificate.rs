@@ -16,6 +16,7 @@ use crate::NodeId;
 use crate::committee::Committee;
 use crate::consensus::Ballot;
 use crate::limits::NODES_MAX;
+use crate::planted::{Bug, planted};
 use crate::tags;
 
 /// What acceptors vote on: a session that all its members prepared, with the proof.
@@ -171,6 +172,7 @@ impl Value {
             return Err(CertificateError::PreparedByStranger(*stranger));
         }
         match members.iter().find(|member| !self.prepared.iter().any(|(node, _)| node == *member)) {
+            Some(_) if planted(Bug::StatementMissing) => Ok(()),
             Some(missing) => Err(CertificateError::MissingPrepared(*missing)),
             None => Ok(()),
         }
@@ -307,7 +309,7 @@ impl Certificate {
             vote.verify(keys).map_err(|error| name_signer(error, CertificateError::BadVote))?;
         }
         let (expected, got) = (usize::from(deciding.threshold), self.votes.len());
-        if got < expected {
+        if got + usize::from(planted(Bug::VoteMissing)) < expected {
             return Err(CertificateError::TooFewVotes { expected, got });
         }
         Ok(())

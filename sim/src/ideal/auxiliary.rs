@@ -55,6 +55,7 @@ impl AuxiliarySuite for IdealAuxiliary {
         if ingredient.len() != usize::from(PIECES) {
             return Err(Abort::new(format!("an ingredient has {PIECES} pieces, not {}", ingredient.len())));
         }
+        self.witness.run(&run);
         let joined: Vec<u8> = ingredient.iter().flat_map(|piece| piece.expose().iter().copied()).collect();
         let secret = Sha256::digest(joined).to_vec();
         self.witness.secret(&secret);

@@ -55,6 +55,7 @@ impl KeyGeneration for IdealKeyGeneration {
         if threshold == 0 || threshold > run.parties {
             return Err(Abort::new(format!("a threshold of {threshold} among {} parties is impossible", run.parties)));
         }
+        self.witness.run(&run);
         let contribution: [u8; 32] =
             Sha256::digest([b"contribution".as_slice(), &run.seed, &run.execution_id].concat()).into();
         let party = IdealKeygenParty {
@@ -163,9 +164,9 @@ impl Rounds for IdealKeygenParty {
                     return Err(Abort::new("no keys were computed"));
                 };
                 let token = Sha256::digest(combined).to_vec();
-                if let Some(position) = heard.iter().enumerate().position(|(p, body)| p != me && *body != token) {
-                    let culprit = u16::try_from(position).unwrap_or(u16::MAX);
-                    return Err(Abort::blaming(culprit, "computed another key"));
+                if heard.iter().enumerate().any(|(p, body)| p != me && *body != token) {
+                    // Whoever sent it, or whoever told the two of us different things.
+                    return Err(Abort::new("another key was computed"));
                 }
                 let mut own = shares.get(me).cloned().unwrap_or_default();
                 if self.planted == Some(Planted::WrongShare) && me == 0 {

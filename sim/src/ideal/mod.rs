@@ -23,7 +23,7 @@ pub use auxiliary::IdealAuxiliary;
 pub use curve::{interpolated_public_key, public_key_of};
 pub use keygen::IdealKeyGeneration;
 pub use signing::IdealSigning;
-pub use witness::Witness;
+pub use witness::{Reveal, Witness};
 
 /// How long ideal runs may take.
 pub(crate) fn pace() -> Pace {

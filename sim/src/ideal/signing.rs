@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::planted::Planted;
 
 use super::{
-    IdealAuxiliary, Witness,
+    IdealAuxiliary, Reveal, Witness,
     curve::{Scalar, lagrange, other_s, sign, verifies},
     pace,
     rounds::{Next, RoundParty, Rounds},
@@ -107,6 +107,7 @@ impl SigningSuite for IdealSigning {
             }
             (None, None) => {}
         }
+        self.witness.run(&run);
         self.witness.signing(&signing.message);
         let mut contribution: [u8; 32] = Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
         if self.planted == Some(Planted::NonceOfMessage) {
@@ -154,6 +155,12 @@ impl IdealSigningParty {
         let mut hash = Sha256::new();
         hash.update(self.run.execution_id);
         hash.update(&self.signing.message);
+        // An echo of what everybody committed to, so that nobody is told something else than the others.
+        for (position, commitment) in self.commitments.iter().enumerate() {
+            let own = position == usize::from(self.run.index);
+            let of_own = Sha256::digest(self.contribution);
+            hash.update(if own { of_own.as_slice() } else { commitment });
+        }
         for row in self.signing.auxiliary.iter().flat_map(|view| &view.rows) {
             hash.update(row);
         }
@@ -174,6 +181,7 @@ impl IdealSigningParty {
                 continue;
             }
             let culprit = u16::try_from(position).unwrap_or(u16::MAX);
+            self.witness.absorb(self.run.execution_id, culprit);
             shares.push(Scalar::parse(curve, body).ok_or_else(|| Abort::blaming(culprit, "the share is no scalar"))?);
         }
         let secret = shares
@@ -209,11 +217,9 @@ impl Rounds for IdealSigningParty {
                 Ok(Next::Each((0..usize::from(self.run.parties)).map(|to| self.token(me, to)).collect()))
             }
             3 => {
-                if let Some(position) =
-                    (0..heard.len()).find(|from| *from != me && heard.get(*from) != Some(&self.token(*from, me)))
-                {
-                    let culprit = u16::try_from(position).unwrap_or(u16::MAX);
-                    return Err(Abort::blaming(culprit, "signs something else or with other auxiliary data"));
+                if (0..heard.len()).any(|from| from != me && heard.get(from) != Some(&self.token(from, me))) {
+                    // Whoever sent it, or whoever told the two of us different things.
+                    return Err(Abort::new("the others sign something else, or were told something else"));
                 }
                 let purpose: [u8; 32] =
                     Sha256::digest([self.run.execution_id.as_slice(), &self.signing.message].concat()).into();
@@ -234,6 +240,11 @@ impl Rounds for IdealSigningParty {
                     parts.push(body);
                 }
                 self.nonce = Some(Scalar::hashed(self.curve(), &parts));
+                self.witness.reveal(Reveal {
+                    execution: self.run.execution_id,
+                    position: self.run.index,
+                    message: self.signing.message.clone(),
+                });
                 Ok(Next::Broadcast(self.signing.key.secret.expose().to_vec()))
             }
             _ => self.finish(heard),

@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use mpcium_core::protocol::Run;
+
 /// Shared by all nodes of one simulated cluster; outlives their crashes.
 #[derive(Debug, Default)]
 pub struct Witness {
@@ -20,6 +22,23 @@ struct Facts {
     /// Secrets that must not be seen outside.
     secrets: BTreeSet<Vec<u8>>,
     violations: Vec<String>,
+    /// Runs by execution id and position, and the seed of that party.
+    runs: BTreeMap<([u8; 32], u16), [u8; 32]>,
+    /// Last secrets that were revealed since somebody asked.
+    reveals: Vec<Reveal>,
+    /// Last secrets of others that were taken in since somebody asked.
+    absorbed: Vec<([u8; 32], u16)>,
+}
+
+/// A party's last secret of a signing run, with which the others can finish without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reveal {
+    /// The run.
+    pub execution: [u8; 32],
+    /// The party.
+    pub position: u16,
+    /// What is signed.
+    pub message: Vec<u8>,
 }
 
 impl Witness {
@@ -39,6 +58,35 @@ impl Witness {
         if earlier != purpose {
             facts.violations.push("a one-time secret was used for two messages or runs".into());
         }
+    }
+
+    /// A party begins a run. No two runs may have one execution id: each party has a seed of its own in every run.
+    pub(crate) fn run(&self, run: &Run) {
+        let mut facts = self.facts();
+        let earlier = *facts.runs.entry((run.execution_id, run.index)).or_insert(run.seed);
+        if earlier != run.seed {
+            facts.violations.push("two runs have the same execution id".into());
+        }
+    }
+
+    /// A party reveals its last secret, if its node sends the message.
+    pub(crate) fn reveal(&self, reveal: Reveal) {
+        self.facts().reveals.push(reveal);
+    }
+
+    /// A party has received another's last secret.
+    pub(crate) fn absorb(&self, execution: [u8; 32], position: u16) {
+        self.facts().absorbed.push((execution, position));
+    }
+
+    /// Last secrets that were revealed since the last call.
+    pub fn take_reveals(&self) -> Vec<Reveal> {
+        std::mem::take(&mut self.facts().reveals)
+    }
+
+    /// Last secrets that were taken in since the last call: run and sender.
+    pub fn take_absorbed(&self) -> Vec<([u8; 32], u16)> {
+        std::mem::take(&mut self.facts().absorbed)
     }
 
     /// These bytes must never be seen outside.

@@ -16,7 +16,7 @@ impl Invariant for Bounded {
         "bounded"
     }
 
-    fn check(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Datagram { from, bytes } => {
                 within(*from, "bytes in a datagram", bytes.len(), limits::DATAGRAM_BYTES_MAX)
@@ -26,7 +26,11 @@ impl Invariant for Bounded {
             }),
             Fact::Status { node, status } => {
                 within(*node, "sessions", status.sessions.len(), limits::SESSIONS_MAX)?;
-                within(*node, "requests", status.requests.len(), limits::REQUESTS_MAX)
+                within(*node, "requests", status.requests.len(), limits::REQUESTS_MAX)?;
+                let attempts = status.requests.iter().filter(|r| r.kind == "sign" && r.state.starts_with("attempt"));
+                within(*node, "signatures at once", attempts.count(), world.scenario.concurrent_signing)?;
+                let mut limited = status.tables.iter().filter_map(|table| Some((table, table.limit?)));
+                limited.try_for_each(|(table, limit)| within(*node, &table.name, table.entries, limit))
             }
             _ => Ok(()),
         }

@@ -45,6 +45,13 @@ impl Invariant for CertificatesAgree {
             {
                 return Err(format!("node{node} stored a certificate of another committee"));
             }
+            let certificate = &record.certificate;
+            if certificate.value.prepared.len() < world.scenario.nodes {
+                return Err(format!("node{node} stored a certificate that lacks a member's statement"));
+            }
+            if certificate.votes.len() < world.scenario.threshold {
+                return Err(format!("node{node} stored a certificate that lacks a vote"));
+            }
             let decision = (format!("{:?}", facts.session), record.certificate.value.session.public_keys.clone());
             let first = self.decided.entry((facts.wallet.clone(), facts.epoch)).or_insert_with(|| decision.clone());
             if *first != decision {

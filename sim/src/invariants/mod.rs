@@ -2,20 +2,31 @@
 //! what is durable, and what nodes report, and nothing of a node's inside.
 
 mod acknowledged_after_answer;
+mod answers_fit;
 mod authorized_work;
 mod bounded;
+mod calm_after_healing;
 mod certificates_agree;
+mod deadlines;
 mod durable_before_answer;
 mod epochs_grow;
 mod liveness;
 mod no_secret_seen;
+mod nobody_is_wronged;
 mod one_answer;
+mod packet_counters;
+mod promises_kept;
+mod sessions_end;
 mod shares_interpolate;
 mod signatures_verify;
+mod starts_are_unique;
 
 use mpcium_core::{input::RequestKind, node::Status, report::Report, store::Batch};
 
-use crate::world::{Answer, Request, World};
+use crate::{
+    ideal::Reveal,
+    world::{Answer, Request, World},
+};
 
 /// Something that happened and can be seen from outside.
 #[derive(Debug)]
@@ -81,6 +92,20 @@ pub enum Fact<'a> {
         /// The message.
         message: &'a [u8],
     },
+    /// A node gets a step back in which its party revealed its last secret (only ideal suites tell).
+    Revealed {
+        /// Who.
+        node: usize,
+        /// What.
+        reveal: &'a Reveal,
+    },
+    /// Somebody received the last secret of a party (only ideal suites tell).
+    Absorbed {
+        /// Of which run.
+        execution: [u8; 32],
+        /// Of which party.
+        position: u16,
+    },
     /// The run ends: everything was answered.
     End,
 }
@@ -111,5 +136,13 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(bounded::Bounded),
         Box::new(no_secret_seen::NoSecretSeen::default()),
         Box::new(liveness::Settled),
+        Box::new(answers_fit::AnswersFit),
+        Box::new(packet_counters::PacketCounters::default()),
+        Box::new(starts_are_unique::StartsAreUnique::default()),
+        Box::new(sessions_end::SessionsEnd::default()),
+        Box::new(promises_kept::PromisesKept::default()),
+        Box::new(deadlines::Deadlines::default()),
+        Box::new(nobody_is_wronged::NobodyIsWronged),
+        Box::new(calm_after_healing::CalmAfterHealing::default()),
     ]
 }

@@ -3,10 +3,11 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
+use mpcium_client::derive;
 use mpcium_core::protocol::Curve;
 
 use super::{Fact, Invariant};
-use crate::world::{Answer, World};
+use crate::world::{Answer, CHAIN_CODE, World};
 
 /// Answers whose wallet's key no client knows yet wait until one does.
 #[derive(Default)]
@@ -44,6 +45,23 @@ impl Invariant for SignaturesVerify {
     }
 }
 
+/// The child key of a wallet's `X || Y`, in the same form.
+fn child_secp256k1(xy: &[u8], path: &[u32]) -> Option<Vec<u8>> {
+    if path.is_empty() {
+        return Some(xy.to_vec());
+    }
+    let parent = derive::secp256k1_compressed(xy).ok()?;
+    let child = derive::derive_secp256k1(&parent, &CHAIN_CODE, path).ok()?;
+    derive::secp256k1_coordinates(&child.public_key).ok().map(|xy| xy.to_vec())
+}
+
+fn child_ed25519(key: &[u8], path: &[u32]) -> Option<Vec<u8>> {
+    if path.is_empty() {
+        return Some(key.to_vec());
+    }
+    Some(derive::derive_ed25519(key.try_into().ok()?, &CHAIN_CODE, path).ok()?.public_key.to_vec())
+}
+
 fn sec1(xy: &[u8]) -> Vec<u8> {
     [&[4], xy].concat()
 }
@@ -54,21 +72,27 @@ impl SignaturesVerify {
             self.waiting.push(answer.clone());
             return Ok(());
         };
-        let asked: Vec<_> = world
-            .clients
-            .requests
-            .iter()
-            .filter(|r| r.honest && r.wallet == answer.wallet && r.transaction == answer.transaction)
-            .collect();
+        // By its place in the stream, if the answer still says that; by its id otherwise.
+        let asked: Vec<_> = match super::answers_fit::request(world, answer) {
+            Some(request) => vec![request],
+            None => world
+                .clients
+                .requests
+                .iter()
+                .filter(|r| r.wallet == answer.wallet && r.transaction == answer.transaction)
+                .collect(),
+        };
         let field = |name: &str| {
             answer.body.get(name).and_then(|v| v.as_str()).and_then(|v| STANDARD.decode(v).ok()).unwrap_or_default()
         };
         let good = asked.iter().any(|request| match request.curve {
             Some(Curve::Secp256k1) => {
                 let (r, s, recovery) = (field("r"), field("s"), field("signature_recovery"));
-                secp256k1(&keys.secp256k1, &request.message, &r, &s, &recovery)
+                child_secp256k1(&keys.secp256k1, &request.path)
+                    .is_some_and(|key| secp256k1(&key, &request.message, &r, &s, &recovery))
             }
-            Some(Curve::Ed25519) => ed25519(&keys.ed25519, &request.message, &field("signature")),
+            Some(Curve::Ed25519) => child_ed25519(&keys.ed25519, &request.path)
+                .is_some_and(|key| ed25519(&key, &request.message, &field("signature"))),
             None => false,
         });
         if good {

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::Signer as _;
+use mpcium_client::{
+    AuthorizerSignature, KeygenRequest, Request as Document, SignRequest,
+    auth::{Authorization, AuthorizerKey, InitiatorKey, PublicKey},
+};
 use mpcium_core::{input::RequestKind, protocol::Curve};
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Event, Verdict, World};
 use crate::{
     dice::Dice,
     invariants::Fact,
-    scenario::{Action, At, MILLISECOND, SECOND},
+    scenario::{Action, At, MILLISECOND, Manners, SECOND, Step},
 };
 
 /// Wallets that are asked for after healing have numbers from here on.
@@ -34,14 +40,20 @@ pub struct Request {
     pub curve: Option<Curve>,
     /// What is to be signed.
     pub message: Vec<u8>,
-    /// Whether the initiator really signed it.
+    /// Child key indices.
+    pub path: Vec<u32>,
+    /// Whether the initiator really signed it, and whoever has to approve it.
     pub honest: bool,
+    /// The client's name in the header.
+    pub client: Option<&'static str>,
     /// The document.
     pub body: Vec<u8>,
     /// Sequence number in the stream.
     pub sequence: u64,
     /// When it was sent.
     pub at: At,
+    /// The same by the queue's clock, in milliseconds.
+    pub wall_ms: u64,
     /// Must succeed: asked after healing.
     pub must_succeed: bool,
 }
@@ -55,11 +67,48 @@ pub struct Keys {
     pub ed25519: Vec<u8>,
 }
 
+/// A key that signs requests.
+enum Key {
+    Ed25519(Box<ed25519_dalek::SigningKey>),
+    P256(Box<p256::ecdsa::SigningKey>),
+}
+
+impl Key {
+    fn draw(dice: &mut Dice, p256: bool) -> Self {
+        if !p256 {
+            return Self::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&dice.bytes32())));
+        }
+        loop {
+            // All but a vanishing part of all numbers are keys.
+            if let Ok(key) = p256::ecdsa::SigningKey::from_slice(&dice.bytes32()) {
+                return Self::P256(Box::new(key));
+            }
+        }
+    }
+
+    fn public(&self) -> PublicKey {
+        match self {
+            Self::Ed25519(key) => PublicKey::Ed25519(key.verifying_key()),
+            Self::P256(key) => PublicKey::P256(*key.verifying_key()),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
+            Self::P256(key) => {
+                let signed: Result<p256::ecdsa::Signature, _> = key.sign_prehash(&Sha256::digest(message));
+                signed.map(|signature| signature.to_der().as_bytes().to_vec()).unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// All clients, who share one initiator.
-#[derive(Debug)]
 pub struct Clients {
-    initiator: SigningKey,
-    stranger: SigningKey,
+    initiator: Key,
+    stranger: Key,
+    authorizers: Vec<Key>,
     dice: Dice,
     /// Everything that was sent, in order.
     pub requests: Vec<Request>,
@@ -67,86 +116,160 @@ pub struct Clients {
     by_action: BTreeMap<usize, usize>,
     /// Wallets that exist for certain.
     pub wallets: BTreeMap<String, Keys>,
+    /// Since when clients know that they do.
+    pub known_since: BTreeMap<String, At>,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clients({} requests, {} wallets)", self.requests.len(), self.wallets.len())
+    }
+}
+
+/// How a request is signed and sent.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    honest: bool,
+    approved: bool,
+    client: Option<&'static str>,
+    path: &'a [u32],
+}
+
+/// As a careful client sends it.
+const PLAIN: Sent<'static> = Sent { honest: true, approved: true, client: None, path: &[] };
+
+impl<'a> Sent<'a> {
+    fn of(step: &'a Step, honest: bool) -> Self {
+        Self { honest, approved: step.approved, client: step.client, path: &step.path }
+    }
 }
 
 impl Clients {
     /// Clients who have asked for nothing yet.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, manners: Manners) -> Self {
         let mut dice = Dice::new(seed, "clients");
+        let mut keys = Dice::new(seed, "clients' keys");
         Self {
-            initiator: SigningKey::from_bytes(&dice.bytes32()),
-            stranger: SigningKey::from_bytes(&dice.bytes32()),
-            dice,
+            initiator: Key::draw(&mut keys, manners.p256),
+            stranger: Key::draw(&mut keys, manners.p256),
+            // Authorizers may use either kind.
+            authorizers: (0..manners.authorizers).map(|number| Key::draw(&mut keys, number % 2 == 1)).collect(),
+            dice: Dice::new(dice.any(), "messages"),
             requests: Vec::new(),
             by_action: BTreeMap::new(),
             wallets: BTreeMap::new(),
+            known_since: BTreeMap::new(),
         }
     }
 
     /// The initiator's public key.
     #[must_use]
-    pub fn initiator(&self) -> VerifyingKey {
-        self.initiator.verifying_key()
+    pub fn initiator(&self) -> InitiatorKey {
+        InitiatorKey(self.initiator.public())
     }
 
     /// The public key of somebody whom nodes must not trust.
     #[must_use]
-    pub fn stranger(&self) -> VerifyingKey {
-        self.stranger.verifying_key()
+    pub fn stranger(&self) -> InitiatorKey {
+        InitiatorKey(self.stranger.public())
     }
 
-    fn key(&self, honest: bool) -> &SigningKey {
-        if honest { &self.initiator } else { &self.stranger }
+    /// Whose approval nodes ask for.
+    #[must_use]
+    pub fn authorization(&self) -> Authorization {
+        let ids = (0..self.authorizers.len()).map(|number| format!("authorizer{number}"));
+        let keys = self.authorizers.iter().map(|key| AuthorizerKey(key.public()));
+        Authorization {
+            enabled: !self.authorizers.is_empty(),
+            required: ids.clone().collect(),
+            keys: ids.zip(keys).collect(),
+            ..Authorization::default()
+        }
     }
 
-    fn keygen(&self, wallet: usize, honest: bool) -> Request {
+    /// Signs a document and puts it into an envelope.
+    fn seal(&self, mut document: Document, sent: Sent<'_>) -> (Vec<u8>, bool) {
+        let key = if sent.honest { &self.initiator } else { &self.stranger };
+        document.set_signature(key.sign(&document.canonical()));
+        if sent.approved {
+            let bytes = document.authorizer_bytes();
+            let approve = |(number, key): (usize, &Key)| AuthorizerSignature {
+                authorizer_id: format!("authorizer{number}"),
+                signature: Some(key.sign(&bytes)),
+            };
+            let approvals = self.authorizers.iter().enumerate().map(approve).collect();
+            match &mut document {
+                Document::Keygen(request) => request.authorizer_signatures = approvals,
+                Document::Sign(request) => request.authorizer_signatures = approvals,
+                Document::Reshare(request) => request.authorizer_signatures = approvals,
+            }
+        }
+        (document.to_json(), sent.honest && (sent.approved || self.authorizers.is_empty()))
+    }
+
+    fn keygen(&self, wallet: usize, sent: Sent<'_>) -> Request {
         let wallet = format!("wallet-{wallet}");
-        let signature = STANDARD.encode(self.key(honest).sign(wallet.as_bytes()).to_bytes());
-        let body = format!(r#"{{"wallet_id":"{wallet}","signature":"{signature}"}}"#).into_bytes();
+        let document = KeygenRequest { wallet_id: wallet.clone(), ..KeygenRequest::default() };
+        let (body, honest) = self.seal(document.into(), sent);
         Request {
             kind: RequestKind::Keygen,
             wallet,
             transaction: String::new(),
             curve: None,
             message: Vec::new(),
+            path: Vec::new(),
             honest,
+            client: sent.client,
             body,
             sequence: 0,
             at: 0,
+            wall_ms: 0,
             must_succeed: false,
         }
     }
 
-    fn sign(&self, wallet: usize, curve: Curve, transaction: String, message: Vec<u8>, honest: bool) -> Request {
+    fn sign(&self, wallet: usize, curve: Curve, transaction: String, message: Vec<u8>, sent: Sent<'_>) -> Request {
         let wallet = format!("wallet-{wallet}");
         let key_type = match curve {
             Curve::Secp256k1 => "secp256k1",
             Curve::Ed25519 => "ed25519",
         };
-        let tx = STANDARD.encode(&message);
-        let signed = format!(
-            r#"{{"key_type":"{key_type}","wallet_id":"{wallet}","network_internal_code":"net","tx_id":"{transaction}","tx":"{tx}"}}"#
-        );
-        let signature = STANDARD.encode(self.key(honest).sign(signed.as_bytes()).to_bytes());
-        let open = signed.trim_end_matches('}');
-        let body = format!(r#"{open},"signature":"{signature}","derivation_path":null}}"#).into_bytes();
+        let document = SignRequest {
+            key_type: key_type.into(),
+            wallet_id: wallet.clone(),
+            network_internal_code: "net".into(),
+            tx_id: transaction.clone(),
+            tx: Some(message.clone()),
+            derivation_path: sent.path.to_vec(),
+            ..SignRequest::default()
+        };
+        let (body, honest) = self.seal(document.into(), sent);
         Request {
             kind: RequestKind::Sign,
             wallet,
             transaction,
             curve: Some(curve),
             message,
+            path: sent.path.to_vec(),
             honest,
+            client: sent.client,
             body,
             sequence: 0,
             at: 0,
+            wall_ms: 0,
             must_succeed: false,
         }
     }
 
+    /// The request that stands at this place of a stream.
+    #[must_use]
+    pub fn request(&self, kind: RequestKind, sequence: u64) -> Option<&Request> {
+        self.requests.iter().find(|request| request.kind == kind && request.sequence == sequence)
+    }
+
     /// A client reads an answer.
-    pub(super) fn learn(&mut self, answer: &Answer) {
+    pub(super) fn learn(&mut self, now: At, answer: &Answer) {
         if !answer.success || !answer.transaction.is_empty() {
             return;
         }
@@ -155,6 +278,7 @@ impl Clients {
         };
         let keys = Keys { secp256k1: bytes("ecdsa_pub_key"), ed25519: bytes("eddsa_pub_key") };
         self.wallets.entry(answer.wallet.clone()).or_insert(keys);
+        self.known_since.entry(answer.wallet.clone()).or_insert(now);
     }
 }
 
@@ -166,7 +290,9 @@ impl World {
     fn send(&mut self, action: Option<usize>, mut request: Request) {
         self.counters.operations += 1;
         request.at = self.now();
-        request.sequence = self.enqueue(request.kind, request.body.clone(), None);
+        request.wall_ms = self.wall_ms();
+        let client = request.client.map(str::to_owned);
+        request.sequence = self.enqueue(request.kind, request.body.clone(), client);
         self.observe(&Fact::Sent { request: &request });
         if let Some(action) = action {
             self.clients.by_action.insert(action, self.clients.requests.len());
@@ -176,19 +302,26 @@ impl World {
 
     /// A client acts.
     pub(super) fn step(&mut self, at: usize) {
-        let action = self.scenario.steps[at].action.clone();
+        let step = self.scenario.steps[at].clone();
+        let action = step.action.clone();
         let earlier = |world: &Self, action: usize| {
             world.clients.by_action.get(&action).and_then(|index| world.clients.requests.get(*index)).cloned()
         };
         match action {
             Action::Keygen { wallet } => {
-                let request = self.clients.keygen(wallet, true);
+                let request = self.clients.keygen(wallet, Sent::of(&step, true));
                 self.send(Some(at), request);
             }
             Action::Sign { wallet, ecdsa, transaction, length } => {
                 let length = if ecdsa { 32 } else { length };
                 let message = self.clients.dice.bytes(length);
-                let request = self.clients.sign(wallet, curve(ecdsa), format!("tx-{transaction}"), message, true);
+                let request = self.clients.sign(
+                    wallet,
+                    curve(ecdsa),
+                    format!("tx-{transaction}"),
+                    message,
+                    Sent::of(&step, true),
+                );
                 self.send(Some(at), request);
             }
             Action::Again { action } => {
@@ -203,18 +336,24 @@ impl World {
                 {
                     let wallet = old.wallet.trim_start_matches("wallet-").parse().unwrap_or_default();
                     let message = self.clients.dice.bytes(32);
-                    let request = self.clients.sign(wallet, curve, old.transaction, message, true);
+                    let request = self.clients.sign(wallet, curve, old.transaction, message, Sent::of(&step, true));
                     self.counters.sometimes("the same id with another payload");
                     self.send(None, request);
                 }
             }
             Action::ForgedKeygen { wallet } => {
-                let request = self.clients.keygen(wallet, false);
+                let request = self.clients.keygen(wallet, Sent::of(&step, false));
                 self.send(None, request);
             }
             Action::ForgedSign { wallet, ecdsa, transaction } => {
                 let message = self.clients.dice.bytes(32);
-                let request = self.clients.sign(wallet, curve(ecdsa), format!("tx-{transaction}"), message, false);
+                let request = self.clients.sign(
+                    wallet,
+                    curve(ecdsa),
+                    format!("tx-{transaction}"),
+                    message,
+                    Sent::of(&step, false),
+                );
                 self.send(None, request);
             }
             Action::Garbage => {
@@ -228,6 +367,7 @@ impl World {
 
     /// The core has had time to find itself: what is asked of it now must succeed.
     pub(super) fn ask_fresh(&mut self, ecdsa: bool) {
+        self.fresh_since.get_or_insert(self.scenario.healed_at + SETTLING);
         if ecdsa {
             self.fresh = true;
         }
@@ -236,12 +376,13 @@ impl World {
             let Ok(wallet) = wallet.trim_start_matches("wallet-").parse() else { continue };
             let message = self.clients.dice.bytes(32);
             let transaction = format!("fresh-{number}-{ecdsa}");
-            let mut request = self.clients.sign(wallet, curve(ecdsa), transaction, message, true);
-            request.must_succeed = true;
+            let mut request = self.clients.sign(wallet, curve(ecdsa), transaction, message, PLAIN);
+            // Auxiliary data and new wallets need those that cheat.
+            request.must_succeed = !ecdsa || !self.scenario.cheated_core();
             self.send(None, request);
         }
-        if !ecdsa && self.scenario.core.len() == self.scenario.nodes {
-            let mut request = self.clients.keygen(FRESH, true);
+        if !ecdsa && self.scenario.core.len() == self.scenario.nodes && !self.scenario.cheated_core() {
+            let mut request = self.clients.keygen(FRESH, PLAIN);
             request.must_succeed = true;
             self.send(None, request);
         }
@@ -261,6 +402,7 @@ impl World {
                 machine.cut = 0;
                 machine.crash_armed = None;
                 machine.error_armed = false;
+                machine.disk_full = 0;
                 machine.disk_slow = 0;
                 machine.slow = 0;
                 machine.blind = 0;
@@ -280,7 +422,8 @@ impl World {
         if !covered {
             self.counters.sometimes("healed core without auxiliary data");
         }
-        self.later(if covered { SETTLING } else { AUXILIARY }, Event::Fresh { ecdsa: true });
+        let settling = covered || self.scenario.cheated_core();
+        self.later(if settling { SETTLING } else { AUXILIARY }, Event::Fresh { ecdsa: true });
         self.later(SETTLING + SECOND, Event::Review);
     }
 
@@ -294,7 +437,11 @@ impl World {
             };
             // An acknowledgement wait may pass before a living node sees what a dead one took, and then the queue may
             // have been told to wait a little more.
-            let patience = deadline * SECOND + 2 * self.scenario.clock_skew_ms * MILLISECOND + 90 * SECOND;
+            let mut patience = deadline * SECOND + 2 * self.scenario.clock_skew_ms * MILLISECOND + 90 * SECOND;
+            if self.scenario.cheated_core() {
+                // Whoever cheats may take a request several times before somebody honest does.
+                patience += 4 * (deadline + 60) * SECOND;
+            }
             let due = request.at.max(self.scenario.healed_at) + patience;
             let entry = sent.entry((&request.wallet, &request.transaction)).or_default();
             entry.0 += 1;
@@ -306,7 +453,10 @@ impl World {
                 let answers = self.results.answers(wallet, transaction);
                 if answers < count {
                     Some((due, format!("{wallet} {transaction}: {answers} answers to {count} requests")))
-                } else if must_succeed && !self.results.succeeded(wallet, transaction) {
+                } else if must_succeed
+                    && !self.results.succeeded(wallet, transaction)
+                    && !self.results.by_cheater(wallet, transaction)
+                {
                     Some((0, format!("{wallet} {transaction}: asked of a healed core, but failed")))
                 } else {
                     None

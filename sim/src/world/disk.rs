@@ -43,7 +43,10 @@ pub struct Disk {
     /// As the process sees it: with everything that it has ordered.
     live: Image,
     pending: VecDeque<Pending>,
-    backups: BTreeMap<usize, Image>,
+    /// By fault: what was there, and of which process.
+    backups: BTreeMap<usize, (u64, Image)>,
+    /// The process that wrote last.
+    writer: u64,
 }
 
 fn apply(image: &mut Image, batch: &Batch) {
@@ -102,15 +105,18 @@ impl Disk {
     }
 
     /// Keeps a copy for a later rollback.
-    pub(super) fn back_up(&mut self, fault: usize) {
-        self.backups.insert(fault, self.durable.clone());
+    pub(super) fn back_up(&mut self, fault: usize, generation: u64) {
+        self.backups.insert(fault, (generation, self.durable.clone()));
     }
 
-    /// Becomes what it was; an empty disk if no backup was made.
-    pub(super) fn roll_back(&mut self, fault: usize) {
-        self.durable = self.backups.remove(&fault).unwrap_or_default();
+    /// Becomes what it was; an empty disk if no backup was made. Says of which processes the last records were before
+    /// and are now.
+    pub(super) fn roll_back(&mut self, fault: usize) -> (u64, u64) {
+        let before = self.writer;
+        (self.writer, self.durable) = self.backups.remove(&fault).unwrap_or_default();
         self.live = self.durable.clone();
         self.pending.clear();
+        (before, self.writer)
     }
 }
 
@@ -126,7 +132,8 @@ impl World {
             };
             json!({"id": id.0, "writes": batch.writes.iter().map(write).collect::<Vec<_>>()})
         });
-        if self.machines[node].error_armed {
+        if self.machines[node].error_armed || self.machines[node].disk_full > 0 {
+            self.counters.sometimes("a write failed");
             self.machines[node].error_armed = false;
             if let Some(inbox) = &self.machines[node].inbox {
                 inbox.fatal("the disk is full");
@@ -250,6 +257,7 @@ impl World {
             }
             let Some(pending) = disk.pending.pop_front() else { break };
             apply(&mut disk.durable, &pending.batch);
+            disk.writer = generation;
             self.log.event(
                 self.now(),
                 Some(node),
@@ -258,6 +266,9 @@ impl World {
                 || json!({"id": pending.id.0}),
             );
             self.observe(&Fact::Durable { node, batch: &pending.batch });
+            if self.scenario.is_cheater(node) {
+                self.proxy_sees_write(node, generation, &pending.batch);
+            }
             if pending.crash.is_some() {
                 self.died_writing(node, CrashPoint::Synced);
                 return;

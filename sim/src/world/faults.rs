@@ -32,9 +32,11 @@ impl World {
             FaultKind::DiskSlow { node } => self.machines[node].disk_slow += 1,
             FaultKind::Rollback { node, .. } => {
                 self.hold_down(node);
-                self.machines[node].disk.roll_back(at);
+                let machine = &mut self.machines[node];
+                let (from, to) = machine.disk.roll_back(at);
+                machine.rolled_back = true;
+                machine.rolled_back_within_run |= from == to;
                 self.log_disk(node, "rollback");
-                self.machines[node].rolled_back = true;
             }
             FaultKind::Isolate { node } => self.cut(node, true),
             FaultKind::Split { side } => self.split(&side, true),
@@ -61,6 +63,13 @@ impl World {
             FaultKind::ClockJump { node, offset } => self.machines[node].set_wall_offset(offset),
             FaultKind::Discovery { node } => self.machines[node].blind += 1,
             FaultKind::Slow { node } => self.machines[node].slow += 1,
+            FaultKind::DiskFull { node } => self.machines[node].disk_full += 1,
+            FaultKind::RollingRestart { order } => {
+                let step = (fault.until - self.now()) / (order.len() as u64 + 1);
+                for (number, node) in order.into_iter().enumerate() {
+                    self.later(step * number as u64, Event::Drain(node));
+                }
+            }
         }
     }
 
@@ -104,8 +113,14 @@ impl World {
             }
             FaultKind::Discovery { node } => self.machines[node].blind = self.machines[node].blind.saturating_sub(1),
             FaultKind::Slow { node } => self.machines[node].slow = self.machines[node].slow.saturating_sub(1),
+            FaultKind::DiskFull { node } => {
+                self.machines[node].disk_full = self.machines[node].disk_full.saturating_sub(1);
+            }
             // A swizzle ends by its own events; a clock stays wrong; a failover is over at once.
-            FaultKind::Swizzle { .. } | FaultKind::ClockJump { .. } | FaultKind::QueueFailover => {}
+            FaultKind::Swizzle { .. }
+            | FaultKind::ClockJump { .. }
+            | FaultKind::QueueFailover
+            | FaultKind::RollingRestart { .. } => {}
         }
     }
 
@@ -117,7 +132,8 @@ impl World {
     /// A backup is made.
     pub(super) fn backup(&mut self, at: usize) {
         if let FaultKind::Rollback { node, .. } = self.scenario.faults[at].kind {
-            self.machines[node].disk.back_up(at);
+            let generation = self.machines[node].generation;
+            self.machines[node].disk.back_up(at, generation);
         }
     }
 

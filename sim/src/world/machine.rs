@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
-use mpcium_client::auth::{Authorization, InitiatorKey, PublicKey};
 use mpcium_core::{
     Config, Duration, Identity, Input, NodeId, Now, PeerInfo, Time, WallTime,
     input::RequestKind,
@@ -42,16 +41,22 @@ pub struct Machine {
     pub crash_armed: Option<(u64, CrashPoint, At)>,
     /// The next write fails.
     pub error_armed: bool,
+    /// How many faults make every write fail.
+    pub disk_full: u32,
     /// Its disk is slow.
     pub disk_slow: u32,
     /// Its processors are slow.
     pub slow: u32,
     /// Discovery's view of it is bad.
     pub blind: u32,
+    /// What its links agree on, where somebody else needs to know.
+    pub facets: Vec<(String, String)>,
     /// How often it was started.
     pub boots: u64,
     /// Whether it was ever rolled back.
     pub rolled_back: bool,
+    /// Whether it was once rolled back to a moment within its last run, which its own records do not show.
+    pub rolled_back_within_run: bool,
     /// Whether it takes requests.
     pub intake: BTreeMap<RequestKind, bool>,
     /// Where its process gets its inputs.
@@ -64,6 +69,9 @@ pub struct Machine {
     /// Clock reads since simulated time last moved, to notice a node that runs in circles.
     sleeps: (At, u64),
 }
+
+/// The cluster's chain code.
+pub const CHAIN_CODE: [u8; 32] = [7; 32];
 
 /// Sleeps within one microsecond after which a node runs in circles.
 const SLEEPS_MAX: u64 = 10_000;
@@ -85,11 +93,14 @@ impl Machine {
             disk: Disk::default(),
             crash_armed: None,
             error_armed: false,
+            disk_full: 0,
             disk_slow: 0,
             slow: 0,
             blind: 0,
+            facets: Vec::new(),
             boots: 0,
             rolled_back: false,
+            rolled_back_within_run: false,
             intake: BTreeMap::new(),
             inbox: None,
             seed: dice.bytes32(),
@@ -100,7 +111,12 @@ impl Machine {
         }
     }
 
-    fn info(&self, node: usize) -> PeerInfo {
+    /// The node's identity key, which a cheater's accomplice outside its process needs as well.
+    pub(super) fn identity(&self) -> Identity {
+        Identity::new(self.id, &self.seed)
+    }
+
+    pub(super) fn info(&self, node: usize) -> PeerInfo {
         let key = SigningKey::from_bytes(&self.seed).verifying_key();
         PeerInfo { id: self.id, name: format!("node{node}"), key }
     }
@@ -120,6 +136,12 @@ impl World {
             time: Time(origin + self.now().saturating_sub(began)),
             wall: WallTime(self.wall_ms().saturating_add_signed(machine.wall_offset_ms)),
         }
+    }
+
+    /// A node's wall clock, in milliseconds.
+    #[must_use]
+    pub fn wall_of(&self, node: usize) -> u64 {
+        self.clocks(node).wall.0
     }
 
     /// True time when a node's monotonic clock shows `time`. Panics if the node never lets time pass: a process that
@@ -199,9 +221,9 @@ impl World {
             me: self.machines[node].id,
             peers,
             threshold: u16::try_from(threshold).unwrap_or(u16::MAX),
-            chain_code: Some([7; 32]),
-            initiator: InitiatorKey(PublicKey::Ed25519(initiator)),
-            authorization: Authorization::default(),
+            chain_code: Some(CHAIN_CODE),
+            initiator,
+            authorization: self.clients.authorization(),
             max_concurrent_keygen: scenario.concurrent_keygen,
             max_concurrent_signing: scenario.concurrent_signing,
             signing_deadline: Duration::from_secs(scenario.signing_deadline_s),
@@ -214,7 +236,10 @@ impl World {
             Ok(config) => config,
             Err(error) => panic!("the scenario's configuration is refused: {error}"),
         };
-        let identity = Identity::new(self.machines[node].id, &self.machines[node].seed);
+        let identity = self.machines[node].identity();
+        if self.scenario.is_cheater(node) {
+            self.machines[node].facets = mpcium_core::node::facets(&config, &self.suites);
+        }
         let boot = self.machines[node].disk.boot_record();
         let mut seed = self.dice.bytes32();
         if self.has(Planted::SameRandomness) {
@@ -246,6 +271,7 @@ impl World {
     }
 
     fn stop(&mut self, node: usize) {
+        self.proxies.remove(&node);
         let machine = &mut self.machines[node];
         machine.alive = false;
         machine.inbox = None;
@@ -276,6 +302,26 @@ impl World {
         let machine = &mut self.machines[node];
         machine.down = machine.down.saturating_sub(1);
         self.boot(node);
+    }
+
+    /// Stops a process in good order: it hands back what it has not begun, and a moment later it ends.
+    pub(super) fn drain(&mut self, node: usize) {
+        if let Some(inbox) = &self.machines[node].inbox {
+            inbox.put(Input::Drain);
+            let generation = self.machines[node].generation;
+            let delay = self.dice.between(100 * MILLISECOND, 3 * SECOND);
+            self.later(delay, Event::Stop { node, generation });
+        }
+    }
+
+    /// Tells a process to end.
+    pub(super) fn stop_process(&mut self, node: usize, generation: u64) {
+        if self.is_current(node, generation)
+            && let Some(inbox) = &self.machines[node].inbox
+        {
+            self.counters.sometimes("stopped in good order");
+            inbox.stop();
+        }
     }
 
     /// Freezes or thaws a process.

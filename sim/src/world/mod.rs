@@ -3,6 +3,7 @@
 //! Everything that happens goes through [`World::handle`], in the order of time and, within one instant, of
 //! scheduling. All chance comes from the world's own dice, so the executor's is irrelevant to what is drawn.
 
+mod cheater;
 mod clients;
 mod disk;
 mod faults;
@@ -22,13 +23,15 @@ use madsim::{runtime::Handle, time::Instant};
 use mpcium_core::{
     Input,
     input::RequestKind,
+    link::Lane,
     output::{Publication, Settlement},
     protocol::Suites,
 };
 
+pub use cheater::{Cheating, Proxy};
 pub use clients::{Clients, Request};
 pub use disk::Disk;
-pub use machine::Machine;
+pub use machine::{CHAIN_CODE, Machine};
 pub use network::Network;
 pub use ports::process;
 pub use queue::Queues;
@@ -70,6 +73,24 @@ pub enum Event {
     Cut(usize, bool),
     /// A machine that died by itself may come back.
     Release(usize),
+    /// A process is to stop in good order.
+    Drain(usize),
+    /// A process that was told so stops.
+    Stop {
+        /// Which node.
+        node: usize,
+        /// Which of its processes.
+        generation: u64,
+    },
+    /// A computation in which a party revealed its last secret of a run comes back to its node.
+    Revealed {
+        /// Which node.
+        node: usize,
+        /// Which of its processes.
+        generation: u64,
+        /// What was revealed.
+        reveals: Vec<crate::ideal::Reveal>,
+    },
     /// A client acts.
     Step(usize),
     /// A datagram arrives.
@@ -133,6 +154,26 @@ pub enum Event {
     },
     /// Discovery tells everybody what it knows.
     Discovery,
+    /// The links of a cheater's proxy have something to do.
+    Proxy {
+        /// Which node.
+        node: usize,
+        /// Which of its processes.
+        generation: u64,
+    },
+    /// A cheater sends a message that it held back or made up.
+    Lie {
+        /// Which node.
+        node: usize,
+        /// Which of its processes.
+        generation: u64,
+        /// To whom.
+        to: usize,
+        /// In which lane.
+        lane: Lane,
+        /// The message.
+        message: Vec<u8>,
+    },
     /// Invariants that look at the state of things are checked.
     Inspect,
     /// The first phase ends.
@@ -176,6 +217,10 @@ pub struct World {
     pub clients: Clients,
     /// What the ideal suites saw.
     pub witness: Arc<Witness>,
+    /// What stands between nodes that cheat and the others.
+    pub proxies: BTreeMap<usize, Proxy>,
+    /// What they remember.
+    pub cheating: Cheating,
     /// What was counted.
     pub counters: Counters,
     /// What happened.
@@ -184,6 +229,8 @@ pub struct World {
     pub verdict: Option<Verdict>,
     /// Whether the second phase has begun.
     pub healed: bool,
+    /// Since when the healed core is asked for fresh work.
+    pub fresh_since: Option<At>,
     /// Whether all fresh work was asked for.
     pub fresh: bool,
     /// The members of every auxiliary set that a node reported as ready, by name.
@@ -223,7 +270,7 @@ impl World {
         let seed = scenario.seed;
         let machines = (0..scenario.nodes).map(|node| Machine::new(&scenario, node)).collect();
         let network = Network::new(scenario.nodes);
-        let clients = Clients::new(seed);
+        let clients = Clients::new(seed, scenario.manners);
         Arc::new_cyclic(|me| {
             let mut world = Self {
                 machines,
@@ -232,10 +279,13 @@ impl World {
                 results: Results::default(),
                 clients,
                 witness,
+                proxies: BTreeMap::new(),
+                cheating: Cheating::new(seed),
                 counters: Counters::default(),
                 log,
                 verdict: None,
                 healed: false,
+                fresh_since: None,
                 fresh: false,
                 auxiliary_sets: std::collections::BTreeSet::new(),
                 suites,
@@ -365,8 +415,20 @@ impl World {
         for secret in self.witness.take_secrets() {
             self.observe(&Fact::Secret { bytes: &secret });
         }
+        for (execution, position) in self.witness.take_absorbed() {
+            self.observe(&Fact::Absorbed { execution, position });
+        }
         for message in self.witness.take_messages() {
             self.observe(&Fact::Signing { message: &message });
+        }
+    }
+
+    /// A node is about to get a step back in which its party revealed its last secret.
+    fn revealed(&mut self, node: usize, generation: u64, reveals: &[crate::ideal::Reveal]) {
+        if self.is_current(node, generation) {
+            for reveal in reveals {
+                self.observe(&Fact::Revealed { node, reveal });
+            }
         }
     }
 
@@ -386,6 +448,9 @@ impl World {
             Event::Backup(at) => self.backup(at),
             Event::Cut(node, cut) => self.cut(node, cut),
             Event::Release(node) => self.release(node),
+            Event::Drain(node) => self.drain(node),
+            Event::Stop { node, generation } => self.stop_process(node, generation),
+            Event::Revealed { node, generation, reveals } => self.revealed(node, generation, &reveals),
             Event::Step(at) => self.step(at),
             Event::Datagram { to, bytes } => self.datagram_arrives(to, bytes),
             Event::Input { node, generation, input } => self.input(node, generation, *input),
@@ -398,6 +463,8 @@ impl World {
             Event::Settle { kind, sequence, how } => self.settle_arrives(kind, sequence, how),
             Event::Publish { node, generation, publication } => self.publish_arrives(node, generation, publication),
             Event::Discovery => self.discovery(),
+            Event::Proxy { node, generation } => self.proxy_wakes(node, generation),
+            Event::Lie { node, generation, to, lane, message } => self.lie(node, generation, to, lane, message),
             Event::Inspect => self.inspect(),
             Event::Heal => self.heal(),
             Event::Fresh { ecdsa } => self.ask_fresh(ecdsa),

@@ -62,8 +62,17 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 impl World {
-    /// A node sends.
+    /// A node sends; what a cheater sends reaches its proxy first.
     pub(super) fn datagram_leaves(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        if self.scenario.is_cheater(from) {
+            self.proxy_hears_node(from, to, &bytes);
+        } else {
+            self.datagram_travels(from, to, bytes);
+        }
+    }
+
+    /// A datagram goes out into the network.
+    pub(super) fn datagram_travels(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.counters.datagrams += 1;
         self.log.event(
             self.now(),
@@ -88,6 +97,9 @@ impl World {
                 &[],
                 || json!({"what": "datagram", "to": format!("node{to}"), "digest": digest(&bytes)}),
             );
+            return;
+        }
+        if self.healed && rates.healed_loss > 0 && self.dice.below(1_000) < rates.healed_loss {
             return;
         }
         if chance(self, rates.duplicate) {
@@ -142,6 +154,9 @@ impl World {
                 || json!({"what": "datagram", "to": format!("node{to}"), "digest": digest(&bytes)}),
             );
             return;
+        }
+        if self.scenario.is_cheater(to) {
+            return self.proxy_hears_network(to, &bytes);
         }
         let generation = self.machines[to].generation;
         self.input(to, generation, mpcium_core::Input::Datagram(bytes));

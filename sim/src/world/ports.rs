@@ -132,6 +132,7 @@ impl Workers for Port {
                 entropy = [0; 32];
             }
             let computed = job.run(entropy);
+            let reveals = world.witness.take_reveals();
             let most = world.scenario.rates.compute * if background { 10 } else { 1 };
             let mut delay = world.dice.between(10, most.max(10));
             if world.machines[node].slow > 0 {
@@ -139,6 +140,9 @@ impl Workers for Port {
             }
             if world.has(Planted::LostComputation) && world.dice.below(16) == 0 {
                 return;
+            }
+            if !reveals.is_empty() {
+                world.later(delay, Event::Revealed { node, generation, reveals });
             }
             world.later(delay, Event::Input { node, generation, input: Box::new(Input::Computed(computed)) });
         });

@@ -37,6 +37,8 @@ struct Message {
     timestamp: WallTime,
     deliveries: u64,
     state: State,
+    /// Who got it last: node, process, and when.
+    holder: Option<(usize, u64, At)>,
 }
 
 /// All queues.
@@ -84,9 +86,10 @@ impl World {
             &body,
             || json!({"stream": stream(kind), "sequence": sequence, "body": String::from_utf8_lossy(&body)}),
         );
-        self.queues
-            .messages
-            .insert((kind, sequence), Message { body, client, timestamp, deliveries: 0, state: State::Ready(now) });
+        self.queues.messages.insert(
+            (kind, sequence),
+            Message { body, client, timestamp, deliveries: 0, state: State::Ready(now), holder: None },
+        );
         self.later(0, Event::Offer(kind));
         sequence
     }
@@ -120,6 +123,7 @@ impl World {
         self.queues.delivered += 1;
         self.queues.tokens += 1;
         let (id, token) = (self.queues.delivered, self.queues.tokens);
+        let (now, generation) = (self.now(), self.machines[node].generation);
         let retimed = self.has(Planted::NewTimestamp).then(|| WallTime(self.wall_ms()));
         let Some(message) = self.queues.messages.get_mut(&(kind, sequence)) else { return };
         message.deliveries += 1;
@@ -127,6 +131,7 @@ impl World {
             message.timestamp = now;
         }
         message.state = State::Out { token };
+        message.holder = Some((node, generation, now));
         let delivery = Delivery {
             id: DeliveryId(id),
             kind,
@@ -199,6 +204,19 @@ impl World {
                 &sequence.to_be_bytes(),
                 || json!({"stream": stream(kind), "sequence": sequence}),
             );
+            let holder = message.holder;
+            // In a healed world nothing gets lost: whoever has the request must have said so in time.
+            if let Some((node, generation, since)) = holder
+                && since > self.scenario.healed_at
+                && self.healed
+                && self.is_current(node, generation)
+                && !self.scenario.is_cheater(node)
+            {
+                self.violated(
+                    "kept_alive",
+                    format!("node{node} let {} {sequence} lapse while it has it", stream(kind)),
+                );
+            }
             self.offer(kind);
         }
     }

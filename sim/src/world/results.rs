@@ -42,6 +42,8 @@ pub struct Results {
     answered: BTreeMap<(String, String), BTreeSet<String>>,
     /// Successful answers by request.
     succeeded: BTreeSet<(String, String)>,
+    /// Requests that somebody who cheats has answered.
+    by_cheaters: BTreeSet<(String, String)>,
 }
 
 impl Results {
@@ -49,6 +51,12 @@ impl Results {
     #[must_use]
     pub fn answers(&self, wallet: &str, transaction: &str) -> usize {
         self.answered.get(&(wallet.into(), transaction.into())).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether somebody who cheats has answered a request: he may fail it if he likes.
+    #[must_use]
+    pub fn by_cheater(&self, wallet: &str, transaction: &str) -> bool {
+        self.by_cheaters.contains(&(wallet.into(), transaction.into()))
     }
 
     /// Whether a request was ever answered with success.
@@ -134,6 +142,9 @@ impl World {
         }
         let request = (answer.wallet.clone(), answer.transaction.clone());
         self.results.answered.entry(request.clone()).or_default().insert(answer.dedup.clone());
+        if self.scenario.is_cheater(node) {
+            self.results.by_cheaters.insert(request.clone());
+        }
         if answer.success {
             self.results.succeeded.insert(request);
             self.counters.successes += u64::from(fresh);
@@ -145,7 +156,10 @@ impl World {
             json!({"dedup": answer.dedup, "fresh": fresh, "wallet": answer.wallet, "transaction": answer.transaction,
                 "success": answer.success, "error_code": text("error_code")})
         });
-        self.clients.learn(&answer);
-        self.observe(&Fact::Answer { node, answer: &answer });
+        self.clients.learn(now, &answer);
+        // Whoever cheats may publish what he likes: nobody can keep him from the bus.
+        if !self.scenario.is_cheater(node) {
+            self.observe(&Fact::Answer { node, answer: &answer });
+        }
     }
 }

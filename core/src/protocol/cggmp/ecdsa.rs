@@ -6,6 +6,7 @@
 use generic_ec::curves::Secp256k1;
 use generic_ec::{Point, Scalar};
 
+use crate::planted::{Bug, planted};
 use crate::protocol::{Abort, digest_from_tx};
 
 type E = Secp256k1;
@@ -26,7 +27,8 @@ fn scalar(bytes: &[u8]) -> Option<Scalar<E>> {
 /// Verifies a signature, takes the lower one of `s` and `-s`, and appends the recovery number that belongs to it.
 pub(super) fn finish(public_key: &Point<E>, digest: Scalar<E>, r: Scalar<E>, s: Scalar<E>) -> Option<[u8; 65]> {
     let negated = -s;
-    let s = if negated.to_be_bytes().as_bytes() < s.to_be_bytes().as_bytes() { negated } else { s };
+    let lower = negated.to_be_bytes().as_bytes() < s.to_be_bytes().as_bytes();
+    let s = if lower != planted(Bug::HigherS) { negated } else { s };
     let recovery = recovery(public_key, digest, r, s)?;
     let mut bytes = [0; 65];
     let (numbers, last) = bytes.split_at_mut(64);

@@ -20,7 +20,8 @@ use crate::{
     input::RequestKind,
     limits,
     message::{Message as Envelope, SessionMessage},
-    node::RequestStatus,
+    node::{RequestStatus, Table},
+    planted::{Bug, planted},
     protocol::Curve,
     report::Report,
     request::{
@@ -133,6 +134,14 @@ impl Coordinator {
         self.active.len()
     }
 
+    pub fn tables(&self) -> [Table; 3] {
+        [
+            ("signing requests", self.active.len(), Some(limits::REQUESTS_MAX)),
+            ("attempts", self.by_session.len(), Some(limits::REQUESTS_MAX)),
+            ("nodes chosen to sign", self.chosen.len(), Some(limits::NODES_MAX)),
+        ]
+    }
+
     /// Takes a request on, or joins a delivery to one that is under way.
     pub fn take(
         &mut self,
@@ -196,6 +205,9 @@ impl Coordinator {
     }
 
     pub fn on_ledger_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, key: RequestKey) {
+        if planted(Bug::LostWakeUp) {
+            return;
+        }
         self.drive(ctx, parts, key);
     }
 
@@ -268,7 +280,7 @@ impl Coordinator {
         match parts.ledger.lookup(ctx, key) {
             Lookup::Loading => return,
             Lookup::Absent => {}
-            Lookup::Held(held) if held.payload != request.payload => {
+            Lookup::Held(held) if held.payload != request.payload && !planted(Bug::PayloadUnchecked) => {
                 let reason = duplicate_reason(request);
                 self.finish(ctx, parts, key, Err((ErrorCode::SessionDuplicate, reason)));
                 return;
@@ -324,7 +336,7 @@ impl Coordinator {
         }
         let suite = ctx.suites.signing(curve).clone();
         let heavy = suite.pace(wallet.committee().threshold).heavy;
-        if running >= ctx.config.max_concurrent_signing.max(1)
+        if (running >= ctx.config.max_concurrent_signing.max(1) && !planted(Bug::PlacesUnlimited))
             || (heavy && parts.sessions.heavy() >= ctx.config.workers.max(1))
         {
             wait(ctx, active, "a free place among the running signatures".to_owned());
@@ -352,7 +364,8 @@ impl Coordinator {
     ) {
         let nonce = ctx.random_bytes();
         let Some(active) = self.active.get_mut(&key) else { return };
-        active.number = active.number.saturating_add(1).max(ctx.now.wall.0);
+        let clock = if planted(Bug::AttemptNotFromClock) { 0 } else { ctx.now.wall.0 };
+        active.number = active.number.saturating_add(1).max(clock);
         active.tries = active.tries.saturating_add(1);
         active.proposed = true;
         active.waiting_for.clear();
@@ -407,7 +420,7 @@ impl Coordinator {
             Answer::Accepted => {
                 attempting.accepted.insert(from);
             }
-            Answer::Holds(held) if held.payload != active.request.payload => {
+            Answer::Holds(held) if held.payload != active.request.payload && !planted(Bug::PayloadUnchecked) => {
                 self.on_other_payload(ctx, parts, key, from)
             }
             Answer::Holds(_) => {
@@ -489,11 +502,11 @@ impl Coordinator {
         attempting.stored.insert(from, signature.clone());
         let copies = attempting.stored.values().filter(|s| **s == signature).count();
         let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, active.request.wallet()) else { return };
-        if copies < wallet.committee().meeting_quorum() {
+        if copies + usize::from(planted(Bug::PublishedTooEarly)) < wallet.committee().meeting_quorum() {
             return;
         }
         // Whatever anybody says, nothing is published that does not verify here.
-        if !verifies(ctx, &wallet, &active.request, &signature) {
+        if !verifies(ctx, &wallet, &active.request, &signature) && !planted(Bug::UnverifiedRelease) {
             ctx.blame(from);
             let reason = format!("{} stored a signature that does not verify", ctx.name(from));
             self.fail(ctx, parts, key, &reason);
@@ -593,7 +606,7 @@ impl Coordinator {
         active.waiting_for = "the members to say whether they hold a result".to_owned();
         active.phase = Phase::Closing(Closing {
             attempt: Attempt { number: active.number, coordinator: ctx.me },
-            quorum: usize::from(committee.threshold),
+            quorum: usize::from(committee.threshold) - usize::from(planted(Bug::ClosedTooEarly)),
             meeting: committee.meeting_quorum(),
             members: committee.members,
             answers: BTreeMap::new(),
@@ -680,7 +693,7 @@ impl Coordinator {
         match answer {
             CloseAnswer::Empty => drop(closing.answers.insert(from, None)),
             CloseAnswer::Holds(held) => {
-                if held.payload != active.request.payload {
+                if held.payload != active.request.payload && !planted(Bug::PayloadUnchecked) {
                     self.on_other_payload(ctx, parts, key, from);
                     return;
                 }
@@ -767,7 +780,9 @@ impl Coordinator {
             parts.deliveries.answer_for_good(ctx, parts.answers, *delivery, request.id(), &answer, (about, late));
         }
         // A place is free.
-        ctx.event(crate::context::Event::Resume);
+        if !planted(Bug::PlaceNotFreed) {
+            ctx.event(crate::context::Event::Resume);
+        }
     }
 
     fn running(&self) -> usize {

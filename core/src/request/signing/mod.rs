@@ -21,6 +21,7 @@ use crate::{
     NodeId, WallTime,
     context::Context,
     limits,
+    planted::{Bug, planted},
     protocol::Curve,
     session::{Participant, SessionId},
     tags,
@@ -74,6 +75,9 @@ impl Proposal {
 
     /// What the protocol is bound to: everything that the proposal lists, the suite, and the (derived) public key.
     pub fn execution_id(&self, suite: &str, public_key: &[u8], all_fields: &[u8]) -> [u8; 32] {
+        if planted(Bug::ExecutionIdReused) {
+            return tags::EXECUTION.hash(all_fields);
+        }
         let body = (suite, public_key, tags::REQUEST.hash(all_fields), self);
         tags::EXECUTION.hash(&postcard::to_stdvec(&body).expect("plain data serialises"))
     }
@@ -195,7 +199,7 @@ pub(crate) fn signing_key(
     chain_code: Option<&[u8; 32]>,
     path: &[u32],
 ) -> Result<SigningKey, String> {
-    if path.is_empty() {
+    if path.is_empty() || planted(Bug::PathIgnored) {
         return Ok(SigningKey { public_key: public_key.to_vec(), shift: None });
     }
     let Some(chain_code) = chain_code else {

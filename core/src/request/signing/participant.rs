@@ -11,9 +11,11 @@ use crate::{
     limits,
     link::Lane,
     message::Message as Envelope,
+    node::Table,
+    planted::{Bug, planted},
     protocol::{Curve, Outcome, Priority, Signing},
     request::{
-        admission::{Admitted, admit},
+        admission::{Admitted, admit, read},
         answers::Answers,
         ledger::{Held, Ledger, Lookup, RequestKey},
     },
@@ -67,6 +69,14 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Participants {
+    pub fn tables(&self) -> [Table; 3] {
+        [
+            ("promises", self.promises.len(), Some(PROMISES_MAX)),
+            ("proposals that wait for records", self.incoming.len(), Some(limits::REQUESTS_MAX)),
+            ("signatures in which this node takes part", self.taking.len(), Some(limits::SESSIONS_MAX)),
+        ]
+    }
+
     pub fn on_proposal(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, proposal: Proposal) {
         let session = proposal.session();
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
@@ -108,6 +118,9 @@ impl Participants {
             return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
         }
         check_participants(ctx, &proposal.participants)?;
+        if planted(Bug::InitiatorUnchecked) {
+            return read(RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason));
+        }
         admit_proposed(ctx, RequestKind::Sign, &proposal.request, proposal.deadline)
     }
 
@@ -190,7 +203,7 @@ impl Participants {
         }
         let until = proposal.deadline.after(ctx.config.clock_skew);
         if let Some(held) = held {
-            if held.payload != request.payload {
+            if held.payload != request.payload && !planted(Bug::PayloadUnchecked) {
                 return Err(Decline::OtherPayload);
             }
             self.promise(ctx, request, proposal.attempt, until, false)?;
@@ -310,7 +323,7 @@ impl Participants {
             if known.payload != request.payload && !again {
                 return Err(Decline::OtherPayload);
             }
-            if known.attempt > attempt || (known.attempt == attempt && !again) {
+            if (known.attempt > attempt && !planted(Bug::PromiseIgnored)) || (known.attempt == attempt && !again) {
                 return Err(Decline::Higher(known.attempt));
             }
         }
@@ -405,6 +418,10 @@ impl Participants {
             Held { payload: taking.payload, attempt: taking.attempt, signature: signature.clone(), at: ctx.now.wall };
         ledger.hold(&mut batch, taking.key, held);
         let after = After::Stored { session, coordinator: taking.coordinator, signature };
+        if planted(Bug::SaidBeforeWritten) {
+            ctx.persist(batch, ContextAfter::Nothing);
+            return Self::on_persisted(ctx, after);
+        }
         ctx.persist(batch, ContextAfter::Signing(after));
     }
 
@@ -484,7 +501,7 @@ pub(crate) fn check_participants(ctx: &Context, participants: &[Participant]) ->
             return Err(Decline::Refused(format!("{} is proposed twice", ctx.name(*node))));
         }
         match ctx.incarnation_of(*node) {
-            Some(known) if known == *incarnation => {}
+            Some(known) if known == *incarnation || planted(Bug::StaleIncarnation) => {}
             Some(_) => return Err(Decline::Links(format!("{} has restarted", ctx.name(*node)))),
             None => return Err(Decline::Links(format!("it has no link to {}", ctx.name(*node)))),
         }

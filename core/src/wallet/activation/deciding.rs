@@ -6,6 +6,7 @@ use crate::{
     consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
     context::{After as ContextAfter, Context},
     limits,
+    planted::{Bug, planted},
     report::Report,
     session::SessionId,
     store::{Batch, Keyspace},
@@ -157,7 +158,7 @@ impl Activation {
         if ballot.round > highest.saturating_add(limits::ROUND_LEAD_MAX) {
             return;
         }
-        if acceptor.closed.binary_search(&facts.session).is_ok() {
+        if acceptor.closed.binary_search(&facts.session).is_ok() && !planted(Bug::VotesForClosed) {
             let refused = Refused::sign(&wallet, facts.epoch, facts.session, ctx.incarnation, &ctx.identity);
             send(ctx, from, Message::Refused(Box::new(refused)));
             return;

@@ -9,6 +9,7 @@ use crate::{
     input::RequestKind,
     limits,
     link::Lane,
+    planted::{Bug, planted},
     protocol::{KeyShare, Priority},
     report::Report,
     request::{
@@ -97,7 +98,7 @@ impl Prepared {
     }
 
     fn is_complete(&self) -> bool {
-        self.statements.len() == self.facts().committee.members.len()
+        self.statements.len() + usize::from(planted(Bug::StatementMissing)) >= self.facts().committee.members.len()
     }
 }
 
@@ -251,6 +252,10 @@ impl Activation {
         let made = prepared.record.statement.session.clone();
         prepared.statements.retain(|_, statement| statement.session == made);
         self.prepared.entry(wallet.clone()).or_default().insert(session, prepared);
+        if planted(Bug::PreparedBeforeDurable) {
+            ctx.persist(batch, ContextAfter::Nothing);
+            return self.on_share_durable(ctx, &wallet, session);
+        }
         ctx.persist(batch, ContextAfter::Wallet(After::Prepared(wallet, session)));
     }
 

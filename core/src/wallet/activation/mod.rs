@@ -28,6 +28,8 @@ use crate::{
     limits,
     link::Lane,
     message::Message as Envelope,
+    node::Table,
+    planted::{Bug, planted},
     protocol::{Curve, Outcome},
     report::Report,
     request::signing::{Attempt, Decline},
@@ -182,6 +184,7 @@ impl Activation {
                         }
                     }
                 }
+                Keyspace::Decisions if planted(Bug::AcceptorForgets) => {}
                 Keyspace::Decisions => {
                     let record = AcceptorRecord::decode(value.expose())
                         .unwrap_or_else(|error| panic!("acceptor record {}: {error}", hex::encode(key)));
@@ -276,6 +279,20 @@ impl Activation {
     /// How many nodes have stored the certificate with this hash, as far as this node knows.
     pub fn activations(&self, certificate: &[u8; 32]) -> usize {
         self.activated.get(certificate).map_or(0, |activations| activations.nodes.len())
+    }
+
+    pub fn tables(&self) -> Vec<Table> {
+        vec![
+            ("key generations that run", self.joining.len(), Some(limits::SESSIONS_MAX)),
+            ("wallets with prepared sessions", self.prepared.len(), None),
+            ("wallets with refused sessions", self.refused.len(), None),
+            ("acceptors", self.acceptors.len(), None),
+            ("decisions under way", self.deciding.len(), None),
+            ("wallets whose rounds are remembered", self.rounds.len(), None),
+            ("key generation proposals that wait", self.incoming.len(), Some(limits::REQUESTS_MAX)),
+            ("decisions sat out", self.sits_out.len(), None),
+            ("activations", self.activated.len(), Some(limits::REQUESTS_MAX)),
+        ]
     }
 
     /// Takes no part in the decision about a wallet, for ever.

@@ -1,0 +1,454 @@
+//! Nodes that cheat: a real node, with a proxy between it and the network.
+//!
+//! The proxy holds the node's identity and speaks for it towards the others, over links of its own; towards the node
+//! it plays the others. So every message passes through it in clear, and whatever it makes of one leaves validly
+//! sealed. The node inside is the shipped one and knows nothing of it.
+//!
+//! Messages are altered by their layout, not by core's own types, which core does not hand out. A layout that has
+//! changed makes a lie miss; `tests/profiles.rs` demands that each of them is told.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mpcium_core::{
+    Incarnation, NodeId, Time,
+    link::{Lane, LinkConfig, LinkOutput, Links},
+    store::{Batch, Keyspace},
+};
+use serde_json::json;
+
+use super::{Event, World};
+use crate::{
+    dice::Dice,
+    scenario::{Lie, MILLISECOND, SECOND},
+};
+
+/// Old messages of its own that a cheater may repeat.
+const REMEMBERED: usize = 128;
+/// Invented sessions of one flood, and bytes of each message.
+const FLOOD: (u64, usize) = (90, 200);
+
+/// What a cheater keeps in mind across its restarts.
+#[derive(Debug, Default)]
+struct Memory {
+    starts: BTreeSet<Incarnation>,
+    peers: BTreeMap<NodeId, Incarnation>,
+    peers_starts: BTreeMap<NodeId, BTreeSet<Incarnation>>,
+    sent: VecDeque<(usize, Lane, Vec<u8>)>,
+}
+
+/// What stands between one process of a cheating node and the others.
+pub struct Proxy {
+    generation: u64,
+    incarnation: Incarnation,
+    /// Towards the others.
+    outer: Links,
+    /// Towards the node, as each of the others.
+    inner: BTreeMap<usize, Links>,
+    /// Until when it says nothing about wallets.
+    silent_until: u64,
+    wakes: Option<u64>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Proxy({}, {} peers up)", self.incarnation, self.inner.len())
+    }
+}
+
+/// All cheaters' memories and chance.
+#[derive(Debug)]
+pub struct Cheating {
+    memories: BTreeMap<usize, Memory>,
+    dice: Dice,
+}
+
+impl Cheating {
+    /// Nobody has done anything yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { memories: BTreeMap::new(), dice: Dice::new(seed, "cheating") }
+    }
+}
+
+/// Where things stand in a peer's message.
+mod anatomy {
+    /// Kind of a message: its first byte, and the second one within that kind.
+    pub(super) fn kind(message: &[u8]) -> (u8, u8) {
+        (message.first().copied().unwrap_or(u8::MAX), message.get(1).copied().unwrap_or(u8::MAX))
+    }
+
+    /// A message of a protocol's round.
+    pub(super) const ROUND: (u8, u8) = (0, 0);
+    /// A proposal to sign.
+    pub(super) const PROPOSE_SIGN: (u8, u8) = (1, 0);
+    /// "The signature is stored here."
+    pub(super) const STORED: (u8, u8) = (1, 2);
+    /// Everything about wallets.
+    pub(super) const WALLET: u8 = 2;
+    /// A proposal to generate keys.
+    pub(super) const PROPOSE_KEYGEN: (u8, u8) = (2, 0);
+    /// "My shares are durable."
+    pub(super) const PREPARED: (u8, u8) = (2, 2);
+
+    /// A round's message begins after kind and session.
+    const ROUND_BROADCAST: usize = 2 + 32;
+
+    /// Whether a round's message says that everybody gets the same.
+    pub(super) fn is_broadcast(message: &[u8]) -> bool {
+        message.get(ROUND_BROADCAST) == Some(&1)
+    }
+
+    /// Where the protocol's own bytes begin.
+    pub(super) fn body(message: &[u8]) -> usize {
+        let mut at = ROUND_BROADCAST + 1;
+        // The length before them has seven bits a byte.
+        while message.get(at).is_some_and(|byte| byte & 0x80 != 0) {
+            at += 1;
+        }
+        at + 1
+    }
+
+    /// The round of an ideal protocol, and where its content begins.
+    pub(super) fn ideal_round(message: &[u8]) -> Option<(u8, usize)> {
+        let at = body(message);
+        // The content's length is below 128.
+        Some((*message.get(at)?, at + 2))
+    }
+
+    /// A message for a session that never was.
+    pub(super) fn invented(session: &[u8], bytes: usize) -> Vec<u8> {
+        let mut message = vec![0, 0];
+        message.extend_from_slice(session);
+        message.push(1);
+        let mut length = bytes;
+        while length >= 0x80 {
+            message.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        message.push(length as u8);
+        message.resize(message.len() + bytes, 0);
+        message
+    }
+
+    /// Replaces the first occurrence of `old` by `new`, which is as long; whether there was one.
+    pub(super) fn replace(message: &mut [u8], old: &[u8], new: &[u8]) -> bool {
+        let Some(at) = message.windows(old.len()).position(|window| window == old) else { return false };
+        message[at..at + old.len()].copy_from_slice(new);
+        true
+    }
+
+    /// Makes of a proposal one for something that nobody asked for.
+    pub(super) fn forge(message: &mut [u8]) -> bool {
+        let field: &[u8] = if kind(message) == PROPOSE_SIGN { br#""tx":""# } else { br#""wallet_id":"wallet-"# };
+        let Some(at) = message.windows(field.len()).position(|window| window == field) else { return false };
+        let Some(character) = message.get_mut(at + field.len()) else { return false };
+        *character = match *character {
+            b'9' => b'8',
+            b'0'..=b'8' => b'9',
+            b'A' => b'B',
+            _ => b'A',
+        };
+        true
+    }
+}
+
+/// One message on its way out of a cheater.
+struct Outgoing {
+    delay: u64,
+    to: usize,
+    lane: Lane,
+    message: Vec<u8>,
+}
+
+impl World {
+    fn time(&self) -> Time {
+        Time(self.now())
+    }
+
+    /// A write of a cheater's node is durable: its first one names the start under which the proxy speaks for it.
+    pub(super) fn proxy_sees_write(&mut self, node: usize, generation: u64, batch: &Batch) {
+        if self.proxies.contains_key(&node) {
+            return;
+        }
+        let start = batch.writes.iter().filter(|write| write.keyspace == Keyspace::Meta && write.value.is_some());
+        let Some(incarnation) = start.filter_map(|w| w.key.as_slice().try_into().ok()).map(Incarnation).next() else {
+            return;
+        };
+        let memory = self.cheating.memories.entry(node).or_default();
+        let config = LinkConfig {
+            identity: self.machines[node].identity(),
+            peers: self.machines.iter().enumerate().map(|(at, machine)| machine.info(at)).collect(),
+            facets: self.machines[node].facets.clone(),
+            incarnation,
+            history: memory.starts.clone(),
+            remembered: memory.peers.clone(),
+            seed: self.cheating.dice.bytes32(),
+        };
+        memory.starts.insert(incarnation);
+        let outer = Links::new(config, self.time());
+        let proxy = Proxy { generation, incarnation, outer, inner: BTreeMap::new(), silent_until: 0, wakes: None };
+        self.proxies.insert(node, proxy);
+        self.proxy_settles(node);
+    }
+
+    /// The cheater's node says something to one of those whom the proxy plays.
+    pub(super) fn proxy_hears_node(&mut self, node: usize, to: usize, bytes: &[u8]) {
+        let now = self.time();
+        if let Some(links) = self.proxies.get_mut(&node).and_then(|proxy| proxy.inner.get_mut(&to)) {
+            links.handle_datagram(now, bytes);
+            self.proxy_settles(node);
+        }
+    }
+
+    /// Something arrives for the cheater.
+    pub(super) fn proxy_hears_network(&mut self, node: usize, bytes: &[u8]) {
+        let now = self.time();
+        if let Some(proxy) = self.proxies.get_mut(&node) {
+            proxy.outer.handle_datagram(now, bytes);
+            self.proxy_settles(node);
+        }
+    }
+
+    /// Timers.
+    pub(super) fn proxy_wakes(&mut self, node: usize, generation: u64) {
+        let now = self.time();
+        let Some(proxy) = self.proxies.get_mut(&node).filter(|proxy| proxy.generation == generation) else { return };
+        proxy.wakes = None;
+        proxy.outer.handle_wake(now);
+        for links in proxy.inner.values_mut() {
+            links.handle_wake(now);
+        }
+        self.proxy_settles(node);
+    }
+
+    /// A message that was held back or made up leaves.
+    pub(super) fn lie(&mut self, node: usize, generation: u64, to: usize, lane: Lane, message: Vec<u8>) {
+        let (now, peer) = (self.time(), self.machines[to].id);
+        if let Some(proxy) = self.proxies.get_mut(&node).filter(|proxy| proxy.generation == generation) {
+            // A link that is down loses it, like everything else.
+            let _ = proxy.outer.send(now, peer, lane, message);
+            self.proxy_settles(node);
+        }
+    }
+
+    /// Moves everything that waits in the proxy's links, and sets its timer.
+    fn proxy_settles(&mut self, node: usize) {
+        loop {
+            let Some(proxy) = self.proxies.get_mut(&node) else { return };
+            if let Some(output) = proxy.outer.poll() {
+                self.outer_output(node, output);
+                continue;
+            }
+            let inner = proxy.inner.iter_mut().find_map(|(peer, links)| Some((*peer, links.poll()?)));
+            match inner {
+                Some((peer, output)) => self.inner_output(node, peer, output),
+                None => break,
+            }
+        }
+        let Some(proxy) = self.proxies.get_mut(&node) else { return };
+        let wake = proxy.inner.values().filter_map(Links::wake_at).chain(proxy.outer.wake_at()).min();
+        if let Some(Time(at)) = wake
+            && proxy.wakes.is_none_or(|wakes| at < wakes)
+        {
+            proxy.wakes = Some(at);
+            let generation = proxy.generation;
+            // Time is coarse: a timer that is due now is due in a microsecond.
+            let at = at.max(self.now() + 1);
+            self.schedule(at, Event::Proxy { node, generation });
+        }
+    }
+
+    fn at_of(&self, id: NodeId) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.id == id)
+    }
+
+    /// Something from the side of the others.
+    fn outer_output(&mut self, node: usize, output: LinkOutput) {
+        let now = self.time();
+        match output {
+            LinkOutput::Datagram { to, bytes } => {
+                if let Some(to) = self.at_of(to) {
+                    self.datagram_travels(node, to, bytes);
+                }
+            }
+            LinkOutput::Remember { peer, incarnation } => {
+                self.cheating.memories.entry(node).or_default().peers.insert(peer, incarnation);
+                if let Some(proxy) = self.proxies.get_mut(&node) {
+                    proxy.outer.remembered(now, peer, incarnation);
+                }
+            }
+            LinkOutput::Up { peer, incarnation, .. } => {
+                let Some(at) = self.at_of(peer) else { return };
+                let memory = self.cheating.memories.entry(node).or_default();
+                let starts = memory.peers_starts.entry(peer).or_default();
+                starts.insert(incarnation);
+                let history = starts.clone();
+                let Some(proxy) = self.proxies.get_mut(&node) else { return };
+                let config = LinkConfig {
+                    identity: self.machines[at].identity(),
+                    peers: vec![self.machines[node].info(node)],
+                    facets: self.machines[node].facets.clone(),
+                    incarnation,
+                    history,
+                    remembered: [(self.machines[node].id, proxy.incarnation)].into(),
+                    seed: self.cheating.dice.bytes32(),
+                };
+                proxy.inner.insert(at, Links::new(config, now));
+            }
+            LinkOutput::Down { peer, .. } => {
+                if let Some(at) = self.at_of(peer)
+                    && let Some(proxy) = self.proxies.get_mut(&node)
+                {
+                    proxy.inner.remove(&at);
+                }
+            }
+            LinkOutput::Message { peer, lane, bytes, .. } => {
+                let (me, at) = (self.machines[node].id, self.at_of(peer));
+                if let Some(links) = at.and_then(|at| self.proxies.get_mut(&node)?.inner.get_mut(&at)) {
+                    // What comes before the node has met this peer is lost.
+                    let _ = links.send(now, me, lane, bytes);
+                }
+            }
+            LinkOutput::Trouble(_) => {}
+        }
+    }
+
+    /// Something from the side of the cheater's node, for `peer`.
+    fn inner_output(&mut self, node: usize, peer: usize, output: LinkOutput) {
+        match output {
+            LinkOutput::Datagram { bytes, .. } => {
+                let generation = self.machines[node].generation;
+                let input = Box::new(mpcium_core::Input::Datagram(bytes));
+                self.later(20, Event::Input { node, generation, input });
+            }
+            LinkOutput::Remember { peer: id, incarnation } => {
+                let now = self.time();
+                if let Some(links) = self.proxies.get_mut(&node).and_then(|proxy| proxy.inner.get_mut(&peer)) {
+                    links.remembered(now, id, incarnation);
+                }
+            }
+            LinkOutput::Message { lane, bytes, .. } => {
+                let generation = self.machines[node].generation;
+                for Outgoing { delay, to, lane, message } in self.tamper(node, peer, lane, bytes) {
+                    if delay > 0 {
+                        self.later(delay, Event::Lie { node, generation, to, lane, message });
+                        continue;
+                    }
+                    let (now, id) = (self.time(), self.machines[to].id);
+                    if let Some(proxy) = self.proxies.get_mut(&node) {
+                        let _ = proxy.outer.send(now, id, lane, message);
+                    }
+                }
+            }
+            LinkOutput::Up { .. } | LinkOutput::Down { .. } | LinkOutput::Trouble(_) => {}
+        }
+    }
+
+    /// Whether a lie is told now.
+    fn lies(&mut self, node: usize, lie: Lie) -> bool {
+        let rate = self.scenario.cheaters.iter().find(|cheater| cheater.node == node).and_then(|c| c.lies.get(&lie));
+        let Some(rate) = rate.copied() else { return false };
+        self.cheating.dice.below(1_000) < rate
+    }
+
+    fn tells(&mut self, node: usize, lie: Lie) {
+        let name = lie.name();
+        self.counters.sometimes(name);
+        self.log.event(self.now(), Some(node), "lie", name.as_bytes(), || json!({"lie": name}));
+    }
+
+    /// What becomes of a message of the cheater's node.
+    fn tamper(&mut self, node: usize, to: usize, lane: Lane, mut message: Vec<u8>) -> Vec<Outgoing> {
+        use anatomy as a;
+        let kind = a::kind(&message);
+        let now = self.now();
+        let mut out = Vec::new();
+        let silent = self.proxies.get(&node).is_some_and(|proxy| proxy.silent_until > now);
+        if kind == a::PREPARED && !silent && self.lies(node, Lie::FallSilent) {
+            self.tells(node, Lie::FallSilent);
+            let until = now + self.cheating.dice.between(5 * SECOND, 120 * SECOND);
+            if let Some(proxy) = self.proxies.get_mut(&node) {
+                proxy.silent_until = until;
+            }
+        } else if silent && kind.0 == a::WALLET {
+            return out;
+        }
+        if self.lies(node, Lie::Drop) {
+            self.tells(node, Lie::Drop);
+            return out;
+        }
+        if kind == a::PROPOSE_SIGN || kind == a::PROPOSE_KEYGEN {
+            let mut forged = message.clone();
+            if self.lies(node, Lie::Forge) && a::forge(&mut forged) {
+                self.tells(node, Lie::Forge);
+                out.push(Outgoing { delay: 0, to, lane, message: forged });
+            }
+            let (me, other) = (self.machines[node].id, self.machines[(node + 1) % self.machines.len()].id);
+            if self.lies(node, Lie::Impersonate) && a::replace(&mut message, me.as_bytes(), other.as_bytes()) {
+                self.tells(node, Lie::Impersonate);
+            }
+        }
+        if kind == a::ROUND {
+            let body = a::body(&message);
+            if self.lies(node, Lie::WrongShare)
+                && let Some((3, content)) = a::ideal_round(&message)
+                && let Some(byte) = message.get_mut(content + 7)
+            {
+                *byte ^= 0x10;
+                self.tells(node, Lie::WrongShare);
+            } else if a::is_broadcast(&message) && to % 2 == 1 && self.lies(node, Lie::Equivocate) {
+                if let Some(byte) = message.last_mut().filter(|_| body < usize::MAX) {
+                    *byte ^= 1;
+                }
+                self.tells(node, Lie::Equivocate);
+            } else if body < message.len() && self.lies(node, Lie::Alter) {
+                let span = (message.len() - body) as u64;
+                let at = body + usize::try_from(self.cheating.dice.below(span)).unwrap_or(0);
+                message[at] ^= 1 << self.cheating.dice.below(8);
+                self.tells(node, Lie::Alter);
+            }
+        }
+        if kind == a::STORED && self.lies(node, Lie::WrongResult) {
+            if let Some(byte) = message.last_mut() {
+                *byte ^= 1;
+            }
+            self.tells(node, Lie::WrongResult);
+        }
+        if self.lies(node, Lie::Replay) {
+            let old: Vec<_> = self.cheating.memories.entry(node).or_default().sent.iter().cloned().collect();
+            if let Some((to, lane, message)) = self.cheating.dice.pick(&old).cloned() {
+                self.tells(node, Lie::Replay);
+                out.push(Outgoing { delay: 0, to, lane, message });
+            }
+        }
+        if self.lies(node, Lie::Flood) {
+            self.tells(node, Lie::Flood);
+            for _ in 0..FLOOD.0 {
+                let session = self.cheating.dice.bytes32();
+                out.push(Outgoing { delay: 0, to, lane, message: a::invented(&session, FLOOD.1) });
+            }
+        }
+        self.remember(node, to, lane, &message);
+        let mut delay = 0;
+        if self.lies(node, Lie::Delay) {
+            self.tells(node, Lie::Delay);
+            delay = self.cheating.dice.skewed(10 * MILLISECOND, 20 * SECOND);
+        }
+        out.push(Outgoing { delay, to, lane, message });
+        out
+    }
+
+    /// Keeps some messages for later: all proposals, and every eighth of the others.
+    fn remember(&mut self, node: usize, to: usize, lane: Lane, message: &[u8]) {
+        let kind = anatomy::kind(message);
+        let proposal = kind == anatomy::PROPOSE_SIGN || kind == anatomy::PROPOSE_KEYGEN;
+        if !proposal && self.cheating.dice.below(8) > 0 {
+            return;
+        }
+        let sent = &mut self.cheating.memories.entry(node).or_default().sent;
+        if sent.len() == REMEMBERED {
+            sent.pop_front();
+        }
+        sent.push_back((to, lane, message.to_vec()));
+    }
+}
