@@ -8,6 +8,7 @@ pub mod alone;
 pub mod bus;
 pub mod cluster;
 pub mod load;
+pub mod node;
 pub mod process;
 pub mod programs;
 pub mod servers;

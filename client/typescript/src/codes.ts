@@ -1,0 +1,70 @@
+/** The fixed words with which clusters say why a request failed. */
+
+/** Every code, with what it means. Clients of the existing system know all of them. */
+export const ERROR_CODES = {
+  ERROR_UNKNOWN: "Nothing more exact is known",
+  ERROR_NETWORK_TIMEOUT: "Peers did not answer in time",
+  ERROR_NETWORK_CONNECTION: "No connection",
+  ERROR_NETWORK_SUBSCRIPTION: "A subscription failed",
+  ERROR_MESSAGE_ROUTING: "A message could not be routed",
+  ERROR_DIRECT_MESSAGING: "A message to one peer failed",
+  ERROR_SESSION_TIMEOUT: "A session took too long",
+  ERROR_SESSION_CREATION: "A session could not be created",
+  ERROR_SESSION_INITIALIZATION: "A session could not be started",
+  ERROR_SESSION_CLEANUP: "A session could not be cleaned up",
+  ERROR_SESSION_DUPLICATE: "The request's id is taken by another request",
+  ERROR_SESSION_STALE: "The session is out of date",
+  ERROR_INSUFFICIENT_PARTICIPANTS: "Too few participants",
+  ERROR_INCOMPATIBLE_PEER_IDS: "The participants do not fit the wallet",
+  ERROR_PEER_NOT_READY: "A peer is not ready",
+  ERROR_PEER_UNAVAILABLE: "A peer cannot be reached",
+  ERROR_PARTICIPANT_NOT_FOUND: "A participant is unknown",
+  ERROR_KEY_NOT_FOUND: "There is no such wallet",
+  ERROR_KEY_ALREADY_EXISTS: "There is such a wallet already, and it differs",
+  ERROR_KEY_GENERATION: "A key could not be generated",
+  ERROR_KEY_SAVE: "A share could not be saved",
+  ERROR_KEY_LOAD: "A share could not be loaded",
+  ERROR_KEY_INFO_SAVE: "A wallet's record could not be saved",
+  ERROR_KEY_INFO_LOAD: "A wallet's record could not be loaded",
+  ERROR_KEY_ENCODING: "A key could not be encoded",
+  ERROR_KEY_DECODING: "A key could not be decoded",
+  ERROR_MSG_VALIDATION: "A field of the request has a value that is not allowed",
+  ERROR_SIGNATURE_GENERATION: "A signature could not be made",
+  ERROR_SIGNATURE_VERIFICATION: "A signature does not verify",
+  ERROR_INVALID_INITIATOR_SIGNATURE: "The initiator's signature is missing or does not verify",
+  ERROR_PRE_PARAMS_GENERATION: "Auxiliary data could not be generated",
+  ERROR_TSS_PARTY_CREATION: "A protocol party could not be created",
+  ERROR_MISSING_AUTHORIZER_SIGNATURE: "A required authorizer has not signed",
+  ERROR_INVALID_AUTHORIZER_SIGNATURE: "An authorizer's signature does not verify",
+  ERROR_MARSHAL_FAILURE: "A document could not be written",
+  ERROR_UNMARSHAL_FAILURE: "The document could not be read",
+  ERROR_DATA_CORRUPTION: "Stored data is damaged",
+  ERROR_STORAGE_READ: "The store could not be read",
+  ERROR_STORAGE_WRITE: "The store could not be written",
+  ERROR_STORAGE_INIT: "The store could not be opened",
+  ERROR_MESSAGE_VERIFICATION: "A message or signature failed its check",
+  ERROR_MESSAGE_FORMAT: "A message is malformed",
+  ERROR_MESSAGE_DELIVERY: "A message was not delivered",
+  ERROR_MAX_DELIVERY_ATTEMPTS: "The request found no answer by its deadline; signing results with it say `is_timeout`",
+  ERROR_INVALID_CONFIGURATION: "The configuration is wrong",
+  ERROR_INVALID_THRESHOLD: "The threshold is not possible",
+  ERROR_INVALID_SESSION_TYPE: "No such kind of session",
+  ERROR_RESOURCE_EXHAUSTED: "Out of some resource",
+  ERROR_MEMORY_ALLOCATION: "Out of memory",
+  ERROR_CONCURRENCY_LIMIT: "Too many sessions",
+  ERROR_KEYGEN_FAILURE: "Key generation failed",
+  ERROR_SIGNING_FAILURE: "Signing failed",
+  ERROR_RESHARE_FAILURE: "Resharing failed",
+  ERROR_CONTEXT_CANCELLED: "Cancelled",
+  ERROR_OPERATION_ABORTED: "Given up",
+  ERROR_NOT_MAJORITY: "Fewer nodes than must sign together can be reached",
+  ERROR_CLUSTER_NOT_READY: "Nodes that must take part are missing",
+} as const satisfies Readonly<Record<string, string>>;
+
+/** Why a request failed, as a fixed word. */
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Whether a word is a known code. */
+export function isErrorCode(word: string): word is ErrorCode {
+  return Object.hasOwn(ERROR_CODES, word);
+}
