@@ -12,7 +12,8 @@ import { ed25519 } from "@noble/curves/ed25519.js";
 
 import { KeyError } from "./errors.js";
 import { decodeBase64 } from "./gojson.js";
-import { authorizerBytes, canonicalBytes } from "./request.js";
+import { fullBytes } from "./full.js";
+import { approvalBytes, canonicalBytes } from "./request.js";
 import type { MpciumRequest } from "./request.js";
 import type { Signer } from "./signer.js";
 
@@ -101,24 +102,29 @@ function decodeHex(text: string, length?: number): Uint8Array | undefined {
   return new Uint8Array(Buffer.from(text, "hex"));
 }
 
-/** Whether a request carries the initiator's signature, over exactly this request. */
+/** Whether a request carries the initiator's signature over exactly this request; a full one that is there must be good. */
 export function verifyInitiator(key: PublicKey, request: MpciumRequest): boolean {
-  const signature = request.signature;
-  return signature?.length ? key.verifies(canonicalBytes(request), signature) : false;
+  const { signature, fullSignature } = request;
+  if (!signature?.length || !key.verifies(canonicalBytes(request), signature)) {
+    return false;
+  }
+  const full = fullBytes(request);
+  return full === undefined || key.verifies(full, fullSignature?.signature ?? new Uint8Array());
 }
 
 /**
  * An authorizer's approval: the same request with one more signature. The request must have been signed by the
- * initiator (see `MpciumClient.signed`), whose signature the approval covers.
+ * initiator (see `MpciumClient.signed`). The approval covers everything where the request has a full signature, otherwise
+ * the classic bytes and the initiator's signature.
  *
  * @param authorizerId the authorizer's name in the cluster's configuration
  * @throws {@link KeyError} if the initiator has not signed.
  */
 export async function approve(request: MpciumRequest, authorizerId: string, signer: Signer): Promise<MpciumRequest> {
   if (!request.signature?.length) {
-    throw new KeyError("the initiator has not signed: an approval covers the initiator's signature");
+    throw new KeyError("the initiator has not signed: approvals come after that");
   }
-  const signature = await signer.sign(authorizerBytes(request));
+  const signature = await signer.sign(approvalBytes(request));
   const approvals = [...(request.authorizerSignatures ?? []), { authorizerId, signature }];
   return { ...request, authorizerSignatures: approvals };
 }

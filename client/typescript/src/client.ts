@@ -15,6 +15,8 @@ import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-n
 import { verifySignature } from "./chains.js";
 import type { WalletKeys } from "./chains.js";
 import { AnswerTimeoutError, BusError, ClosedError, messageOf } from "./errors.js";
+import { fullBytes } from "./full.js";
+import type { FullSignature } from "./full.js";
 import { Lane, Listening, Results, Waiters } from "./listen.js";
 import type { Bus } from "./listen.js";
 import { KINDS, canonicalBytes, encodeRequest, requestId, validateRequest } from "./request.js";
@@ -34,6 +36,7 @@ import {
 } from "./subjects.js";
 import type { StreamSpec } from "./subjects.js";
 
+const VALID_FOR_MS = 3_600_000;
 const PUBLISH_TRIES = 3;
 const PUBLISH_RETRY_MIN_MS = 250;
 /** The server's word for a stream that is there, with another configuration. */
@@ -56,6 +59,14 @@ export interface ClientOptions {
    * for the next start. `null`: those of every client without an id, as the existing clients work by default.
    */
   clientId?: string | null;
+  /**
+   * Whether requests carry a signature over all fields, an id and an expiry beside the one that every cluster
+   * understands. Clusters with `require_full_signature: true` take no others; those of the existing system ignore it.
+   * Default: yes.
+   */
+  fullSignatures?: boolean;
+  /** How long a request with a full signature is valid from the moment it is signed. Default: an hour. */
+  validForMs?: number;
 }
 
 /** How a call waits for its result. */
@@ -89,6 +100,8 @@ export class MpciumClient {
   readonly clientId: string | undefined;
   readonly #bus: Bus;
   readonly #signer: Signer;
+  /** For how long full signatures are valid, if there are any. */
+  readonly #validForMs: number | undefined;
   readonly #ownsConnection: boolean;
   readonly #generated: boolean;
   readonly #privateId = `call-${nuid.next()}`;
@@ -100,6 +113,7 @@ export class MpciumClient {
   private constructor(bus: Bus, options: ClientOptions, ownsConnection: boolean) {
     this.#bus = bus;
     this.#signer = options.signer;
+    this.#validForMs = options.fullSignatures === false ? undefined : (options.validForMs ?? VALID_FOR_MS);
     this.#ownsConnection = ownsConnection;
     this.#generated = options.clientId === undefined;
     this.clientId = options.clientId === undefined ? `client-${nuid.next()}` : (options.clientId ?? undefined);
@@ -114,12 +128,11 @@ export class MpciumClient {
    * made, and what NATS's `connect` throws.
    */
   static async connect(options: ClientOptions & NodeConnectionOptions): Promise<MpciumClient> {
-    const { signer, clientId, ...rest } = options;
-    const clientOptions = clientId === undefined ? { signer } : { signer, clientId };
-    checkOptions(clientOptions);
-    const connection = await connect({ name: "mpcium-client", maxReconnectAttempts: -1, ...rest });
+    checkOptions(options);
+    const { signer: _signer, clientId: _clientId, fullSignatures: _full, validForMs: _valid, ...nats } = options;
+    const connection = await connect({ name: "mpcium-client", maxReconnectAttempts: -1, ...nats });
     try {
-      return await MpciumClient.#over(connection, clientOptions, true);
+      return await MpciumClient.#over(connection, options, true);
     } catch (error) {
       await connection.close();
       throw error;
@@ -148,17 +161,36 @@ export class MpciumClient {
   }
 
   /**
-   * Checks a request and puts the initiator's signature in. For authorizers, who sign what the initiator signed (see
+   * Checks a request and puts the initiator's signatures in. For authorizers, who sign what the initiator signed (see
    * {@link approve}); a request that has a signature is sent as it is.
    *
    * @throws {@link InvalidRequestError} or {@link SignerError}.
    */
   async signed<R extends MpciumRequest>(request: R): Promise<R> {
+    // Whoever sends it decides where the answer goes.
+    return await this.#signed(request, undefined);
+  }
+
+  /** Puts the signatures in that are missing; the full one covers the client id if there is one. */
+  async #signed<R extends MpciumRequest>(request: R, clientId: string | undefined): Promise<R> {
     validateRequest(request);
     if (request.signature?.length) {
       return request;
     }
-    return { ...request, signature: await this.#signer.sign(canonicalBytes(request)) };
+    const signed = { ...request };
+    if (this.#validForMs !== undefined) {
+      const fullSignature: FullSignature = {
+        requestId: nuid.next(),
+        expiresAt: Date.now() + Math.ceil(this.#validForMs),
+        ...(clientId === undefined ? {} : { clientId }),
+        signature: null,
+      };
+      signed.fullSignature = fullSignature;
+      validateRequest(signed);
+      fullSignature.signature = await this.#signer.sign(fullBytes(signed) ?? new Uint8Array());
+    }
+    signed.signature = await this.#signer.sign(canonicalBytes(request));
+    return signed;
   }
 
   /** Asks for a wallet. The result goes to {@link keygenResults}. */
@@ -183,7 +215,7 @@ export class MpciumClient {
    * {@link ClosedError}.
    */
   async submit(request: MpciumRequest): Promise<void> {
-    await this.#publish(await this.signed(request), this.clientId);
+    await this.#publish(await this.#signed(request, this.clientId), this.clientId);
   }
 
   /**
@@ -307,7 +339,7 @@ export class MpciumClient {
     const late = new AnswerTimeoutError(kind, requestId(request), timeoutMs);
     const patience = new Patience(timeoutMs, late, [this.#closed.signal, options.signal]);
     try {
-      const signed = await patience.wait(this.signed(request));
+      const signed = await patience.wait(this.#signed(request, this.#privateId));
       await patience.wait(this.#lane(kind));
       const waiter = this.#waiters.register(kind, request.walletId, requestId(request));
       try {

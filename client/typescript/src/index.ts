@@ -34,8 +34,11 @@ export {
   UnverifiedResultError,
 } from "./errors.js";
 export type { SignerProblem } from "./errors.js";
+export { fullBytes } from "./full.js";
+export type { FullSignature } from "./full.js";
 export { Listening, Received, Results } from "./listen.js";
 export {
+  approvalBytes,
   authorizerBytes,
   canonicalBytes,
   decodeRequest,

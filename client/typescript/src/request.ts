@@ -5,9 +5,12 @@
  * encoding shows, the difference between `null` and empty included.
  */
 
-import { DocumentError, InvalidRequestError } from "./errors.js";
+import { ClientIdError, DocumentError, InvalidRequestError } from "./errors.js";
+import { FULL_SIGNATURE_FIELD, fullBytes, fullSignatureText } from "./full.js";
+import type { FullSignature } from "./full.js";
 import { FieldReader, JsonSyntaxError, ObjectWriter, encodeUtf8, parse, quoted, sameName } from "./gojson.js";
 import type { JsonValue } from "./gojson.js";
+import { checkClientId } from "./subjects.js";
 
 /** Bytes of a request document. */
 export const REQUEST_BYTES_MAX = 512 * 1024;
@@ -41,7 +44,7 @@ export type KeyType = "secp256k1" | "ed25519";
 export interface AuthorizerSignature {
   /** Which authorizer, as named in the cluster's configuration. */
   authorizerId: string;
-  /** Over {@link authorizerBytes}. */
+  /** Over {@link approvalBytes}. */
   signature: Uint8Array | null;
 }
 
@@ -51,6 +54,8 @@ export interface RequestSignatures {
   signature?: Uint8Array | null;
   /** Approvals, where the cluster asks for them: see {@link approve}. */
   authorizerSignatures?: readonly AuthorizerSignature[];
+  /** The initiator's signature over everything. The client makes it together with the other. */
+  fullSignature?: FullSignature | null;
 }
 
 /** Create a wallet: one key on each curve. */
@@ -117,7 +122,7 @@ export function initiatorId(request: MpciumRequest): string {
 
 /**
  * The bytes that the initiator signs: the bare wallet id for key generation, otherwise the Go encoding of the fields of
- * the contract. They cover neither derivation path nor approvals.
+ * the contract. They cover neither derivation path nor approvals; {@link fullBytes} do.
  */
 export function canonicalBytes(request: MpciumRequest): Uint8Array {
   return request.kind === "keygen" ? encodeUtf8(request.walletId) : signedFields(request).finish();
@@ -141,7 +146,15 @@ function signedFields(request: Exclude<MpciumRequest, { kind: "keygen" }>): Obje
     .string("wallet_id", request.walletId);
 }
 
-/** The bytes that authorizers sign: they bind the initiator's bytes and signature. */
+/**
+ * What an authorizer signs: the bytes of the full signature where the request has one, otherwise
+ * {@link authorizerBytes}.
+ */
+export function approvalBytes(request: MpciumRequest): Uint8Array {
+  return fullBytes(request) ?? authorizerBytes(request);
+}
+
+/** The bytes that authorizers of the existing system sign: they bind the initiator's bytes and signature. */
 export function authorizerBytes(request: MpciumRequest): Uint8Array {
   return new ObjectWriter()
     .string("initiator_id", initiatorId(request))
@@ -174,6 +187,9 @@ export function encodeRequest(request: MpciumRequest): Uint8Array {
     object.array("authorizer_signatures", approvals, (item) =>
       new ObjectWriter().string("authorizer_id", item.authorizerId).bytes("signature", item.signature).text(),
     );
+  }
+  if (request.fullSignature !== undefined && request.fullSignature !== null) {
+    object.raw(FULL_SIGNATURE_FIELD, fullSignatureText(request.fullSignature));
   }
   return object.finish();
 }
@@ -236,6 +252,7 @@ class Fields {
   private signature: Uint8Array | null = null;
   private derivationPath: number[] = [];
   private authorizerSignatures: AuthorizerSignature[] = [];
+  private fullSignature: FullSignature | null = null;
 
   constructor(reader: FieldReader) {
     this.reader = reader;
@@ -243,6 +260,10 @@ class Fields {
 
   read(kind: Kind, name: string, value: JsonValue): void {
     const reader = this.reader;
+    if (sameName(FULL_SIGNATURE_FIELD, name)) {
+      this.readFull(value);
+      return;
+    }
     const field = FIELDS[kind].find((known) => sameName(known, name));
     switch (field) {
       case undefined:
@@ -292,6 +313,33 @@ class Fields {
     }
   }
 
+  private readFull(value: JsonValue): void {
+    const reader = this.reader;
+    if (value.kind !== "object") {
+      if (value.kind !== "null") {
+        reader.wrongType(FULL_SIGNATURE_FIELD, "an object", value);
+      }
+      return;
+    }
+    const full = (this.fullSignature ??= { requestId: "", expiresAt: 0, signature: null });
+    for (const [name, member] of value.members) {
+      if (sameName(name, "request_id")) {
+        full.requestId = reader.string("full_signature.request_id", member, full.requestId);
+      } else if (sameName(name, "expires_at")) {
+        const field = "full_signature.expires_at";
+        full.expiresAt = reader.integer(field, member, full.expiresAt, 0, Number.MAX_SAFE_INTEGER);
+      } else if (sameName(name, "client_id")) {
+        if (member.kind === "null") {
+          delete full.clientId;
+        } else {
+          full.clientId = reader.string("full_signature.client_id", member, full.clientId ?? "");
+        }
+      } else if (sameName(name, "signature")) {
+        full.signature = reader.bytes("full_signature.signature", member, full.signature);
+      }
+    }
+  }
+
   private approval(item: JsonValue): AuthorizerSignature {
     const approval: AuthorizerSignature = { authorizerId: "", signature: null };
     if (item.kind === "object") {
@@ -310,12 +358,12 @@ class Fields {
   }
 
   request(kind: Kind): MpciumRequest {
-    const { walletId, signature, authorizerSignatures } = this;
+    const { walletId, signature, authorizerSignatures, fullSignature } = this;
     // Whether it is one of the two is checked by whoever calls this.
     const keyType = this.keyType as KeyType;
     switch (kind) {
       case "keygen":
-        return { kind, walletId, signature, authorizerSignatures };
+        return { kind, walletId, signature, authorizerSignatures, fullSignature };
       case "sign": {
         const { networkInternalCode, txId, tx, derivationPath } = this;
         return {
@@ -328,11 +376,22 @@ class Fields {
           derivationPath,
           signature,
           authorizerSignatures,
+          fullSignature,
         };
       }
       case "reshare": {
         const { sessionId, nodeIds, newThreshold } = this;
-        return { kind, sessionId, nodeIds, newThreshold, keyType, walletId, signature, authorizerSignatures };
+        return {
+          kind,
+          sessionId,
+          nodeIds,
+          newThreshold,
+          keyType,
+          walletId,
+          signature,
+          authorizerSignatures,
+          fullSignature,
+        };
       }
     }
   }
@@ -392,6 +451,26 @@ export function validateRequest(request: MpciumRequest): void {
     checkText("authorizer_signatures", item.authorizerId);
     checkSignature("authorizer_signatures", item.signature);
   }
+  if (request.fullSignature !== undefined && request.fullSignature !== null) {
+    validateFull(request.fullSignature);
+  }
+}
+
+function validateFull(full: FullSignature): void {
+  checkId("full_signature.request_id", full.requestId);
+  if (!Number.isSafeInteger(full.expiresAt) || full.expiresAt < 0) {
+    throw new InvalidRequestError("full_signature.expires_at", `${full.expiresAt} is no time in milliseconds`);
+  }
+  if (full.clientId !== undefined) {
+    try {
+      checkClientId(full.clientId);
+    } catch (error) {
+      throw error instanceof ClientIdError
+        ? new InvalidRequestError("full_signature.client_id", error.message)
+        : error;
+    }
+  }
+  checkSignature("full_signature.signature", full.signature);
 }
 
 function validateSign(request: SignRequest): void {

@@ -18,6 +18,7 @@ import {
   decodeSigningResult,
   digestOf,
   encodeRequest,
+  fullBytes,
   validateRequest,
   verifyInitiator,
 } from "../src/index.js";
@@ -149,6 +150,78 @@ test("signed bytes of authorizers", async () => {
     "4zBvNq825n4hDiHRj8NriGEh+XLQOGvLFXnF/Q3s/pnkHbn8S1N1nCV+dCGl1pUPhLg8y1Bbw61Uq70wa2SFAg==",
   );
   await assert.rejects(approve(SIGN, "a", authorizer), /initiator has not signed/);
+});
+
+const FULL: [MpciumRequest, string, string][] = [
+  [
+    KEYGEN,
+    "fddfb1525dc63f58a6fbf6f6f8b59c8225915a1e631e83923f9d5edcf07bc278",
+    "uspv7Xpql4b2VEhl0Eb/wRas1CGT6CWDPur/lCjtP6kX2UzrczyfwzLrZ0g549SqtqSysscO05Jc/o1O6oSGBQ==",
+  ],
+  [
+    { ...SIGN, derivationPath: [44, 60, 0, 0, 1] },
+    "5197a41990ac804d79daedc09bf227a56368be72e38ba20675f5717ebe9d7c61",
+    "Mit4+1LXvxsbnqSgSBEaOy7ug+KcJiqAzEGcXTPA4iTTwhr9h0Sc0XBibEH1pudShgfu9iKo2tb3VaMPdbxgAg==",
+  ],
+  [
+    { kind: "sign", keyType: "ed25519", walletId: "wallet-1", txId: "tx-3", tx: null },
+    "e4000b3696e3fd0fd285dc51a50ab7539af82adc9c8a49e1defacbcc634dc328",
+    "qwm6OptdwP7zHEmH9Es+UZ+DTZDTxsuRgVLtSQ8JQn0iztUp8lo0kPrfmtJP8yN05/oYY3pkgnZbGmUTCA2AAA==",
+  ],
+  [
+    RESHARE,
+    "9d9f4305c66b2725772c2be59530e982513cfda1edacec493668bbc286267f5f",
+    "+VOjV4uHqwnGyw7bBUXISJFZZcURNEHqcN606nUWGf7PF6yKblkE6eOzxWsRisWYoVKgWwz4DDr11FcwjZL7Dw==",
+  ],
+  [
+    { ...RESHARE, sessionId: "sess-2", nodeIds: null, newThreshold: 0, keyType: "ed25519" },
+    "2ed0288cadcb6ad8ee71d0725756f650e42ad9f87be0f77d55d17b9cd1ebb2b9",
+    "M7VVTUvW7dyzeNRNC+p91RfA6XSvGff6By0suj3U/9rGVqMd70xfVQFM8oys5IIwURsUQZ3M7IKBu9xO785fCg==",
+  ],
+];
+
+test("full signatures cover every field, an id, an expiry and a client id", async () => {
+  for (const [request, digest, signature] of FULL) {
+    const clientId = request.kind === "sign" && request.derivationPath ? { clientId: "svc-a" } : {};
+    const fullSignature = { requestId: "request-1", expiresAt: 1764000000000, ...clientId, signature: null };
+    const bytes = fullBytes({ ...request, fullSignature }) ?? new Uint8Array();
+    assert.equal(text(bytes), `{"mpcium_request_v1":"${digest}"}`);
+    assert.equal(base64(await initiator.sign(bytes)), signature);
+  }
+  assert.equal(fullBytes(KEYGEN), undefined);
+  const full = { requestId: "r", expiresAt: 5, clientId: "c", signature: Uint8Array.of(1) };
+  const document = encodeRequest({ ...KEYGEN, fullSignature: full });
+  assert.equal(
+    text(document),
+    '{"wallet_id":"wallet-1","signature":null,' +
+      '"full_signature":{"request_id":"r","expires_at":5,"client_id":"c","signature":"AQ=="}}',
+  );
+  assert.deepEqual(decodeRequest("keygen", document).fullSignature, full);
+  for (const [field, change] of [
+    ["request_id", { requestId: "" }],
+    ["expires_at", { expiresAt: -1 }],
+    ["expires_at", { expiresAt: 2 ** 53 }],
+    ["client_id", { clientId: "a.b" }],
+    ["signature", { signature: new Uint8Array(129) }],
+  ] as const) {
+    const fullSignature = { ...full, ...change };
+    const refused = { name: "InvalidRequestError", field: `full_signature.${field}` };
+    assert.throws(() => validateRequest({ ...KEYGEN, fullSignature }), refused);
+  }
+});
+
+test("a full signature that is there must be good, and approvals cover it", async () => {
+  const request: MpciumRequest = {
+    ...SIGN,
+    fullSignature: { requestId: "r", expiresAt: 5, signature: null },
+  };
+  assert.ok(!verifyInitiator(initiator.publicKey, await signed(request)));
+  const signature = await initiator.sign(fullBytes(request) ?? new Uint8Array());
+  const good = await signed({ ...request, fullSignature: { requestId: "r", expiresAt: 5, signature } });
+  assert.ok(verifyInitiator(initiator.publicKey, good));
+  assert.ok(!verifyInitiator(initiator.publicKey, { ...good, derivationPath: [1] } as MpciumRequest));
+  const approval = (await approve(good, "a", authorizer)).authorizerSignatures?.[0]?.signature;
+  assert.deepEqual(approval, await authorizer.sign(fullBytes(good) ?? new Uint8Array()));
 });
 
 test("documents have the fields, order and nulls of the contract", async () => {

@@ -189,6 +189,9 @@ describe("the client on NATS", { skip: NO_SERVER }, () => {
     const asked = await cluster.next();
     assert.equal(asked.client, client.clientId);
     assert.equal(asked.subject, "mpc.signing_request.again");
+    assert.equal(asked.request.fullSignature?.clientId, client.clientId);
+    const validFor = (asked.request.fullSignature?.expiresAt ?? 0) - Date.now();
+    assert.ok(validFor > 0 && validFor <= 3_600_000, `valid for ${validFor} ms`);
     await cluster.answer(asked, eddsaSuccess("w", "again", 1));
     await eventually("the second delivery", () => (seen.length >= 2 ? true : undefined));
     await listening.stop();
