@@ -343,14 +343,12 @@ pub fn verify_initiator(key: &InitiatorKey, request: &Request) -> Result<(), Aut
 pub fn authorize(initiator: &InitiatorKey, authorization: &Authorization, request: &Request) -> Result<(), AuthError> {
     verify_initiator(initiator, request)?;
     let full_bytes = request.full_bytes();
-    match (request.full_signature(), &full_bytes) {
-        (Some(full), Some(bytes)) => {
-            if !initiator.0.verifies(bytes, full.signature.as_deref().unwrap_or_default()) {
-                return Err(AuthError::InvalidFullSignature);
-            }
+    if let (Some(full), Some(bytes)) = (request.full_signature(), &full_bytes) {
+        if !initiator.0.verifies(bytes, full.signature.as_deref().unwrap_or_default()) {
+            return Err(AuthError::InvalidFullSignature);
         }
-        _ if authorization.full_signature_required => return Err(AuthError::FullSignatureMissing),
-        _ => {}
+    } else if authorization.full_signature_required {
+        return Err(AuthError::FullSignatureMissing);
     }
     if !authorization.enabled {
         return Ok(());

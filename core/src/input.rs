@@ -1,5 +1,7 @@
 //! What happens to a node.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,6 +55,9 @@ pub enum Input {
     Datagram(Vec<u8>),
     /// What discovery says now: which of the configured peers are registered. A hint, never a permission.
     Peers(Vec<NodeId>),
+    /// Wallets that discovery knows from another system: all of them, as it says now. A hint: a reason to refuse to create
+    /// a wallet of that name, never a permission.
+    WalletsElsewhere(BTreeSet<String>),
     /// A batch is durable.
     Persisted(PersistId),
     /// A read came back; `None`: there is no such record.

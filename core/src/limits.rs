@@ -56,6 +56,8 @@ pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long they wait.
 pub const EARLY_WAIT: Duration = Duration::from_secs(10);
 
+/// Wallets of another system that this node remembers.
+pub const WALLETS_ELSEWHERE_MAX: usize = 1_000_000;
 /// Requests that wait or run at this node as coordinator.
 pub const REQUESTS_MAX: usize = 1024;
 /// Prepared, undecided sessions per wallet and epoch.

@@ -1,9 +1,9 @@
 //! A fixed pool of threads for cryptography.
 //!
-//! Jobs run by priority, first come first served within one. Background jobs occupy at most all threads but one, so a
-//! client never waits for them; with a single worker they get a thread of their own at low priority. A thread runs one
-//! job at a time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the machine's
-//! entropy. A job that panics is a bug: the node is stopped with the job's label.
+//! Jobs run by priority, first come first served within one. Background jobs have threads of their own, one fewer than
+//! there are workers (but one), at low priority of the operating system, so a client never waits for them. A thread
+//! runs one job at a time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the
+//! machine's entropy. A job that panics is a bug: the node is stopped with the job's label.
 
 use std::{
     collections::VecDeque,
@@ -22,14 +22,13 @@ use zeroize::Zeroize as _;
 
 use crate::ports::{Inbox, Workers};
 
-/// How much background work steps back on the processor (0 to 19).
-const BACKGROUND_NICENESS: i32 = 10;
+/// How much background work steps back on the processor (0 to 19): it gets a few hundredths of a processor that others
+/// want, and all of one that nobody wants.
+const BACKGROUND_NICENESS: i32 = 15;
 
 /// What a thread may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
-    /// Any job; background jobs only while another thread is free of them.
-    Any,
     /// Jobs that a client waits for.
     Foreground,
     /// Background jobs, at low priority.
@@ -55,30 +54,16 @@ struct Queue {
     signing: VecDeque<Job>,
     keygen: VecDeque<Job>,
     background: VecDeque<Job>,
-    /// Background jobs that run.
-    background_running: usize,
-    background_max: usize,
     closed: bool,
 }
 
 impl Queue {
     /// The next job that a thread of this duty may start now.
     fn next(&mut self, duty: Duty) -> Option<Job> {
-        if duty != Duty::Background
-            && let Some(job) = self.signing.pop_front().or_else(|| self.keygen.pop_front())
-        {
-            return Some(job);
+        match duty {
+            Duty::Foreground => self.signing.pop_front().or_else(|| self.keygen.pop_front()),
+            Duty::Background => self.background.pop_front(),
         }
-        if duty == Duty::Foreground || self.background_running >= self.background_max {
-            return None;
-        }
-        let job = self.background.pop_front()?;
-        self.background_running += 1;
-        Some(job)
-    }
-
-    fn finished(&mut self, priority: Priority) {
-        self.background_running -= usize::from(priority == Priority::Background);
     }
 }
 
@@ -90,7 +75,8 @@ impl Shared {
 }
 
 impl WorkerPool {
-    /// Starts `workers` threads, and with one worker a second one for background jobs.
+    /// Starts `workers` threads for what clients wait for, and beside them one less (but at least one) for background
+    /// jobs. A thread that has stepped back cannot step forward again, so background work needs threads of its own.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -101,17 +87,16 @@ impl WorkerPool {
                 signing: VecDeque::new(),
                 keygen: VecDeque::new(),
                 background: VecDeque::new(),
-                background_running: 0,
-                background_max: (workers - 1).max(1),
                 closed: false,
             }),
             changed: Condvar::new(),
         });
-        let duties: Vec<Duty> =
-            if workers == 1 { vec![Duty::Foreground, Duty::Background] } else { vec![Duty::Any; workers] };
+        let background = (workers - 1).max(1);
+        let duties =
+            std::iter::repeat_n(Duty::Foreground, workers).chain(std::iter::repeat_n(Duty::Background, background));
         // Dropped on an error, it ends the threads that did start.
-        let mut pool = Self { shared, threads: Vec::with_capacity(duties.len()) };
-        for (number, duty) in duties.into_iter().enumerate() {
+        let mut pool = Self { shared, threads: Vec::with_capacity(workers + background) };
+        for (number, duty) in duties.enumerate() {
             let (shared, inbox) = (pool.shared.clone(), inbox.clone());
             let thread = std::thread::Builder::new().name(format!("worker {number}"));
             pool.threads.push(thread.spawn(move || work(&shared, duty, &inbox))?);
@@ -189,10 +174,7 @@ fn work(shared: &Shared, duty: Duty, inbox: &Inbox) {
                 queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let priority = job.priority;
         run(job, inbox);
-        shared.queue().finished(priority);
-        shared.changed.notify_all();
     }
 }
 
@@ -299,6 +281,27 @@ mod tests {
             let mut done: Vec<u64> = gates.iter().map(|_| computed(&mut events).0).collect();
             done.sort_unstable();
             assert_eq!(done, (0..8).collect::<Vec<u64>>());
+        }
+    }
+
+    #[test]
+    fn background_work_steps_back_whatever_the_number_of_workers() {
+        for workers in [1, 2, 4] {
+            let (pool, mut events) = pool(workers);
+            let niceness = || -> Work {
+                Box::new(|_| {
+                    let own = rustix::process::getpriority_process(Some(rustix::thread::gettid())).expect("a priority");
+                    Done::Piece(Secret::new(own.to_be_bytes().to_vec()))
+                })
+            };
+            pool.submit(job(1, Priority::Background, niceness()));
+            let (_, background) = computed(&mut events);
+            pool.submit(job(2, Priority::Signing, niceness()));
+            let (_, foreground) = computed(&mut events);
+            let number = |bytes: Vec<u8>| i32::from_be_bytes(bytes.try_into().expect("four bytes"));
+            let (background, foreground) = (number(background), number(foreground));
+            let own = rustix::process::getpriority_process(Some(rustix::thread::gettid())).expect("a priority");
+            assert!(background >= BACKGROUND_NICENESS && foreground == own, "{foreground}, {background}, {own}");
         }
     }
 

@@ -5,7 +5,7 @@ mod boot;
 mod catch_up;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use boot::facets;
 pub(crate) use catch_up::Message as CatchUpMessage;
@@ -57,6 +57,8 @@ pub struct Node {
     keygen: keygen::Coordinator,
     catch_up: CatchUp,
     registered: Vec<NodeId>,
+    /// Wallets of another system.
+    elsewhere: BTreeSet<String>,
     intake: BTreeMap<RequestKind, bool>,
     draining: bool,
     ready: bool,
@@ -102,6 +104,7 @@ impl Node {
             keygen: keygen::Coordinator::default(),
             catch_up,
             registered: Vec::new(),
+            elsewhere: BTreeSet::new(),
             intake: BTreeMap::new(),
             draining: false,
             ready: false,
@@ -129,6 +132,9 @@ impl Node {
                 }
             }
             Input::Peers(ids) => self.registered = ids,
+            Input::WalletsElsewhere(wallets) => {
+                self.elsewhere = wallets.into_iter().take(limits::WALLETS_ELSEWHERE_MAX).collect();
+            }
             Input::Persisted(id) => {
                 if let Some(after) = self.ctx.persisted(id) {
                     self.on_persisted(after);
@@ -479,14 +485,18 @@ impl Node {
             id: request.id().to_owned(),
             delivery: delivery.deliveries,
         });
-        let Delivery { id, timestamp, body, kind, .. } = delivery;
+        let Delivery { id, timestamp, body, kind, deliveries, .. } = delivery;
         match kind {
             RequestKind::Sign => self.with_signing(|signing, ctx, parts| {
                 signing.take(ctx, parts, id, timestamp, body, request);
             }),
-            RequestKind::Keygen => self.with_keygen(|keygen, ctx, parts| {
-                keygen.take(ctx, parts, id, timestamp, body, request);
-            }),
+            RequestKind::Keygen => {
+                // Once another node may have worked on the request, an answer is only given together with the others.
+                let elsewhere = deliveries == 1 && self.elsewhere.contains(request.wallet());
+                self.with_keygen(|keygen, ctx, parts| {
+                    keygen.take(ctx, parts, id, timestamp, body, request, elsewhere);
+                });
+            }
             RequestKind::Reshare => {
                 let code = mpcium_client::result::ErrorCode::ReshareFailure;
                 let reason = "resharing is not available in this version";

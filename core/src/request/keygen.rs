@@ -61,6 +61,8 @@ struct Active {
     backoff: Duration,
     last_failure: String,
     waiting_for: String,
+    /// Another system has a wallet of that name.
+    elsewhere: bool,
     phase: Phase,
 }
 
@@ -96,7 +98,9 @@ impl Coordinator {
         ]
     }
 
-    /// Takes a request on, or joins a delivery to one that is under way.
+    /// Takes a request on, or joins a delivery to one that is under way. `elsewhere`: another system has a wallet of
+    /// that name, and no other node has worked on the request.
+    #[allow(clippy::too_many_arguments, reason = "the delivery in its parts, of which each goes to another place")]
     pub fn take(
         &mut self,
         ctx: &mut Context,
@@ -105,6 +109,7 @@ impl Coordinator {
         timestamp: WallTime,
         body: Vec<u8>,
         request: Admitted,
+        elsewhere: bool,
     ) {
         let wallet = request.wallet().to_owned();
         if let Some(active) = self.active.get_mut(&wallet) {
@@ -125,6 +130,7 @@ impl Coordinator {
                 backoff: limits::RETRY_MIN,
                 last_failure: String::new(),
                 waiting_for: String::new(),
+                elsewhere,
                 phase: Phase::Waiting { until: None },
             },
         );
@@ -217,6 +223,17 @@ impl Coordinator {
     fn drive_waiting(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let running = self.running();
         let Some(active) = self.active.get_mut(wallet) else { return };
+        // This store has been asked and has no such wallet, and no attempt has been made.
+        if active.elsewhere && active.number == 0 {
+            let reason = format!(
+                "Key already exists: Consul's threshold_keyinfo knows the wallet {wallet}, but this store does not: it \
+                 belongs to another system and has to be migrated from there; create new wallets under other ids"
+            );
+            let request = Some(&active.request.request);
+            let answer = error_answer(RequestKind::Keygen, request, ErrorCode::KeyAlreadyExists, &reason);
+            self.finish(ctx, parts, wallet, &answer);
+            return;
+        }
         if ctx.now.wall > active.deadline {
             if ctx.now.wall > active.deadline.after(ctx.config.clock_skew) {
                 active.phase = Phase::Closing {

@@ -1,6 +1,6 @@
 //! Requests and their answers.
 
-use mpcium_core::{Duration, input::RequestKind, report::Report};
+use mpcium_core::{Duration, Input, input::RequestKind, report::Report};
 
 use crate::world::{World, keygen, sign};
 
@@ -257,4 +257,31 @@ fn a_rolled_back_node_is_brought_up_to_date_and_signs_again() {
     }
     world.request(&keygen("w2"));
     assert_eq!(code(&world.result("w2", None)), "", "it takes part in what is new");
+}
+
+#[test]
+fn a_wallet_of_another_system_is_not_created_again_and_a_hint_changes_nothing_for_ours() {
+    let mut world = World::new(3, 2);
+    world.request(&keygen("ours"));
+    assert_eq!(code(&world.result("ours", None)), "");
+    for node in 0..3 {
+        world.give(node, Input::WalletsElsewhere(["theirs".to_owned(), "ours".to_owned()].into()));
+    }
+    world.request(&keygen("theirs"));
+    let refused = world.result("theirs", None);
+    assert_eq!(code(&refused), "ERROR_KEY_ALREADY_EXISTS");
+    assert!(refused["error_reason"].as_str().is_some_and(|reason| reason.contains("migrated")), "{refused}");
+    // A wallet that exists here is answered with what is here, and its name elsewhere forbids nothing.
+    world.request(&sign("ours", "ed25519", "t", b"m", &[]));
+    assert_eq!(code(&world.result("ours", Some("t"))), "");
+    world.results.clear();
+    world.request(&keygen("ours"));
+    assert_eq!(code(&world.result("ours", None)), "");
+    // Gone from there: then it may be created.
+    for node in 0..3 {
+        world.give(node, Input::WalletsElsewhere([].into()));
+    }
+    world.results.clear();
+    world.request(&keygen("theirs"));
+    assert_eq!(code(&world.result("theirs", None)), "");
 }

@@ -333,7 +333,8 @@ impl World {
         self.events.push(Reverse((Time(self.now.0 + micros), self.sequence)));
     }
 
-    fn give(&mut self, i: usize, input: Input) {
+    /// One input for one node.
+    pub fn give(&mut self, i: usize, input: Input) {
         let now = self.now();
         if let Some(node) = self.hosts[i].node.as_mut() {
             node.handle(now, input);

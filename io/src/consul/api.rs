@@ -8,6 +8,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{ANSWER_BYTES_MAX, CALL_TIMEOUT, Consul, ConsulError, ConsulOptions};
 use crate::notice::{Notices, Retry};
 
+/// Bytes of a list of names that are read: those of a million wallets.
+const NAMES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Bytes of a refusal's text that are shown.
 const SHOWN_MAX: usize = 200;
 
@@ -17,6 +19,8 @@ pub(super) struct Answer {
     pub status: StatusCode,
     /// `X-Consul-Index`; zero if there is none.
     pub index: u64,
+    /// Its clock: the `Date` header.
+    pub date: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -66,6 +70,14 @@ impl Consul {
         Ok(Some(leader).filter(|leader| !leader.is_empty()))
     }
 
+    /// Consul's clock, to the second, in the form of HTTP's `Date` header.
+    ///
+    /// # Errors
+    /// When Consul does not answer.
+    pub async fn date(&self) -> Result<Option<String>, ConsulError> {
+        self.call(Method::GET, "status/leader", None, CALL_TIMEOUT).await.map(|answer| answer.date)
+    }
+
     /// Waits until Consul answers and has a leader.
     pub async fn wait_for_leader(&self) {
         let mut retry = self.retry("Consul");
@@ -96,6 +108,22 @@ impl Consul {
         answer.expect_success(key).map(Some)
     }
 
+    /// The names of all keys below a prefix, without it. With an index, waits up to `wait` for something newer.
+    pub(super) async fn names(
+        &self,
+        prefix: &str,
+        newer_than: Option<(u64, Duration)>,
+    ) -> Result<(u64, Vec<String>), ConsulError> {
+        let (path, timeout) = waiting(format!("kv/{}?keys", escape(prefix)), newer_than);
+        let answer = self.call_up_to(Method::GET, &path, None, timeout, NAMES_BYTES_MAX).await?;
+        let index = answer.index;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok((index, Vec::new()));
+        }
+        let keys: Vec<String> = json(&answer.expect_success(prefix)?)?;
+        Ok((index, keys.iter().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned).collect()))
+    }
+
     /// All entries below a prefix. With an index, waits up to `wait` for something newer.
     pub(super) async fn list(
         &self,
@@ -103,13 +131,7 @@ impl Consul {
         newer_than: Option<(u64, Duration)>,
     ) -> Result<(u64, Vec<(String, Vec<u8>)>), ConsulError> {
         // Consistent: a leader that has just started may not have read its own log yet, and would say "nothing".
-        let mut path = format!("kv/{}?recurse&consistent", escape(prefix));
-        let mut timeout = CALL_TIMEOUT;
-        if let Some((index, wait)) = newer_than {
-            path.push_str(&format!("&index={index}&wait={}s", wait.as_secs()));
-            // Consul adds up to a sixteenth to spread the answers.
-            timeout = wait + wait / 16 + CALL_TIMEOUT;
-        }
+        let (path, timeout) = waiting(format!("kv/{}?recurse&consistent", escape(prefix)), newer_than);
         let answer = self.call(Method::GET, &path, None, timeout).await?;
         let index = answer.index;
         if answer.status == StatusCode::NOT_FOUND {
@@ -150,6 +172,18 @@ impl Consul {
         body: Option<String>,
         timeout: Duration,
     ) -> Result<Answer, ConsulError> {
+        self.call_up_to(method, path, body, timeout, ANSWER_BYTES_MAX).await
+    }
+
+    /// As [`Consul::call`], with another limit for the answer's bytes.
+    async fn call_up_to(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        timeout: Duration,
+        bytes_max: usize,
+    ) -> Result<Answer, ConsulError> {
         let mut request = self.http.request(method, format!("{}/v1/{path}", self.base)).timeout(timeout);
         if let Some(token) = &self.options.token {
             request = request.header("X-Consul-Token", token.as_str());
@@ -168,15 +202,17 @@ impl Consul {
             .and_then(|value| value.to_str().ok())
             .and_then(|text| text.parse().ok())
             .unwrap_or(0);
+        let date =
+            response.headers().get("Date").and_then(|value| value.to_str().ok()).map(|text| text.trim().to_owned());
         let status = response.status();
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(ConsulError::Answer(format!("more than {ANSWER_BYTES_MAX} bytes")));
+            if body.len() + piece.len() > bytes_max {
+                return Err(ConsulError::Answer(format!("more than {bytes_max} bytes")));
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Answer { status, index, body })
+        Ok(Answer { status, index, date, body })
     }
 }
 
@@ -188,6 +224,14 @@ impl Answer {
         let text: String = String::from_utf8_lossy(&self.body).trim().chars().take(SHOWN_MAX).collect();
         Err(ConsulError::Refused { what: what.to_owned(), status: self.status.as_u16(), text })
     }
+}
+
+/// A path that waits for something newer than an index, and how long the call may then take.
+fn waiting(mut path: String, newer_than: Option<(u64, Duration)>) -> (String, Duration) {
+    let Some((index, wait)) = newer_than else { return (path, CALL_TIMEOUT) };
+    path.push_str(&format!("&index={index}&wait={}s", wait.as_secs()));
+    // Consul adds up to a sixteenth to spread the answers.
+    (path, wait + wait / 16 + CALL_TIMEOUT)
 }
 
 /// The error and what it comes from: the library's own text stops at the first layer.

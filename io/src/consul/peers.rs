@@ -1,6 +1,9 @@
 //! The register of peers, and hints about wallets that another system made.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mpcium_core::{Input, NodeId};
 use serde::Deserialize;
@@ -97,6 +100,36 @@ impl Consul {
         }
     }
 
+    /// Tells the inbox which wallets the existing system has written key information of, now and at each change, without
+    /// end.
+    pub async fn watch_wallets(self, inbox: Inbox) {
+        let mut retry = self.retry("the list of the existing system's wallets in Consul");
+        let mut index = 0;
+        let mut told = BTreeSet::new();
+        loop {
+            let newer_than = (index > 0).then_some((index, WATCH_WAIT));
+            match self.names(KEY_INFO, newer_than).await {
+                Ok((now, names)) => {
+                    retry.succeeded();
+                    index = if now < index { 0 } else { now };
+                    let wallets: BTreeSet<String> = names.iter().map(|name| wallet_of(name).to_owned()).collect();
+                    if told != wallets {
+                        told.clone_from(&wallets);
+                        inbox.put(Input::WalletsElsewhere(wallets));
+                    }
+                    // Without any such key Consul may have no index to wait for.
+                    if index == 0 {
+                        tokio::time::sleep(WATCH_WAIT).await;
+                    }
+                }
+                Err(error) => {
+                    index = 0;
+                    tokio::time::sleep(retry.failed(&error.to_string())).await;
+                }
+            }
+        }
+    }
+
     /// What the existing system has written of a wallet's key: `curve` is `ecdsa` or `eddsa`.
     ///
     /// # Errors
@@ -124,4 +157,9 @@ impl Consul {
         }
         peers
     }
+}
+
+/// The wallet of a key's name, which has the curve before it except in old deployments.
+fn wallet_of(name: &str) -> &str {
+    name.strip_prefix("ecdsa:").or_else(|| name.strip_prefix("eddsa:")).unwrap_or(name)
 }

@@ -1,6 +1,6 @@
 //! The adapter against a real Consul.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use mpcium_core::{Input, NodeId};
 use reqwest::Method;
@@ -95,6 +95,24 @@ async fn key_info_of_the_existing_system_is_read_under_both_names() {
     assert_eq!((info.participant_peer_ids, info.threshold, info.version), (vec!["a".to_owned()], 1, 2));
     assert_eq!(consul.key_info("eddsa", "w 1").await, Ok(None));
     assert_eq!(consul.key_info("eddsa", "old").await.expect("answers").expect("there").version, 0);
+}
+
+#[tokio::test]
+async fn the_existing_systems_wallets_reach_the_inbox_by_their_ids() {
+    let server = Server::consul().started();
+    let consul = consul(&server).await;
+    consul.put("threshold_keyinfo/ecdsa:a/b:1", "{}").await.expect("written");
+    consul.put("threshold_keyinfo/eddsa:a/b:1", "{}").await.expect("written");
+    consul.put("threshold_keyinfo/old", "{}").await.expect("written");
+    let (inbox, mut events) = Inbox::new();
+    let watching = tokio::spawn(consul.clone().watch_wallets(inbox));
+    let expected = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let first = next_input(&mut events).await;
+    assert!(matches!(&first, Input::WalletsElsewhere(all) if *all == expected(&["a/b:1", "old"])), "{first:?}");
+    consul.put("threshold_keyinfo/ecdsa:new", "{}").await.expect("written");
+    let then = next_input(&mut events).await;
+    assert!(matches!(&then, Input::WalletsElsewhere(all) if *all == expected(&["a/b:1", "new", "old"])), "{then:?}");
+    watching.abort();
 }
 
 #[tokio::test]

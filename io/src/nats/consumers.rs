@@ -196,8 +196,15 @@ pub(super) async fn put_results_right(context: &Context) -> Result<(), Trouble> 
     Ok(())
 }
 
+/// The durables that a stream must have.
+pub(super) fn durables_of(stream: &str) -> Vec<&'static str> {
+    let requests = REQUESTS.iter().filter(|spec| spec.stream == stream).map(|spec| spec.durable);
+    let results = RESULTS.iter().filter(|_| stream == RESULT_STREAM).map(|(durable, _)| *durable);
+    requests.chain(results).collect()
+}
+
 /// The configuration of a consumer, if it exists.
-async fn info(context: &Context, stream: &str, durable: &str) -> Result<Option<Config>, Trouble> {
+pub(super) async fn info(context: &Context, stream: &str, durable: &str) -> Result<Option<Config>, Trouble> {
     let stream = context
         .get_stream_no_info(stream)
         .await

@@ -7,6 +7,7 @@
 
 mod consumers;
 mod datagrams;
+mod inspect;
 mod intake;
 mod keeper;
 mod requests;
@@ -36,6 +37,7 @@ use zeroize::Zeroizing;
 
 pub use consumers::Deadlines;
 pub use datagrams::NatsDatagrams;
+pub use inspect::{Inspection, QueueDepth, Queues, StreamFound};
 pub use requests::NatsRequests;
 pub use results::NatsResults;
 

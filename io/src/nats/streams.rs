@@ -67,7 +67,7 @@ pub(super) const STREAMS: [StreamSpec; 4] = [
 
 impl StreamSpec {
     /// The configuration that this stream must have, given the one that it has.
-    fn wanted(&self, existing: Option<&Config>) -> Config {
+    pub(super) fn wanted(&self, existing: Option<&Config>) -> Config {
         let mut config = existing.cloned().unwrap_or_else(|| Config {
             name: self.name.to_owned(),
             retention: self.retention,
