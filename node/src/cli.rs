@@ -1,18 +1,42 @@
 //! The command line. The same program is installed as `mpcium` and as `mpcium-cli`, and both know every command.
+//!
+//! Commands, flags and their short forms are those of the Go system's two programs, and more. Results go to stdout,
+//! errors to stderr, and whatever fails ends with exit code 1, wrong usage included.
+
+mod version;
+mod words;
 
 use std::{
+    ffi::OsString,
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{config, demo, files::Algorithm, provision, start, status, wallet};
+pub use version::{COMPATIBLE_WITH, VERSION, arithmetic};
+
+use crate::{benchmark, config, demo, doctor, files::Algorithm, provision, recover, start, status, wallet};
+
+/// What `--help` says after the commands.
+const EXAMPLES: &str = "\
+Examples:
+  mpcium demo                                  a whole cluster in one process, to see what it does
+  mpcium generate-configs -o dev               the folders of a cluster on this machine
+  mpcium start -n node0                        runs a node; its files are in the current folder
+  mpcium status -n node0                       how a running node is
+  mpcium doctor -n node0                       what is wrong, and what to do about it
+  mpcium wallet create treasury                creates a wallet and shows its addresses
+  mpcium sign -w treasury -k ed25519 -m hello  signs with it
+
+Every key of the configuration can also be given as an environment variable: nats.url is NATS_URL.
+Colours are left out where the output is no terminal, or NO_COLOR is set.";
 
 /// A node of a threshold-signature cluster, and the tools around it.
 #[derive(Debug, Parser)]
-#[command(version, disable_version_flag = true)]
+#[command(version = version::LINE, disable_version_flag = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// Prints the version.
     #[arg(short = 'v', long = "version", action = clap::ArgAction::Version)]
@@ -37,15 +61,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Checks everything that a node needs, and says what to do about what is wrong.
+    Doctor(Doctor),
     /// Creates wallets.
     #[command(subcommand)]
     Wallet(Wallet),
     /// Signs with a wallet.
     Sign(Sign),
+    /// Measures a running cluster from outside.
+    Benchmark(Benchmark),
     /// Runs a whole cluster in this process, creates a wallet and signs with it.
     Demo(Demo),
     /// Prints the version.
-    Version,
+    Version {
+        /// Print the JSON document, which names this program's own version too.
+        #[arg(long)]
+        json: bool,
+    },
     /// Makes peers.json with fresh node ids.
     GeneratePeers {
         /// How many nodes.
@@ -100,6 +132,24 @@ enum Command {
     },
     /// Makes the folders of a whole cluster on this machine.
     GenerateConfigs(GenerateConfigs),
+    /// Reads backups of the Go system. Not possible in this version: says what is.
+    Recover {
+        /// The folder with the backup files.
+        #[arg(short, long)]
+        backup_dir: PathBuf,
+        /// Where the database would be made.
+        #[arg(short, long)]
+        recovery_path: PathBuf,
+        /// Replace an existing database.
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Prints a script that completes commands and flags in a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// `mpcium start`.
@@ -108,18 +158,9 @@ pub struct Start {
     /// The node's name in peers.json.
     #[arg(short, long)]
     pub name: String,
-    /// The identity's private key is encrypted (.age).
-    #[arg(short, long)]
-    pub decrypt_private_key: bool,
-    /// Ask for the store's password.
-    #[arg(short, long)]
-    pub prompt_credentials: bool,
-    /// File with the store's password.
-    #[arg(short = 'f', long)]
-    pub password_file: Option<PathBuf>,
-    /// File with the passphrase of the identity's private key.
-    #[arg(short = 'k', long)]
-    pub identity_password_file: Option<PathBuf>,
+    /// Where its password and passphrase come from.
+    #[command(flatten)]
+    pub passwords: Passwords,
     /// Register the nodes of this file in Consul first.
     #[arg(long)]
     pub peers: Option<PathBuf>,
@@ -129,6 +170,125 @@ pub struct Start {
     /// Safe primes from a file instead of fresh ones. For tests.
     #[arg(long, hide = true)]
     pub primes: Option<PathBuf>,
+}
+
+/// Where a node's password and passphrase come from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Passwords {
+    /// The identity's private key is encrypted (.age).
+    #[arg(short, long)]
+    pub decrypt_private_key: bool,
+    /// Ask for the store's password.
+    #[arg(short, long)]
+    pub prompt_credentials: bool,
+    /// File with the store's password.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// File with the passphrase of the identity's private key.
+    #[arg(short = 'k', long, value_name = "FILE")]
+    pub identity_password_file: Option<PathBuf>,
+}
+
+/// `mpcium doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// The node's name in peers.json.
+    #[arg(short, long)]
+    pub name: String,
+    /// Where its password and passphrase come from.
+    #[command(flatten)]
+    pub passwords: Passwords,
+    /// Print the JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mpcium benchmark`.
+#[derive(Clone, Debug, Args)]
+pub struct Benchmark {
+    /// How it is run and reported.
+    #[command(flatten)]
+    pub options: BenchmarkOptions,
+    /// What it does.
+    #[command(subcommand)]
+    pub what: BenchmarkKind,
+}
+
+/// How a benchmark is run and reported.
+#[derive(Clone, Debug, Args)]
+pub struct BenchmarkOptions {
+    /// The initiator's private key (Ed25519) [default: ./event_initiator.key].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_path: Option<PathBuf>,
+    /// The key is encrypted: ask for its passphrase.
+    #[arg(short, long, global = true)]
+    pub prompt_password: bool,
+    /// Accepted for existing scripts: the results of a benchmark are always its own.
+    #[arg(long, global = true, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// Say more on stderr.
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// The report is also added to this file [default: benchmark/output.txt].
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// NATS server (otherwise nats.url of the configuration).
+    #[arg(long, global = true, value_name = "URL")]
+    pub nats: Option<String>,
+    /// Print the JSON document instead of the text.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What a benchmark does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchmarkKind {
+    /// Creates wallets.
+    Keygen(Load),
+    /// Signs random digests on secp256k1.
+    SignEcdsa {
+        /// How much of it.
+        #[command(flatten)]
+        load: Load,
+        /// The wallet.
+        wallet: String,
+    },
+    /// Signs random messages on Ed25519.
+    SignEddsa {
+        /// How much of it.
+        #[command(flatten)]
+        load: Load,
+        /// The wallet.
+        wallet: String,
+    },
+    /// Reshares the wallet's secp256k1 key again and again.
+    Reshare {
+        /// How much of it.
+        #[command(flatten)]
+        load: Load,
+        /// The wallet.
+        wallet: String,
+        /// The threshold afterwards.
+        #[arg(long, alias = "nt", default_value_t = 2)]
+        new_threshold: i64,
+        /// The ids (not names) of the nodes that hold the key afterwards.
+        #[arg(short, long, required = true, value_delimiter = ',')]
+        node_ids: Vec<String>,
+    },
+}
+
+/// How much a benchmark does.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Load {
+    /// How many operations.
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub n: u32,
+    /// Seconds per operation; all together may take N times as long.
+    #[arg(short, long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// How many operations the report analyses by themselves.
+    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
 }
 
 #[derive(Debug, Args)]
@@ -260,7 +420,17 @@ pub struct GenerateConfigs {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    start::disable_core_dumps();
+    let cli = match parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Help and versions are answers, on stdout; everything else is an error, on stderr.
+            let code = if message.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            // Whoever closed the other end does not want to read it.
+            let _ = message.print();
+            return code;
+        }
+    };
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -270,18 +440,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Parses a command line, in which long flags may begin with one dash, as the Go system's programs allow.
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let name = words::program_name(arguments.first());
+    let command = Cli::command().name(name).bin_name(name);
+    let arguments = words::with_two_dashes(arguments, &command);
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
 fn run(cli: Cli) -> Result<ExitCode, String> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Start(options) => return start::start(config, &options),
         Command::Status { name, json } => block_on(show_status(config, &name, json)),
+        Command::Doctor(options) => return doctor::run(config, &options),
         Command::Wallet(Wallet::Create { wallet, reach }) => block_on(wallet::create(config, wallet, &reach)),
         Command::Sign(options) => block_on(wallet::sign(config, &options)),
+        Command::Benchmark(options) => block_on(benchmark::run(config, &options)),
         Command::Demo(options) => demo::run(&options),
-        Command::Version => {
-            println!("{} version {}", program_name(), env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Command::Version { json } => version::print(words::program_name(std::env::args_os().next().as_ref()), json),
         Command::GeneratePeers { number, output } => provision::generate_peers(number, &output),
         Command::RegisterPeers { peers, environment } => {
             block_on(provision::register_peers(config, &peers, environment.as_deref()))
@@ -296,16 +473,18 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             provision::generate_authorizer(&name, &client.output_dir, client.algorithm, how.encrypt, how.overwrite)
         }
         Command::GenerateConfigs(options) => provision::generate_configs(&options),
+        Command::Recover { backup_dir, recovery_path, force } => recover::recover(&backup_dir, &recovery_path, force),
+        Command::Completions { shell } => complete(shell),
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
-/// The name under which the program was called.
-fn program_name() -> String {
-    std::env::args_os()
-        .next()
-        .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "mpcium".to_owned())
+/// Prints the completion script for the name under which the program was called.
+fn complete(shell: clap_complete::Shell) -> Result<(), String> {
+    let name = words::program_name(std::env::args_os().next().as_ref());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), name, &mut script);
+    std::io::stdout().write_all(&script).map_err(|error| format!("stdout: {error}"))
 }
 
 /// Runs one command that waits for others.
@@ -331,9 +510,11 @@ async fn show_status(config: Option<&Path>, name: &str, json: bool) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        parse(line.split(' ').map(OsString::from).collect())
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -357,13 +538,40 @@ mod tests {
             "mpcium-cli generate-initiator",
             "mpcium-cli generate-initiator -n event_initiator -o . -e -f -a p256",
             "mpcium-cli generate-authorizer --name bob --algorithm ed25519",
+            "mpcium-cli generate-authorizer -n bob -o keys -e -f -a p256",
+            "mpcium-cli recover -b backups -r restored -f",
+            "mpcium-cli recover --backup-dir backups --recovery-path restored --force",
+            "mpcium-cli -c config.yaml benchmark keygen 100",
+            "mpcium-cli benchmark -c config.yaml --key-path k.key --client-id me --output o.txt keygen 100 -t 30 -b 5",
+            "mpcium-cli benchmark sign-ecdsa 10 wallet --timeout 90 --batch-size 2 --debug -o o.txt",
+            "mpcium-cli benchmark sign-eddsa --timeout 90 10 wallet -p",
+            "mpcium-cli benchmark reshare 3 wallet -nt 2 -n a,b -n c",
+            "mpcium-cli benchmark reshare 3 wallet --new-threshold 2 --node-ids a,b,c",
+            "mpcium start -name node0 -config c.yaml",
         ] {
-            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+            if let Err(error) = parsed(line) {
                 panic!("{line}: {error}");
             }
         }
         for line in ["mpcium start", "mpcium-cli generate-peers", "mpcium-cli generate-peers -n 0", "mpcium"] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+            assert!(parsed(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_benchmark_takes_its_options_on_either_side_of_what_it_does() {
+        for line in
+            ["mpcium benchmark --key-path k -o o keygen 7 -t 30", "mpcium benchmark keygen 7 --key-path k -o o -t 30"]
+        {
+            let Command::Benchmark(benchmark) = parsed(line).expect("valid").command else { panic!("{line}") };
+            assert_eq!(benchmark.options.key_path.as_deref(), Some(Path::new("k")), "{line}");
+            assert_eq!(benchmark.options.output.as_deref(), Some(Path::new("o")), "{line}");
+            let BenchmarkKind::Keygen(load) = benchmark.what else { panic!("{line}") };
+            assert_eq!((load.n, load.timeout, load.batch_size), (7, 30, 10));
+        }
+        let line = "mpcium benchmark reshare 3 w -nt=3 -n a,b -n c";
+        let Command::Benchmark(benchmark) = parsed(line).expect("valid").command else { panic!("{line}") };
+        let BenchmarkKind::Reshare { new_threshold, node_ids, .. } = benchmark.what else { panic!("{line}") };
+        assert_eq!((new_threshold, node_ids.join(" ")), (3, "a b c".to_owned()));
     }
 }

@@ -20,7 +20,7 @@ use mpcium_core::{NodeId, PeerInfo};
 pub use reader::{KEYS, Problem, Reader};
 pub use threshold::{Counting, Remark, Settled, settle};
 
-use crate::secret_text::SecretText;
+use crate::{monitor, secret_text::SecretText};
 
 /// The signature algorithms of initiators and authorizers.
 const ALGORITHMS: &[&str] = &["ed25519", "p256"];
@@ -97,6 +97,8 @@ pub struct Settings {
     pub max_concurrent_signing: usize,
     /// Serve `GET /health` here.
     pub healthcheck: Option<String>,
+    /// Serve `/live`, `/ready` and `/metrics` here.
+    pub metrics: Option<String>,
     /// Who must approve requests besides.
     pub authorization: Authorization,
     /// Worker threads for cryptography.
@@ -181,6 +183,10 @@ pub fn find(given: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, String
 pub fn open(given: Option<&Path>) -> Result<Reader, String> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let path = find(given, home.as_deref())?;
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    if let Some(other) = extension.filter(|e| ["toml", "ini", "env", "properties", "hcl"].contains(&e.as_str())) {
+        return Err(format!("{}: expected YAML or JSON, and .{other} is another format", path.display()));
+    }
     let source = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     Reader::new(&path, &source, &|name| std::env::var(name).ok())
 }
@@ -210,6 +216,8 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let authorization = authorization(reader);
     let healthcheck = reader.switch("healthcheck.enabled").unwrap_or(false);
     let healthcheck_address = reader.text("healthcheck.address").unwrap_or_else(|| ":8080".to_owned());
+    let metrics = reader.switch("metrics.enabled").unwrap_or(false);
+    let metrics_address = reader.text("metrics.address").unwrap_or_else(|| monitor::ADDRESS_DEFAULT.to_owned());
     for ignored in ["backup_enabled", "backup_period_seconds", "backup_dir"] {
         if reader.written(ignored) && (ignored != "backup_enabled" || reader.switch(ignored) == Some(true)) {
             reader.warn(ignored, "this version makes no backups yet; nothing is written".to_owned());
@@ -220,11 +228,9 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let signing_deadline = seconds("signing_deadline_seconds", 180);
     let keygen_deadline = seconds("keygen_deadline_seconds", 900);
     let clock_skew = seconds("clock_skew_seconds", 5);
-    let mut count =
-        |key, max, default: usize| reader.number(key, 1, max).and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
-    let max_concurrent_keygen = count("max_concurrent_keygen", 1024, 2);
-    let max_concurrent_signing = count("max_concurrent_signing", 1024, 20);
-    let workers = count("workers", 1024, cores);
+    let max_concurrent_keygen = limit(reader, "max_concurrent_keygen", 2);
+    let max_concurrent_signing = limit(reader, "max_concurrent_signing", 20);
+    let workers = reader.number("workers", 1, 1024).and_then(|n| usize::try_from(n).ok()).unwrap_or(cores);
     let db_path = reader.path("db_path").unwrap_or_else(|| PathBuf::from(DB_PATH_DEFAULT));
     reader.finish()?;
     let (Some(environment), Some(threshold), Some(initiator)) =
@@ -246,12 +252,25 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
         max_concurrent_keygen,
         max_concurrent_signing,
         healthcheck: healthcheck.then_some(healthcheck_address),
+        metrics: metrics.then_some(metrics_address),
         authorization,
         workers,
         signing_deadline,
         keygen_deadline,
         clock_skew,
     })
+}
+
+/// How many of something may run at once. The Go system took zero as its default, so configurations hold it.
+fn limit(reader: &mut Reader, key: &str, default: usize) -> usize {
+    match reader.number(key, 0, 1024).and_then(|number| usize::try_from(number).ok()) {
+        Some(0) => {
+            reader.warn(key, format!("0 means the default, {default}"));
+            default
+        }
+        Some(number) => number,
+        None => default,
+    }
 }
 
 /// Reads how to reach NATS; problems stay in the reader.
@@ -359,7 +378,16 @@ fn initiator(reader: &mut Reader) -> Option<InitiatorKey> {
 fn authorization(reader: &mut Reader) -> Authorization {
     let prefix = "authorization.authorizer_public_keys";
     let mut keys = BTreeMap::new();
-    for id in reader.children(prefix) {
+    let enabled = reader.switch("authorization.enabled").unwrap_or(false);
+    let required = reader.list("authorization.required_authorizers").unwrap_or_default();
+    let mut ids = reader.children(prefix);
+    // One that only variables tell of is known by being required.
+    for id in &required {
+        if !ids.contains(id) && reader.written(&format!("{prefix}.{id}.public_key")) {
+            ids.push(id.clone());
+        }
+    }
+    for id in ids {
         let key_name = format!("{prefix}.{id}.public_key");
         let algorithm =
             reader.choice(&format!("{prefix}.{id}.algorithm"), ALGORITHMS).unwrap_or_else(|| "ed25519".to_owned());
@@ -371,10 +399,9 @@ fn authorization(reader: &mut Reader) -> Authorization {
             },
         }
     }
-    let enabled = reader.switch("authorization.enabled").unwrap_or(false);
     let authorization = Authorization {
         enabled,
-        required: reader.list("authorization.required_authorizers").unwrap_or_default(),
+        required,
         keys,
         full_signature_required: reader.switch("require_full_signature").unwrap_or(false),
     };

@@ -11,7 +11,7 @@ use mpcium_io::{
 };
 use zeroize::Zeroizing;
 
-use crate::{config::ConsulSettings, files, log};
+use crate::{config::ConsulSettings, files, log, status::Process};
 
 /// A client as the settings say; nothing is sent yet.
 ///
@@ -32,7 +32,7 @@ pub fn consul(settings: &ConsulSettings, notices: Notices) -> Result<Consul, Str
 pub struct Discovery {
     consul: Consul,
     presence: Presence,
-    watch: tokio::task::JoinHandle<()>,
+    watch: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Discovery {
@@ -49,8 +49,9 @@ impl Discovery {
     ) -> Result<Arc<Self>, String> {
         let consul = consul(settings, log::notices("consul"))?;
         let peers = register.map(files::read_peers).transpose()?.unwrap_or_default();
+        let wallets = tokio::spawn(consul.clone().watch_wallets(inbox.clone()));
         let (watcher, inbox) = (consul.clone(), inbox.clone());
-        let watch = tokio::spawn(async move {
+        let peers = tokio::spawn(async move {
             if !peers.is_empty() {
                 watcher.wait_for_leader().await;
             }
@@ -60,7 +61,7 @@ impl Discovery {
             watcher.watch_peers(inbox).await;
         });
         let presence = consul.presence(config.me, &config.name(config.me));
-        Ok(Arc::new(Self { consul, presence, watch }))
+        Ok(Arc::new(Self { consul, presence, watch: [wallets, peers] }))
     }
 
     /// The client, for questions.
@@ -71,7 +72,7 @@ impl Discovery {
 
     /// Takes this node's presence back.
     pub async fn leave(self) {
-        self.watch.abort();
+        self.watch.iter().for_each(tokio::task::JoinHandle::abort);
         self.presence.leave().await;
     }
 }
@@ -86,17 +87,23 @@ async fn register_or_tell(consul: &Consul, name: &str, id: NodeId) {
     }
 }
 
-/// The node's port for reports: the log, and in Consul whether the node is ready.
+/// The node's port for reports: the log, the metrics, and in Consul whether the node is ready.
 #[derive(Clone, Debug)]
-pub struct NodeReports(pub Arc<Discovery>);
+pub struct NodeReports {
+    /// Who tells Consul.
+    pub discovery: Arc<Discovery>,
+    /// Who counts.
+    pub process: Arc<Process>,
+}
 
 impl Reports for NodeReports {
     fn report(&self, report: Report) {
         match report {
-            Report::Ready { .. } => self.0.presence.ready(true),
-            Report::NotReady { .. } => self.0.presence.ready(false),
+            Report::Ready { .. } => self.discovery.presence.ready(true),
+            Report::NotReady { .. } => self.discovery.presence.ready(false),
             _ => {}
         }
+        self.process.reported(&report);
         log::report(&report);
     }
 }

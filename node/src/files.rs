@@ -247,6 +247,11 @@ fn read_public_identity(path: &Path, name: &str, id: NodeId) -> Result<PeerInfo,
 pub fn read_identity(folder: &Path, me: &PeerInfo, passphrase: Option<&SecretText>) -> Result<Identity, String> {
     let path = private_key_path(folder, &me.name, passphrase.is_some());
     let at = path.display();
+    let other = private_key_path(folder, &me.name, passphrase.is_none());
+    if !path.exists() && other.exists() {
+        let advice = if passphrase.is_none() { "use" } else { "leave out" };
+        return Err(format!("{at} does not exist, but {} does: {advice} --decrypt-private-key", other.display()));
+    }
     let bytes = read_key(&path, passphrase)?;
     let text = bytes.strip_suffix(b"\n").map_or(bytes.as_slice(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
     let mut pair = Zeroizing::new([0; 64]);

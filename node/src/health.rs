@@ -1,33 +1,23 @@
 //! `GET /health` for load balancers and orchestrators: 200 when the node is ready, 503 when it is not.
 //!
-//! Document and codes are those of the Go system. Plain HTTP, one route, no authentication, nothing secret; one
-//! request per connection, each bounded in size and time, and only so many at once.
+//! Document and codes are those of the Go system. Plain HTTP, one route, no authentication, nothing secret. Unlike
+//! there it answers from the first moment of the process.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+
+use crate::{
+    http::{self, Endpoint, Response, Routes},
+    status::{Answer, Process},
 };
 
-use crate::status::{Answer, Process};
+/// The one route.
+struct Health(Arc<Process>);
 
-/// How long one exchange may take.
-const EXCHANGE_MAX: Duration = Duration::from_secs(5);
-/// Bytes of a request that are read.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
-/// Connections that are served at once; more wait.
-const CONNECTIONS_MAX: usize = 32;
-
-/// The endpoint; it ends when this is dropped.
-#[derive(Debug)]
-pub struct Health(tokio::task::JoinHandle<()>);
-
-impl Drop for Health {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Routes for Health {
+    async fn respond(&self, path: &str) -> Response {
+        if path == "/health" { respond(&self.0.answer().await) } else { Response::not_found() }
     }
 }
 
@@ -49,62 +39,24 @@ struct Details {
     peers_ready_count: String,
 }
 
-/// Listens on `address`; a missing host (`:8080`) means every interface.
+/// Serves the document on `address`.
 ///
 /// # Errors
 /// If the address cannot be listened on.
-pub async fn serve(address: &str, process: Arc<Process>) -> Result<Health, String> {
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    let listener = TcpListener::bind(&full).await.map_err(|error| format!("healthcheck.address {address}: {error}"))?;
-    Ok(Health(tokio::spawn(accept(listener, process))))
+pub async fn serve(address: &str, process: Arc<Process>) -> Result<Endpoint, String> {
+    Ok(http::serve(http::listen("healthcheck.address", address).await?, Arc::new(Health(process))))
 }
 
-async fn accept(listener: TcpListener, process: Arc<Process>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(place) = places.clone().acquire_owned().await {
-        // A connection that failed before it was accepted concerns only its own client.
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let process = process.clone();
-        tokio::spawn(async move {
-            // A client that is too slow or gone gets no answer.
-            let _ = tokio::time::timeout(EXCHANGE_MAX, exchange(stream, &process)).await;
-            drop(place);
-        });
-    }
-}
-
-async fn exchange(mut stream: TcpStream, process: &Process) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < REQUEST_BYTES_MAX {
-        let mut piece = [0; 1024];
-        let read = stream.read(&mut piece).await?;
-        if read == 0 {
-            break;
-        }
-        head.extend_from_slice(piece.get(..read).unwrap_or_default());
-    }
-    let response = if is_health(&head) {
-        respond(&process.answer().await)
-    } else {
-        http("404 Not Found", "text/plain", "404 page not found\n")
-    };
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await
-}
-
-/// Whether the request line asks for the one route, by any method.
-fn is_health(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    let path = words.nth(1).unwrap_or_default();
-    path == b"/health" || path.starts_with(b"/health?")
-}
-
-fn respond(answer: &Answer) -> String {
+/// The answer of the route, for a process in this state.
+pub(crate) fn respond(answer: &Answer) -> Response {
     let document = document(answer);
     // The document is made of text and truth values: it always has a JSON form.
     let body = serde_json::to_string(&document).unwrap_or_default() + "\n";
-    http(if document.ready { "200 OK" } else { "503 Service Unavailable" }, "application/json", &body)
+    Response {
+        status: if document.ready { "200 OK" } else { "503 Service Unavailable" },
+        kind: "application/json",
+        body,
+    }
 }
 
 fn document(answer: &Answer) -> Document {
@@ -127,13 +79,6 @@ fn document(answer: &Answer) -> Document {
             peers_ready_count: format!("{up}/{all}"),
         },
     }
-}
-
-fn http(status: &str, kind: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 #[cfg(test)]
@@ -180,45 +125,37 @@ mod tests {
     #[test]
     fn the_document_is_the_go_systems() {
         let response = respond(&answer(true, true));
-        assert!(response.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{response}");
-        let expected = "\r\n\r\n{\"status\":\"ready\",\"live\":true,\"ready\":true,\"details\":{\"all_peers_ready\":true,\
+        assert_eq!((response.status, response.kind), ("200 OK", "application/json"));
+        let expected = "{\"status\":\"ready\",\"live\":true,\"ready\":true,\"details\":{\"all_peers_ready\":true,\
                         \"consul_connected\":true,\"majority_ready\":true,\"nats_connected\":true,\
                         \"peers_ready_count\":\"3/3\"}}\n";
-        assert!(response.ends_with(expected), "{response}");
+        assert_eq!(response.body, expected);
     }
 
     #[test]
     fn a_node_that_lacks_something_is_not_ready() {
         for response in [respond(&answer(false, true)), respond(&answer(true, false))] {
-            assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-            assert!(response.contains("\"status\":\"not_ready\",\"live\":true,\"ready\":false"), "{response}");
+            assert_eq!(response.status, "503 Service Unavailable");
+            assert!(response.body.contains("\"status\":\"not_ready\",\"live\":true,\"ready\":false"), "{response:?}");
         }
-        assert!(respond(&answer(false, true)).contains("\"peers_ready_count\":\"1/3\""));
-    }
-
-    #[test]
-    fn only_one_route_exists() {
-        for line in ["GET /health HTTP/1.1\r\n", "POST /health HTTP/1.1\r\n", "GET /health?x=1 HTTP/1.0\r\n"] {
-            assert!(is_health(line.as_bytes()), "{line}");
-        }
-        for line in ["GET / HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n", "", "\0\0\0", "GET"] {
-            assert!(!is_health(line.as_bytes()), "{line}");
-        }
+        assert!(respond(&answer(false, true)).body.contains("\"peers_ready_count\":\"1/3\""));
     }
 
     #[tokio::test]
-    async fn it_answers_over_http() {
-        let process = Process::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    async fn one_route_answers_by_any_method_before_there_is_a_node() {
+        let listener = http::listen("healthcheck.address", "127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let health = Health(tokio::spawn(accept(listener, process)));
-        for (request, code) in [("GET /health HTTP/1.1\r\n\r\n", "503"), ("GET /other HTTP/1.1\r\n\r\n", "404")] {
-            let mut stream = TcpStream::connect(address).await.expect("connected");
-            stream.write_all(request.as_bytes()).await.expect("sent");
-            let mut response = String::new();
-            stream.read_to_string(&mut response).await.expect("answered");
-            assert!(response.starts_with(&format!("HTTP/1.1 {code} ")), "{response}");
+        let _endpoint = http::serve(listener, Arc::new(Health(Process::new())));
+        for (line, code) in [
+            ("GET /health HTTP/1.1", "503"),
+            ("POST /health HTTP/1.1", "503"),
+            ("GET /health?x=1 HTTP/1.0", "503"),
+            ("GET / HTTP/1.1", "404"),
+            ("GET /healthz HTTP/1.1", "404"),
+            ("GET /metrics HTTP/1.1", "404"),
+        ] {
+            let response = http::tests::ask(address, format!("{line}\r\n\r\n").as_bytes()).await;
+            assert!(response.starts_with(&format!("HTTP/1.1 {code} ")), "{line}: {response}");
         }
-        drop(health);
     }
 }

@@ -41,11 +41,16 @@ pub fn start(environment: Environment, debug: bool) {
             .with(
                 tracing_subscriber::fmt::layer()
                     .event_format(Lines::Text)
-                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_ansi(colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
                     .with_writer(std::io::stderr),
             )
             .try_init(),
     };
+}
+
+/// Whether to colour: on a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
+fn colours(terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
+    terminal && no_color.is_none_or(std::ffi::OsStr::is_empty)
 }
 
 /// Writes one report.
@@ -223,6 +228,12 @@ mod tests {
     fn a_text_line_begins_with_time_and_level() {
         let line = as_text(tracing::Level::INFO, noon(), &parts(&Report::Ready { reachable: 3 }), false);
         assert!(line.starts_with("12:00:00.007 INF [READY] Node is ready"), "{line}");
+    }
+
+    #[test]
+    fn colours_are_for_terminals_whose_user_wants_them() {
+        assert!(colours(true, None) && colours(true, Some("".as_ref())));
+        assert!(!colours(true, Some("1".as_ref())) && !colours(false, None));
     }
 
     #[test]

@@ -1,14 +1,66 @@
-//! Passwords and passphrases from files and from the terminal.
+//! Passwords and passphrases: from the configuration, from systemd, from files and from the terminal.
 //!
-//! Order for the store's password: configuration and environment, then `--password-file`, then the prompt; the last
-//! one that speaks wins.
+//! Order for the store's password: configuration and environment, then systemd's credential, then `--password-file`,
+//! then the prompt; the last one that speaks wins.
 
 use std::{io::IsTerminal as _, path::Path};
 
-use crate::{files, secret_text::SecretText};
+use crate::{cli::Passwords, files, secret_text::SecretText};
+
+/// The credential (`LoadCredential=` or `LoadCredentialEncrypted=` in a systemd unit) with the store's password.
+pub const STORE_CREDENTIAL: &str = "store_password";
+/// The credential with the passphrase of the identity's private key.
+pub const IDENTITY_CREDENTIAL: &str = "identity_passphrase";
 
 /// Shortest passphrase for an encrypted key file, in bytes.
 const PASSPHRASE_BYTES_MIN: usize = 12;
+
+/// The store's password, from whatever speaks last.
+///
+/// # Errors
+/// If a source is named and cannot be used, or none is.
+pub fn store(configured: Option<&SecretText>, options: &Passwords) -> Result<SecretText, String> {
+    let mut password = configured.cloned();
+    if let Some(found) = credential(STORE_CREDENTIAL)? {
+        password = Some(found);
+    }
+    if let Some(path) = &options.password_file {
+        password = Some(from_file(path)?);
+    }
+    if options.prompt_credentials {
+        password = Some(prompt_store_password()?);
+    }
+    password.ok_or_else(|| {
+        format!(
+            "no password for the store: set store_password (or the variable STORE_PASSWORD), use --password-file or \
+             --prompt-credentials, or let systemd load the credential {STORE_CREDENTIAL}"
+        )
+    })
+}
+
+/// The passphrase of the identity's private key; `None`: it is not encrypted.
+///
+/// # Errors
+/// If a source is named and cannot be used.
+pub fn identity(options: &Passwords) -> Result<Option<SecretText>, String> {
+    if !options.decrypt_private_key {
+        return Ok(None);
+    }
+    if let Some(path) = &options.identity_password_file {
+        return from_file(path).map(Some);
+    }
+    match credential(IDENTITY_CREDENTIAL)? {
+        Some(found) => Ok(Some(found)),
+        None => prompt_identity_passphrase().map(Some),
+    }
+}
+
+/// A credential that systemd has put into this service's folder.
+fn credential(name: &str) -> Result<Option<SecretText>, String> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let path = Path::new(&folder).join(name);
+    if path.exists() { from_file(&path).map(Some) } else { Ok(None) }
+}
 
 /// Reads a password from a file; white space around it is no part of it.
 ///

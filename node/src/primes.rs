@@ -24,6 +24,10 @@ use crate::{files, keys};
 /// The environment variable that must be `yes` for the published primes to be accepted.
 pub const TEST_PRIMES_VARIABLE: &str = "MPCIUM_ACCEPT_PUBLISHED_TEST_PRIMES";
 
+/// A file in a store's folder: published primes were put into this store.
+const MARK: &str = "TEST-PRIMES";
+const MARK_TEXT: &str = "The safe primes of this store are published. Whatever its node does protects nothing.\n";
+
 /// Bits of a safe prime at security level 128.
 const PRIME_BITS: usize = 1536;
 
@@ -102,16 +106,34 @@ impl Primes {
     }
 }
 
+/// Whether published primes were put into the store at `path`, at whichever start.
+#[must_use]
+pub fn are_marked(path: &Path) -> bool {
+    path.join(MARK).exists()
+}
+
 /// Puts primes into a store that is new, as if the node had made them itself. A store that has lived already is left
 /// alone: its node may have used them before.
 ///
 /// # Errors
 /// If the store cannot be opened or written.
-pub fn import(path: &Path, password: &Secret, cost: PasswordCost, primes: &[Secret]) -> Result<(), String> {
+pub fn import(
+    path: &Path,
+    password: &Secret,
+    cost: PasswordCost,
+    primes: &[Secret],
+    published: bool,
+) -> Result<(), String> {
     let opened =
         fjall::open(path, password, fjall::Options::create_if_absent(cost)).map_err(|error| error.to_string())?;
     if !opened.created {
         return Ok(());
+    }
+    if published {
+        // Before the primes themselves: no crash leaves them without it.
+        files::write(&path.join(MARK), MARK_TEXT.as_bytes(), files::Overwrite::Allow)?;
+        let folder = std::fs::File::open(path).and_then(|folder| folder.sync_all());
+        folder.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let (inbox, events) = Inbox::new();
     let store = opened.store.start(inbox).map_err(|error| format!("no thread for the store: {error}"))?;
@@ -195,9 +217,11 @@ mod tests {
             values.sort();
             values
         };
-        import(&path, &password, PasswordCost::TRIVIAL, &primes).expect("imported");
+        import(&path, &password, PasswordCost::TRIVIAL, &primes, true).expect("imported");
+        assert!(are_marked(&path), "every later start says so too");
         assert_eq!(stored(), [vec![7; 192], vec![9; 192]]);
-        import(&path, &password, PasswordCost::TRIVIAL, &[Secret::new(vec![8; 192])]).expect("left alone");
+        import(&path, &password, PasswordCost::TRIVIAL, &[Secret::new(vec![8; 192])], false).expect("left alone");
+        assert!(are_marked(&path));
         assert_eq!(stored().len(), 2);
     }
 

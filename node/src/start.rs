@@ -29,15 +29,15 @@ use crate::{
     cli::Start,
     config::{self, NatsSettings, Remark, Settings},
     discovery::{Discovery, NodeReports},
-    files, health, keys, log, passwords, primes,
+    files, health, keys, log, monitor, passwords, primes,
     secret_text::SecretText,
     status::{self, Process},
 };
 
 /// Where identities are, seen from the folder in which the node is started.
-const IDENTITY_FOLDER: &str = "identity";
+pub(crate) const IDENTITY_FOLDER: &str = "identity";
 /// The file with the nodes' ids, likewise.
-const PEERS_FILE: &str = "peers.json";
+pub(crate) const PEERS_FILE: &str = "peers.json";
 /// How long what runs may take to finish once the node has been told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often the node is asked whether it has finished.
@@ -56,7 +56,6 @@ pub fn node_folder(db_path: &Path, node: &str) -> PathBuf {
 /// # Errors
 /// The reason for which it cannot start or go on.
 pub fn start(config: Option<&Path>, options: &Start) -> Result<ExitCode, String> {
-    disable_core_dumps();
     // Whatever this process writes, the store's files above all, is for its owner only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let prepared = prepare(config, options)?;
@@ -98,14 +97,14 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
     for warning in reader.warnings() {
         log::warn(&warning.to_string());
     }
-    let password = store_password(&settings, options)?;
+    let password = passwords::store(settings.store_password.as_ref(), &options.passwords)?;
     let peers = files::read_peers(Path::new(PEERS_FILE))?;
     let Some(id) = peers.get(&options.name).copied() else {
         let names: Vec<&str> = peers.keys().map(String::as_str).collect();
         return Err(format!("{PEERS_FILE} does not name {}; it names {}", options.name, names.join(", ")));
     };
     let known = files::read_identities(Path::new(IDENTITY_FOLDER), &peers)?;
-    let passphrase = identity_passphrase(options)?;
+    let passphrase = passwords::identity(&options.passwords)?;
     let Some(me) = known.iter().find(|peer| peer.id == id) else {
         return Err(format!("there is no identity of {}", options.name));
     };
@@ -139,29 +138,8 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
     })
 }
 
-fn store_password(settings: &Settings, options: &Start) -> Result<SecretText, String> {
-    let mut password = settings.store_password.clone();
-    if let Some(path) = &options.password_file {
-        password = Some(passwords::from_file(path)?);
-    }
-    if options.prompt_credentials {
-        password = Some(passwords::prompt_store_password()?);
-    }
-    password.ok_or_else(|| {
-        "no password for the store: set store_password, or use --password-file or --prompt-credentials".to_owned()
-    })
-}
-
-fn identity_passphrase(options: &Start) -> Result<Option<SecretText>, String> {
-    match (&options.identity_password_file, options.decrypt_private_key) {
-        (_, false) => Ok(None),
-        (Some(path), true) => passwords::from_file(path).map(Some),
-        (None, true) => passwords::prompt_identity_passphrase().map(Some),
-    }
-}
-
 /// Opens the node's folder and the store in it.
-fn open_store(prepared: &Prepared) -> Result<(PathBuf, Opened), String> {
+fn open_store(prepared: &Prepared) -> Result<Open, String> {
     let db_path = &prepared.settings.db_path;
     let old = db_path.join(&prepared.name);
     if old.exists() {
@@ -180,21 +158,42 @@ fn open_store(prepared: &Prepared) -> Result<(PathBuf, Opened), String> {
     let password = Secret::new(prepared.password.expose().as_bytes().to_vec());
     let new = !path.exists();
     if let Some(primes) = &prepared.primes {
-        primes::import(&path, &password, PasswordCost::STANDARD, primes)?;
+        primes::import(&path, &password, PasswordCost::STANDARD, primes, prepared.test_primes)?;
     }
     let opened = fjall::open(&path, &password, fjall::Options::create_if_absent(PasswordCost::STANDARD))
         .map_err(|error| error.to_string())?;
+    let test_primes = primes::are_marked(&path);
     log::info(&format!("store {}: {}", path.display(), if new { "made" } else { "opened" }));
-    Ok((folder, opened))
+    Ok(Open { folder, opened, test_primes })
+}
+
+/// The node's folder and the store in it.
+struct Open {
+    folder: PathBuf,
+    opened: Opened,
+    /// Published primes were put into the store, now or at an earlier start.
+    test_primes: bool,
 }
 
 async fn run(prepared: Prepared) -> Result<(), String> {
     let mut signals = Signals::new()?;
-    let (folder, opened) = open_store(&prepared)?;
     let process = Process::new();
+    process.waits_for("the store to be opened");
+    // From the first moment, so that probes see what the start waits for.
+    let settings = &prepared.settings;
+    let _health = match &settings.healthcheck {
+        Some(address) => Some(health::serve(address, process.clone()).await?),
+        None => None,
+    };
+    let _monitor = match &settings.metrics {
+        Some(address) => Some(monitor::serve(address, process.clone()).await?),
+        None => None,
+    };
+    let Open { folder, opened, test_primes } = tokio::task::block_in_place(|| open_store(&prepared))?;
+    process.keeps_in(&folder);
     let _socket = status::serve(&folder, process.clone())?;
     let (inbox, events) = Inbox::new();
-    if prepared.test_primes {
+    if test_primes {
         process.uses_test_primes();
         log::warn("TEST PRIMES: published primes are in use; whatever this node does protects nothing");
     }
@@ -216,20 +215,15 @@ async fn run(prepared: Prepared) -> Result<(), String> {
         store: opened.store.start(inbox.clone()).map_err(|error| format!("no thread for the store: {error}"))?,
         workers: WorkerPool::start(workers, &inbox).map_err(|error| format!("no threads for workers: {error}"))?,
         clock: TokioClock::new(),
-        reports: NodeReports(discovery.clone()),
+        reports: NodeReports { discovery: discovery.clone(), process: process.clone() },
     };
     let seed = keys::random_bytes::<32>()?;
     let mut node =
         Node::new(prepared.config, prepared.identity, Suites::production(), opened.boot, seed, ports.clock.now());
     process.runs(inbox.clone());
-    let health = match &prepared.settings.healthcheck {
-        Some(address) => Some(health::serve(address, process.clone()).await?),
-        None => None,
-    };
     let stopper = tokio::spawn(stop_on_signal(signals, inbox.clone()));
     let outcome = driver::run(&mut node, events, &ports).await;
     stopper.abort();
-    drop(health);
     let Ports { store, workers, reports, .. } = ports;
     drop(reports);
     if let Some(discovery) = Arc::into_inner(discovery) {
@@ -255,8 +249,7 @@ async fn connect(prepared: &Prepared, process: &Process, inbox: &Inbox) -> Resul
     let options = nats_options(&settings.nats, &prepared.name);
     process.waits_for("the NATS server");
     let nats = Nats::connect(&options, log::notices("nats")).await.map_err(|error| error.to_string())?;
-    let client = nats.client();
-    process.watch_nats(move || client.connection_state() == async_nats::connection::State::Connected);
+    process.watch_nats(&nats);
     process.waits_for("JetStream");
     let deadlines = Deadlines {
         keygen: settings.keygen_deadline,
@@ -334,7 +327,7 @@ async fn idle(inbox: &Inbox) {
 }
 
 /// A core dump would hold every share and key of the process.
-fn disable_core_dumps() {
+pub(crate) fn disable_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if setrlimit(Resource::Core, none).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {

@@ -11,15 +11,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mpcium_core::node::Status;
-use mpcium_io::{consul::Consul, ports::Inbox};
+use mpcium_core::{node::Status, report::Report};
+use mpcium_io::{
+    consul::Consul,
+    nats::{Nats, Queues},
+    ports::Inbox,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
 };
 
-use crate::keys;
+use crate::{
+    cli, keys,
+    metrics::{Machine, Metrics},
+};
 
 /// The socket's name in the node's folder.
 pub const SOCKET: &str = "status.sock";
@@ -51,22 +58,21 @@ pub struct Answer {
     pub node: Option<Status>,
 }
 
-/// Asks one part of the process for its present state.
-type Check = Box<dyn Fn() -> bool + Send + Sync>;
-
-/// What the process knows of itself, for its status.
+/// What the process knows of itself, for its status and its metrics.
 pub struct Process {
-    started_at: String,
+    started: SystemTime,
     test_primes: OnceLock<bool>,
     starting: Mutex<String>,
-    nats: OnceLock<Check>,
+    nats: OnceLock<(async_nats::Client, Queues)>,
     consul: OnceLock<Consul>,
+    folder: OnceLock<PathBuf>,
     inbox: OnceLock<Inbox>,
+    metrics: Metrics,
 }
 
 impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Process(started at {})", self.started_at)
+        write!(f, "Process(started at {})", keys::timestamp(self.started))
     }
 }
 
@@ -75,12 +81,14 @@ impl Process {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            started_at: keys::timestamp(SystemTime::now()),
+            started: SystemTime::now(),
             test_primes: OnceLock::new(),
             starting: Mutex::new(String::new()),
             nats: OnceLock::new(),
             consul: OnceLock::new(),
+            folder: OnceLock::new(),
             inbox: OnceLock::new(),
+            metrics: Metrics::default(),
         })
     }
 
@@ -95,10 +103,21 @@ impl Process {
         let _ = self.test_primes.set(true);
     }
 
-    /// How to ask whether the connection to NATS is up.
-    pub fn watch_nats(&self, connected: impl Fn() -> bool + Send + Sync + 'static) {
+    /// The connection to NATS exists.
+    pub fn watch_nats(&self, nats: &Nats) {
         // There is one connection per process; the first one stays.
-        let _ = self.nats.set(Box::new(connected));
+        let _ = self.nats.set((nats.client(), nats.queues()));
+    }
+
+    /// The node keeps what it keeps in this folder.
+    pub fn keeps_in(&self, folder: &Path) {
+        // There is one node per process; the first one stays.
+        let _ = self.folder.set(folder.to_owned());
+    }
+
+    /// The core has said something.
+    pub fn reported(&self, report: &Report) {
+        self.metrics.record(report);
     }
 
     /// Whom to ask whether Consul answers.
@@ -112,6 +131,32 @@ impl Process {
         // There is one node per process; the first one stays.
         let _ = self.inbox.set(inbox);
         self.waits_for("");
+    }
+
+    /// Whether the process does its work: it still starts, or its node answers. Returns when that is known.
+    pub async fn answers(&self) -> bool {
+        match self.inbox.get() {
+            Some(inbox) => inbox.status().await.is_some(),
+            None => true,
+        }
+    }
+
+    /// The page that Prometheus reads.
+    pub async fn scrape(&self) -> String {
+        let (folder, started) = (self.folder.get().cloned(), self.started);
+        let look = tokio::task::spawn_blocking(move || Machine::look(folder.as_deref(), started));
+        let queues = async {
+            match self.nats.get() {
+                Some((client, queues)) if is_connected(client) => queues.depths().await,
+                _ => Vec::new(),
+            }
+        };
+        let (answer, queues, machine) = futures::join!(self.answer(), queues, look);
+        let mut machine = machine.unwrap_or_default();
+        machine.queues = queues;
+        machine.nats_connects =
+            self.nats.get().map(|(client, _)| client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed));
+        self.metrics.render(&answer, &machine)
     }
 
     /// The present state.
@@ -128,16 +173,20 @@ impl Process {
             None => None,
         };
         Answer {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: cli::VERSION.to_owned(),
             pid: std::process::id(),
-            started_at: self.started_at.clone(),
+            started_at: keys::timestamp(self.started),
             test_primes: self.test_primes.get().is_some(),
             starting: self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            nats_connected: self.nats.get().map(|connected| connected()),
+            nats_connected: self.nats.get().map(|(client, _)| is_connected(client)),
             consul_connected,
             node,
         }
     }
+}
+
+fn is_connected(client: &async_nats::Client) -> bool {
+    client.connection_state() == async_nats::connection::State::Connected
 }
 
 /// The socket of a running process; removed when dropped.
@@ -306,12 +355,13 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use mpcium_core::node::{AuxiliaryStatus, IngredientStatus, PeerStatus, RequestStatus, SessionStatus};
 
     use super::*;
 
-    fn status() -> Status {
+    /// A node to whom all kinds of things happen.
+    pub(crate) fn status() -> Status {
         Status {
             id: "123e4567-e89b-42d3-a456-426614174000".to_owned(),
             name: "node0".to_owned(),
@@ -352,9 +402,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_readable_form_says_everything() {
-        let answer = Answer {
+    /// What a process with this node answers.
+    pub(crate) fn answer(node: Option<Status>) -> Answer {
+        Answer {
             version: "1".to_owned(),
             pid: 7,
             started_at: "then".to_owned(),
@@ -362,9 +412,13 @@ mod tests {
             starting: String::new(),
             nats_connected: Some(false),
             consul_connected: Some(true),
-            node: Some(status()),
-        };
-        let text = render(&answer);
+            node,
+        }
+    }
+
+    #[test]
+    fn the_readable_form_says_everything() {
+        let text = render(&answer(Some(status())));
         for part in [
             "TEST PRIMES",
             "node0 NOT READY: 2 of 2",

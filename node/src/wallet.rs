@@ -224,15 +224,25 @@ fn print_json<T: Serialize>(view: &T) -> Result<(), String> {
 }
 
 /// A client and the connection under it.
-struct Connection {
-    client: Client,
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The client.
+    pub(crate) client: Client,
     nats: Nats,
 }
 
 impl Connection {
     async fn open(config: Option<&Path>, reach: &Reach) -> Result<Self, String> {
-        let signer = signer(reach)?;
-        let settings = nats_settings(config, reach)?;
+        Self::with_signer(config, reach.nats.as_deref(), signer(reach)?).await
+    }
+
+    /// Connects to the given server, or to that of the configuration.
+    pub(crate) async fn with_signer(
+        config: Option<&Path>,
+        server: Option<&str>,
+        signer: LocalSigner,
+    ) -> Result<Self, String> {
+        let settings = nats_settings(config, server)?;
         let options = start::nats_options(&settings, "client");
         let connecting = Nats::connect(&options, Notices::silent());
         let nats = tokio::time::timeout(CONNECT_MAX, connecting)
@@ -243,14 +253,14 @@ impl Connection {
         Ok(Self { client, nats })
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.client.close().await;
         self.nats.close().await;
     }
 }
 
-fn nats_settings(config: Option<&Path>, reach: &Reach) -> Result<NatsSettings, String> {
-    if let Some(url) = &reach.nats
+fn nats_settings(config: Option<&Path>, server: Option<&str>) -> Result<NatsSettings, String> {
+    if let Some(url) = server
         && config.is_none()
     {
         return Ok(NatsSettings {
@@ -265,7 +275,7 @@ fn nats_settings(config: Option<&Path>, reach: &Reach) -> Result<NatsSettings, S
     let mut reader = config::open(config)?;
     let mut settings = config::nats(&mut reader);
     reader.finish().map_err(|errors| errors.to_string())?;
-    if let Some(url) = &reach.nats {
+    if let Some(url) = server {
         settings.urls = url.split(',').map(|url| url.trim().to_owned()).collect();
     }
     Ok(settings)

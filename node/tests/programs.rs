@@ -56,9 +56,55 @@ fn json(path: &Path) -> serde_json::Value {
 fn both_programs_say_their_name_and_version() {
     let home = folder();
     for (program, name) in [(MPCIUM, "mpcium"), (CLI, "mpcium-cli")] {
-        let said = succeed(home.path(), program, "version");
-        assert_eq!(said, format!("{name} version {}\n", env!("CARGO_PKG_VERSION")));
-        assert!(succeed(home.path(), program, "-v").contains(env!("CARGO_PKG_VERSION")));
+        // Scripts compare this line with that of the Go system: it is all that stdout holds.
+        let line = format!("{name} version 0.3.5\n");
+        let output = run(home.path(), program, "version");
+        assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.stderr.len()), (line.as_str(), 0));
+        assert_eq!(succeed(home.path(), program, "-v"), line);
+        assert_eq!(succeed(home.path(), program, "--version"), line);
+        let document: serde_json::Value =
+            serde_json::from_str(&succeed(home.path(), program, "version --json")).expect("JSON");
+        assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(document["compatible_with"], "0.3.5");
+    }
+}
+
+#[test]
+fn errors_go_to_stderr_with_exit_code_1_whatever_they_are_about() {
+    let home = folder();
+    for line in [
+        "start -n node0",
+        "start",
+        "no-such-command",
+        "generate-peers -n 0",
+        "generate-peers --no-such-flag",
+        "benchmark keygen many",
+        "recover -b nowhere -r there",
+        "doctor",
+        "",
+    ] {
+        let output = run(home.path(), MPCIUM, line);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn one_dash_is_enough_for_a_long_flag() {
+    let home = folder();
+    succeed(home.path(), CLI, "generate-peers -number 2 -output p.json");
+    succeed(home.path(), CLI, "generate-identity -node=node1 -peers p.json -output-dir ids");
+    assert!(home.path().join("ids/node1_identity.json").is_file());
+}
+
+#[test]
+fn shells_get_completions_for_the_name_that_was_called() {
+    let home = folder();
+    for (program, name) in [(MPCIUM, "mpcium"), (CLI, "mpcium-cli")] {
+        for shell in ["bash", "zsh", "fish"] {
+            let script = succeed(home.path(), program, &format!("completions {shell}"));
+            assert!(script.contains(name) && script.contains("generate-identity"), "{shell}");
+        }
     }
 }
 
@@ -78,6 +124,10 @@ fn help_names_every_command() {
         "generate-initiator",
         "generate-authorizer",
         "generate-configs",
+        "doctor",
+        "benchmark",
+        "recover",
+        "completions",
     ] {
         assert!(said.contains(command), "{command} is missing in:\n{said}");
         assert!(succeed(home.path(), CLI, &format!("{command} --help")).contains("Usage"));

@@ -40,6 +40,8 @@ pub const KEYS: &[&str] = &[
     "max_concurrent_signing",
     "healthcheck.enabled",
     "healthcheck.address",
+    "metrics.enabled",
+    "metrics.address",
     "authorization.enabled",
     "authorization.required_authorizers",
     "workers",
@@ -52,7 +54,10 @@ pub const KEYS: &[&str] = &[
 /// Keys of existing templates that nothing ever read; they are passed over in silence.
 const WITHOUT_EFFECT: &[&str] = &["session_warm_up_delay_ms", "mpcium_version", "aws.kms_key_id", "aws.region"];
 
+/// The section with the authorizers' keys, by their ids.
+const AUTHORIZERS: &str = "authorization.authorizer_public_keys";
 const AUTHORIZER_KEYS: &str = "authorization.authorizer_public_keys.";
+const REQUIRED_AUTHORIZERS: &str = "authorization.required_authorizers";
 
 /// Something that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,18 +93,44 @@ impl Reader {
     /// If the text is not YAML of the right shape.
     pub fn new(path: &Path, source: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let entries = yaml::parse(source).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut environment = BTreeMap::new();
-        let authorizers = entries.keys().filter(|key| key.starts_with(AUTHORIZER_KEYS)).map(String::as_str);
-        for key in KEYS.iter().copied().chain(authorizers) {
-            // An empty variable counts as not set, as it always did.
-            if let Some(value) = variable(&variable_name(key)).filter(|value| !value.is_empty()) {
-                environment.insert(key.to_owned(), value);
+        let mut reader = Self {
+            path: path.to_owned(),
+            entries,
+            environment: BTreeMap::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        KEYS.iter().for_each(|key| reader.look_for(key, variable));
+        // The variables of authorizers have the authorizers' ids in their names.
+        let mut ids = reader.children(AUTHORIZERS);
+        ids.extend(reader.list(REQUIRED_AUTHORIZERS).unwrap_or_default());
+        for id in ids {
+            for part in ["public_key", "algorithm"] {
+                reader.look_for(&format!("{AUTHORIZERS}.{id}.{part}"), variable);
             }
         }
-        let mut reader =
-            Self { path: path.to_owned(), entries, environment, problems: Vec::new(), warnings: Vec::new() };
         reader.find_unknown();
         Ok(reader)
+    }
+
+    /// Takes the variable of a key, if it is set. An empty one counts as not set, as it always did.
+    fn look_for(&mut self, key: &str, variable: &dyn Fn(&str) -> Option<String>) {
+        if let Some(value) = variable(&variable_name(key)).filter(|value| !value.is_empty()) {
+            self.environment.insert(key.to_lowercase(), value);
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the key has a value in the file, whatever the environment says.
+    #[must_use]
+    pub fn is_in_file(&self, key: &str) -> bool {
+        let entry = self.entries.get(&key.to_lowercase());
+        entry.is_some_and(|entry| !matches!(&entry.value, Value::Null) && entry.value != Value::Scalar(String::new()))
     }
 
     /// What the operator should be told although it stops nothing.

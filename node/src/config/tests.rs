@@ -34,6 +34,9 @@ max_concurrent_signing: 11
 healthcheck:
   enabled: true
   address: 127.0.0.1:8081
+metrics:
+  enabled: true
+  address: 127.0.0.1:9001
 authorization:
   enabled: true
   required_authorizers: [Alice]
@@ -90,6 +93,7 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(settings.db_path, PathBuf::from("./data"));
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (3, 11));
     assert_eq!(settings.healthcheck.as_deref(), Some("127.0.0.1:8081"));
+    assert_eq!(settings.metrics.as_deref(), Some("127.0.0.1:9001"));
     assert!(settings.authorization.enabled);
     assert_eq!(settings.authorization.required, ["Alice"]);
     let alice = AuthorizerKey::parse("p256", P256_KEY).expect("key");
@@ -109,7 +113,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(settings.db_path, PathBuf::from("./db"));
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (2, 20));
     assert_eq!((settings.signing_deadline.as_secs(), settings.keygen_deadline.as_secs()), (180, 900));
-    assert_eq!(settings.healthcheck, None);
+    assert_eq!((settings.healthcheck, settings.metrics), (None, None));
     assert!(!settings.authorization.enabled);
     assert_eq!(settings.threshold_counts, None);
     assert!(settings.workers >= 1);
@@ -143,6 +147,8 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         ("MAX_CONCURRENT_SIGNING", "8"),
         ("HEALTHCHECK_ENABLED", "true"),
         ("HEALTHCHECK_ADDRESS", ":9"),
+        ("METRICS_ENABLED", "yes"),
+        ("METRICS_ADDRESS", "[::1]:9"),
         ("AUTHORIZATION_ENABLED", "false"),
         ("AUTHORIZATION_REQUIRED_AUTHORIZERS", "a,b"),
         ("WORKERS", "9"),
@@ -175,6 +181,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         assert_eq!(settings.db_path, PathBuf::from("/d"));
         assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (7, 8));
         assert_eq!(settings.healthcheck.as_deref(), Some(":9"));
+        assert_eq!(settings.metrics.as_deref(), Some("[::1]:9"));
         assert!(!settings.authorization.enabled);
         assert_eq!(settings.authorization.required, ["a", "b"]);
         assert_eq!(settings.workers, 9);
@@ -190,6 +197,53 @@ fn full_signatures_are_required_where_the_file_or_the_environment_says_so() {
     let source = format!("{MINIMAL}require_full_signature: true\n");
     assert!(read(&source, &[]).authorization.full_signature_required);
     assert!(read(MINIMAL, &[("REQUIRE_FULL_SIGNATURE", "true")]).authorization.full_signature_required);
+}
+
+#[test]
+fn an_authorizer_may_be_told_by_variables_alone() {
+    let variables = [
+        ("AUTHORIZATION_ENABLED", "true"),
+        ("AUTHORIZATION_REQUIRED_AUTHORIZERS", "Alice,ops-2"),
+        ("AUTHORIZATION_AUTHORIZER_PUBLIC_KEYS_ALICE_PUBLIC_KEY", P256_KEY),
+        ("AUTHORIZATION_AUTHORIZER_PUBLIC_KEYS_ALICE_ALGORITHM", "p256"),
+        ("AUTHORIZATION_AUTHORIZER_PUBLIC_KEYS_OPS_2_PUBLIC_KEY", ED25519_KEY),
+    ];
+    let settings = read(MINIMAL, &variables);
+    assert_eq!(settings.authorization.required, ["Alice", "ops-2"]);
+    let alice = AuthorizerKey::parse("p256", P256_KEY).expect("key");
+    let ops = AuthorizerKey::parse("ed25519", ED25519_KEY).expect("key");
+    assert_eq!(settings.authorization.keys, BTreeMap::from([("Alice".to_owned(), alice), ("ops-2".to_owned(), ops)]));
+    // And a variable wins over the file for one that stands there.
+    let other = [("AUTHORIZATION_AUTHORIZER_PUBLIC_KEYS_ALICE_ALGORITHM", "ed25519")];
+    assert!(problems(FULL, &other)[0].contains("public_key"), "the file's key is a P-256 key");
+}
+
+#[test]
+fn zero_at_once_means_the_default_as_it_always_did() {
+    let source = format!("{MINIMAL}max_concurrent_signing: 0\nmax_concurrent_keygen: 0\n");
+    let mut reader = reader(&source, &[]);
+    let settings = settings(&mut reader).expect("valid configuration");
+    assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (2, 20));
+    assert_eq!(reader.warnings().len(), 2);
+}
+
+#[test]
+fn the_documentation_names_every_key() {
+    let text = include_str!("../../../docs/operations.md");
+    for key in KEYS {
+        // A row may hold several keys, the later ones by their last parts.
+        let short = key.rsplit_once('.').map_or(*key, |(_, last)| last);
+        let named = text.contains(&format!("`{key}`")) || text.contains(&format!("`.{short}`"));
+        assert!(named, "{key} is not in docs/operations.md");
+    }
+}
+
+#[test]
+fn a_file_of_another_format_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, "environment = 'production'").expect("file");
+    assert!(open(Some(&path)).expect_err("TOML").contains(".toml is another format"));
 }
 
 #[test]

@@ -122,7 +122,13 @@ impl Cluster {
         for position in 0..NODES {
             if let Some(primes) = primes {
                 let share = primes.share_of(position, &Suites::production())?;
-                primes::import(&cluster.store(position), &cluster.password, PasswordCost::TRIVIAL, &share)?;
+                primes::import(
+                    &cluster.store(position),
+                    &cluster.password,
+                    PasswordCost::TRIVIAL,
+                    &share,
+                    primes.published,
+                )?;
             }
             cluster.start_node(position)?;
         }
