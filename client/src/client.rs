@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use crate::{
+    attest::{Attesters, NotAttested},
     full::FullSignature,
     listen::{Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
     request::{Invalid, KeygenRequest, Kind, Request, ReshareRequest, SignRequest},
@@ -53,11 +54,20 @@ pub struct Options {
     pub full_signatures: bool,
     /// How long a request with a full signature is valid from the moment it is signed.
     pub valid_for: Duration,
+    /// The cluster's nodes: with them, only answers that enough of them have signed are believed. Others are passed over
+    /// by calls that wait, which end with [`ClientError::NotAttested`] if nothing better comes in time, and are removed
+    /// and reported by listeners. `None`: answers are believed as the bus brings them.
+    pub attesters: Option<Attesters>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { client_id: ClientId::default(), full_signatures: true, valid_for: Duration::from_secs(3600) }
+        Self {
+            client_id: ClientId::default(),
+            full_signatures: true,
+            valid_for: Duration::from_secs(3600),
+            attesters: None,
+        }
     }
 }
 
@@ -92,6 +102,14 @@ pub enum ClientError {
         /// The answer's reason.
         reason: String,
     },
+    /// An answer came that too few nodes have signed: a forged one, or an error that follows from the request alone,
+    /// which nodes do not sign. Nothing is known about what became of the request.
+    NotAttested {
+        /// What is missing.
+        problem: NotAttested,
+        /// What the answer says, if it is an error: code and reason.
+        says: Option<(String, String)>,
+    },
     /// No answer in time. The request may still be carried out; asking again with the same id is answered again.
     Timeout {
         /// What was asked for.
@@ -115,6 +133,10 @@ impl std::fmt::Display for ClientError {
             Self::Publish(problem) => write!(f, "the request could not be put into the queue: {problem}"),
             Self::Consumer(problem) => write!(f, "results cannot be read: {problem}"),
             Self::Result(error) => error.fmt(f),
+            Self::NotAttested { problem, says: None } => problem.fmt(f),
+            Self::NotAttested { problem, says: Some((code, reason)) } => {
+                write!(f, "{problem}; it says {code}: {reason}")
+            }
             Self::Refused { code_text, reason, .. } => write!(f, "{code_text}: {reason}"),
             Self::Timeout { kind, request_id, waited } => {
                 write!(f, "no answer to the {kind:?} request {request_id:?} within {waited:?}")
@@ -152,6 +174,7 @@ struct Inner {
     private_id: String,
     /// For how long full signatures are valid, if there are any.
     valid_for: Option<Duration>,
+    attesters: Option<Arc<Attesters>>,
     waiters: Arc<Waiters>,
     keygen_lane: OnceCell<Lane>,
     sign_lane: OnceCell<Lane>,
@@ -197,6 +220,7 @@ impl Client {
                 generated,
                 private_id,
                 valid_for: options.full_signatures.then_some(options.valid_for),
+                attesters: options.attesters.map(Arc::new),
                 waiters: Arc::default(),
                 keygen_lane: OnceCell::new(),
                 sign_lane: OnceCell::new(),
@@ -285,8 +309,8 @@ impl Client {
         Ok(result)
     }
 
-    /// Signs and returns the signature. The caller knows the public key and should verify it: results are not
-    /// authenticated by the bus.
+    /// Signs and returns the signature. Without [`Options::attesters`] the caller should verify it under the public key
+    /// that it knows: the bus authenticates nothing.
     ///
     /// # Errors
     /// As [`Client::sign`], and if the cluster refuses or does not answer in time.
@@ -319,7 +343,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn keygen_results(&self) -> Result<Results<KeygenResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Listens for results of signing.
@@ -327,7 +351,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn signing_results(&self) -> Result<Results<SigningResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Listens for results of resharing.
@@ -335,7 +359,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn reshare_results(&self) -> Result<Results<ReshareResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref()).await
+        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Calls a function with every result of key generation until the returned handle is dropped.
@@ -385,26 +409,22 @@ impl Client {
     /// Publishes under the private client id and waits for the answer to exactly this request.
     async fn ask<T: ResultDocument>(&self, request: Request, timeout: Duration) -> Result<T, ClientError> {
         let key = (request.kind(), request.wallet_id().to_owned(), request.request_id().to_owned());
-        let late = ClientError::Timeout { kind: key.0, request_id: key.2.clone(), waited: timeout };
+        let mut late = ClientError::Timeout { kind: key.0, request_id: key.2.clone(), waited: timeout };
         let answer = async {
             let request = self.inner.signed(request, Some(&self.inner.private_id)).await?;
             let waiter = self.inner.waiter(key).await?;
             let sequence = self.inner.publish(&request, Some(&self.inner.private_id)).await?;
-            answer_to(sequence, waiter).await
+            self.inner.answer_to(sequence, waiter, &mut late).await
         };
-        let document = tokio::time::timeout(timeout, answer).await.unwrap_or(Err(late))?;
-        T::read(&document).map_err(ClientError::Result)
+        let outcome = tokio::time::timeout(timeout, answer).await;
+        outcome.unwrap_or(Err(late))
     }
 }
 
-/// A late answer to an earlier call with the same id is passed over, where the cluster says which request it answers.
-async fn answer_to(sequence: u64, mut waiter: Waiter) -> Result<bytes::Bytes, ClientError> {
-    while let Some(Delivered { document, answers }) = waiter.results.recv().await {
-        if answers.is_none_or(|answers| answers == sequence) {
-            return Ok(document);
-        }
-    }
-    Err(ClientError::Closed)
+/// Whether enough nodes have signed a result, if that is asked for.
+pub(crate) fn check_attested<T: ResultDocument>(attesters: Option<&Attesters>, result: &T) -> Result<(), ClientError> {
+    let checked = attesters.map_or(Ok(()), |attesters| attesters.check(result));
+    checked.map_err(|problem| ClientError::NotAttested { problem, says: result.failure() })
 }
 
 fn refused(code: Option<ErrorCode>, code_text: String, reason: String) -> ClientError {
@@ -437,6 +457,27 @@ impl Inner {
         let signature = self.signer.sign(&request.canonical()).await?;
         request.set_signature(signature);
         Ok(request)
+    }
+
+    /// A late answer to an earlier call with the same id is passed over, where the cluster says which request it answers;
+    /// and so is one that is not attested, of which `late` then tells.
+    async fn answer_to<T: ResultDocument>(
+        &self,
+        sequence: u64,
+        mut waiter: Waiter,
+        late: &mut ClientError,
+    ) -> Result<T, ClientError> {
+        while let Some(Delivered { document, answers }) = waiter.results.recv().await {
+            if answers.is_some_and(|answers| answers != sequence) {
+                continue;
+            }
+            let result = T::read(&document).map_err(ClientError::Result)?;
+            match check_attested(self.attesters.as_deref(), &result) {
+                Ok(()) => return Ok(result),
+                Err(error) => *late = error,
+            }
+        }
+        Err(ClientError::Closed)
     }
 
     /// Starts waiting; the private lane of this kind is there when this returns.
@@ -575,7 +616,7 @@ impl Listening {
                         // If this fails the result is delivered again: at least once.
                         drop(token.ack().await);
                     }
-                    Some(Err(ClientError::Result(_))) => {}
+                    Some(Err(ClientError::Result(_) | ClientError::NotAttested { .. })) => {}
                     Some(Err(_)) | None => {
                         tokio::time::sleep(wait).await;
                         wait = (wait * 2).min(RELISTEN_MAX);

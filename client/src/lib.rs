@@ -7,6 +7,7 @@
 //! The documents are those of the existing Go system, byte for byte: its own client libraries work unchanged.
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod auth;
 pub mod derive;
 pub mod full;

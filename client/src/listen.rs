@@ -19,7 +19,8 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use crate::{
-    client::ClientError,
+    attest::{Attested, Attesters},
+    client::{ClientError, check_attested},
     request::Kind,
     result::{KeygenResult, ReshareResult, ResultError, SigningResult},
     subjects,
@@ -31,7 +32,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// A result document of one kind.
-pub trait ResultDocument: Sized + Send + 'static {
+pub trait ResultDocument: Attested + Sized + Send + 'static {
     /// The kind of request that it answers.
     const KIND: Kind;
 
@@ -40,6 +41,9 @@ pub trait ResultDocument: Sized + Send + 'static {
     /// # Errors
     /// If it is none of this kind.
     fn read(document: &[u8]) -> Result<Self, ResultError>;
+
+    /// Code and reason, if it is an error.
+    fn failure(&self) -> Option<(String, String)>;
 }
 
 macro_rules! result_documents {
@@ -49,6 +53,10 @@ macro_rules! result_documents {
 
             fn read(document: &[u8]) -> Result<Self, ResultError> {
                 Self::from_json(document)
+            }
+
+            fn failure(&self) -> Option<(String, String)> {
+                (!self.is_success()).then(|| (self.error_code.clone(), self.error_reason.clone()))
             }
         }
     )*};
@@ -61,6 +69,7 @@ result_documents!(KeygenResult: Keygen, SigningResult: Sign, ReshareResult: Resh
 pub struct Results<T> {
     jetstream: jetstream::Context,
     client_id: Option<String>,
+    attesters: Option<Arc<Attesters>>,
     messages: pull::Stream,
     kind: PhantomData<fn() -> T>,
 }
@@ -115,11 +124,15 @@ impl Token {
 }
 
 impl<T: ResultDocument> Results<T> {
-    pub(crate) async fn open(jetstream: &jetstream::Context, client_id: Option<&str>) -> Result<Self, ClientError> {
+    pub(crate) async fn open(
+        jetstream: &jetstream::Context,
+        client_id: Option<&str>,
+        attesters: Option<Arc<Attesters>>,
+    ) -> Result<Self, ClientError> {
         let consumer = ensure_consumer(jetstream, T::KIND, client_id, None).await?;
         let messages = consumer.messages().await.map_err(|error| ClientError::Consumer(error.to_string()))?;
         let client_id = client_id.map(str::to_owned);
-        Ok(Self { jetstream: jetstream.clone(), client_id, messages, kind: PhantomData })
+        Ok(Self { jetstream: jetstream.clone(), client_id, attesters, messages, kind: PhantomData })
     }
 
     /// The same results again, after [`next`](Self::next) has ended or failed.
@@ -127,10 +140,11 @@ impl<T: ResultDocument> Results<T> {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn reopen(&self) -> Result<Self, ClientError> {
-        Self::open(&self.jetstream, self.client_id.as_deref()).await
+        Self::open(&self.jetstream, self.client_id.as_deref(), self.attesters.clone()).await
     }
 
-    /// The next result. A document that cannot be read is given back to the queue and reported; the listener goes on.
+    /// The next result. A document that cannot be read is given back to the queue and reported, one that too few nodes
+    /// have signed (where that is asked for) is removed and reported; the listener goes on.
     /// `None`: the listener has ended. Cancelling loses nothing: what was not acknowledged comes again.
     pub async fn next(&mut self) -> Option<Result<Received<T>, ClientError>> {
         let message = match self.messages.next().await? {
@@ -139,6 +153,11 @@ impl<T: ResultDocument> Results<T> {
         };
         match T::read(&message.payload) {
             Ok(result) => {
+                if let Err(error) = check_attested(self.attesters.as_deref(), &result) {
+                    // It does not get better by being delivered again.
+                    drop(message.ack_with(AckKind::Term).await);
+                    return Some(Err(error));
+                }
                 let request_id = last_token(T::KIND, &message.subject);
                 Some(Ok(Received { result, request_id, token: Token { message } }))
             }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use mpcium_client::{
+    attest::Attesters,
     auth::Algorithm,
     client::{Client, Options},
     signer::LocalSigner,
@@ -306,7 +307,18 @@ impl Cluster {
     /// If NATS cannot be reached or the key cannot be read.
     pub async fn client_with(&self, key: &Path) -> Result<Client, String> {
         let signer = LocalSigner::read(Algorithm::Ed25519, key, None).map_err(|error| error.to_string())?;
-        Client::new(self.nats().await?, signer, Options::default()).await.map_err(|error| error.to_string())
+        let options = Options { attesters: Some(self.attesters()?), ..Options::default() };
+        Client::new(self.nats().await?, signer, options).await.map_err(|error| error.to_string())
+    }
+
+    /// The nodes, of which as many as sign together must have signed what clients believe.
+    ///
+    /// # Errors
+    /// If the files of the first node cannot be read.
+    pub fn attesters(&self) -> Result<Attesters, String> {
+        let home = self.nodes.first().map(|node| node.home.clone()).unwrap_or_default();
+        let signers = self.nodes.len() / 2 + 1;
+        Attesters::read(&home.join("peers.json"), &home.join("identity"), signers).map_err(|error| error.to_string())
     }
 
     /// A connection to the cluster's bus.

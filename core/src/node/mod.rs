@@ -191,6 +191,7 @@ impl Node {
             self.deliveries.wake_at(),
             self.answers.wake_at(),
             self.signing.wake_at(&self.ctx),
+            self.signers.wake_at(),
             self.keygen.wake_at(&self.ctx),
             self.activation.wake_at(),
             self.auxiliary.wake_at(&self.ctx),
@@ -353,16 +354,20 @@ impl Node {
             M::Close { request, attempt } => {
                 self.with_signers(|signers, ctx, parts| signers.on_close(ctx, parts, from, &request, attempt));
             }
-            M::Adopt { request, attempt, signature } => {
+            M::Adopt { request, attempt, signature, attestations } => {
                 self.with_signers(|signers, ctx, parts| {
-                    signers.on_adopt(ctx, parts, from, &request, attempt, signature);
+                    signers.on_adopt(ctx, parts, from, &request, attempt, (signature, attestations));
                 });
+            }
+            M::Attested { session, signature } => {
+                self.signers.on_attested(&mut self.ctx, &mut self.ledger, from, session, signature);
             }
             M::Answer { session, answer } => {
                 self.with_signing(|signing, ctx, parts| signing.on_answer(ctx, parts, from, session, answer));
             }
-            M::Stored { session, signature } => {
-                self.with_signing(|signing, ctx, parts| signing.on_stored(ctx, parts, from, session, signature));
+            M::Stored { session, signature, attestations } => {
+                let result = (signature, attestations);
+                self.with_signing(|signing, ctx, parts| signing.on_stored(ctx, parts, from, session, result));
             }
             M::Closed { key, attempt, answer } => {
                 self.with_signing(|signing, ctx, parts| signing.on_closed(ctx, parts, from, key, attempt, answer));

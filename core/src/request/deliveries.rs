@@ -9,7 +9,10 @@ use mpcium_client::{
     subjects,
 };
 
-use super::answers::{About, Answers, DeliveryKey, answers_request, delivery_key};
+use super::{
+    answers::{About, Answers, DeliveryKey, answers_request, delivery_key},
+    attestation,
+};
 use crate::{
     Duration, Time,
     context::Context,
@@ -20,6 +23,7 @@ use crate::{
     planted::{Bug, planted},
     report::Report,
     session::millis,
+    tags,
 };
 
 /// A result for a client.
@@ -28,6 +32,20 @@ pub(crate) enum Answer {
     Keygen(KeygenResult),
     Sign(SigningResult),
     Reshare(ReshareResult),
+}
+
+impl Answer {
+    /// Signs an error that will be remembered: part of it from then on, so that whoever repeats it repeats the same.
+    fn attest_error(&mut self, ctx: &Context) {
+        let (is_success, bytes, attestations) = match self {
+            Self::Keygen(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
+            Self::Sign(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
+            Self::Reshare(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
+        };
+        if !is_success {
+            *attestations = Some(vec![attestation((ctx.me, ctx.identity.sign(tags::RESULT, &bytes).to_vec()))]);
+        }
+    }
 }
 
 struct Taken {
@@ -177,7 +195,9 @@ impl Deliveries {
         answer: &Answer,
         (about, late): (Option<About>, bool),
     ) {
-        if let Some(mut prepared) = self.prepare(ctx, id, request_id, answer) {
+        let mut answer = answer.clone();
+        answer.attest_error(ctx);
+        if let Some(mut prepared) = self.prepare(ctx, id, request_id, &answer) {
             prepared.about = about;
             match (prepared.is_error, late) {
                 (true, _) if planted(Bug::ErrorNotRemembered) => prepared.publish(ctx),

@@ -10,6 +10,7 @@ use mpcium_client::result::{ErrorCode, KeygenResult};
 use super::{
     admission::Admitted,
     answers::Answers,
+    attestation,
     deliveries::{Answer as ClientAnswer, Deliveries, error_answer},
     signing::{Attempt, Decline},
 };
@@ -558,7 +559,12 @@ fn success(wallet: &str, found: &Wallet) -> ClientAnswer {
         .and_then(|key| mpcium_client::derive::secp256k1_coordinates(key.try_into().ok()?).ok());
     let eddsa = found.public_key(Curve::Ed25519).and_then(|key| <[u8; 32]>::try_from(key).ok());
     match (ecdsa, eddsa) {
-        (Some(ecdsa), Some(eddsa)) => ClientAnswer::Keygen(KeygenResult::success(wallet, &ecdsa, &eddsa)),
+        (Some(ecdsa), Some(eddsa)) => {
+            let mut result = KeygenResult::success(wallet, &ecdsa, &eddsa);
+            let signatures = found.certificate.value.attestations().map(|(node, s)| (node, s.0.to_vec()));
+            result.attestations = Some(signatures.map(attestation).collect());
+            ClientAnswer::Keygen(result)
+        }
         // Every member checked the keys before it prepared them.
         _ => panic!("the certified public keys of wallet {wallet} are malformed"),
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::signing::Attempt;
+use super::{Attestations, signing::Attempt};
 use crate::{
     Secret, WallTime,
     context::{Context, Event, Wanted},
@@ -30,11 +30,24 @@ pub(crate) struct Held {
     pub signature: Vec<u8>,
     /// When it was stored.
     pub at: WallTime,
+    /// The signatures of all signers over the result document: part of the record, so that whoever answers attaches
+    /// the same. Empty in records from before there were any.
+    pub attestations: Attestations,
+}
+
+/// A record from before results were attested.
+#[derive(Serialize, Deserialize)]
+struct Unattested {
+    payload: [u8; 32],
+    attempt: Attempt,
+    signature: Vec<u8>,
+    at: WallTime,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    V1(Held),
+    V1(Unattested),
+    V2(Held),
 }
 
 /// What is known of a request here.
@@ -85,7 +98,10 @@ impl Ledger {
             let entry = match value {
                 None => Entry::Absent,
                 Some(bytes) => match postcard::from_bytes(bytes.expose()) {
-                    Ok(Stored::V1(held)) => Entry::Held(held),
+                    Ok(Stored::V1(Unattested { payload, attempt, signature, at })) => {
+                        Entry::Held(Held { payload, attempt, signature, at, attestations: Attestations::new() })
+                    }
+                    Ok(Stored::V2(held)) => Entry::Held(held),
                     // The store authenticates what it returns: an unreadable record is ours and wrong.
                     Err(error) => panic!("ledger record {} cannot be read: {error}", hex::encode(key)),
                 },
@@ -98,7 +114,7 @@ impl Ledger {
     /// Adds the record to a batch, and to the cache at once: whoever asks meanwhile is told of the result, which is
     /// harmless, because only durable copies count for publication.
     pub fn hold(&mut self, batch: &mut Batch, key: RequestKey, held: Held) {
-        let bytes = postcard::to_stdvec(&Stored::V1(held.clone())).expect("a record of plain data serialises");
+        let bytes = postcard::to_stdvec(&Stored::V2(held.clone())).expect("a record of plain data serialises");
         batch.put(Keyspace::Ledger, key.to_vec(), bytes);
         self.insert(key, Entry::Held(held));
     }

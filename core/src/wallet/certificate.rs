@@ -28,6 +28,9 @@ pub struct Value {
     pub public_shares: Vec<PublicShares>,
     /// Each member's signature of its [`Prepared`] statement, in the order of the committee.
     pub prepared: Vec<(NodeId, Signature)>,
+    /// Each member's signature over the client's answer, in the same order; empty if the session has no such answer.
+    /// All members', so that whoever answers attaches the same.
+    pub results: Vec<Signature>,
 }
 
 /// A decided session and its votes.
@@ -152,9 +155,11 @@ impl Value {
         if let Some(other) = statements.iter().find(|statement| statement.session != session) {
             return Err(CertificateError::StatementsDiffer(other.node));
         }
-        let mut prepared: Vec<_> = statements.iter().map(|s| (s.node, s.signature)).collect();
-        prepared.sort_by_key(|(node, _)| *node);
-        let value = Self { session, public_shares, prepared };
+        let mut sorted: Vec<&Prepared> = statements.iter().collect();
+        sorted.sort_by_key(|statement| statement.node);
+        let prepared = sorted.iter().map(|s| (s.node, s.signature)).collect();
+        let results = sorted.iter().filter_map(|s| s.result).collect();
+        let value = Self { session, public_shares, prepared, results };
         value.check()?;
         Ok(value)
     }
@@ -171,11 +176,17 @@ impl Value {
         if let Some((stranger, _)) = self.prepared.iter().find(|(node, _)| !members.contains(node)) {
             return Err(CertificateError::PreparedByStranger(*stranger));
         }
-        match members.iter().find(|member| !self.prepared.iter().any(|(node, _)| node == *member)) {
-            Some(_) if planted(Bug::StatementMissing) => Ok(()),
-            Some(missing) => Err(CertificateError::MissingPrepared(*missing)),
-            None => Ok(()),
+        if let Some(missing) = members.iter().find(|member| !self.prepared.iter().any(|(node, _)| node == *member))
+            && !planted(Bug::StatementMissing)
+        {
+            return Err(CertificateError::MissingPrepared(*missing));
         }
+        let expected = if self.session.result_bytes().is_some() { self.prepared.len() } else { 0 };
+        if self.results.len() != expected {
+            let got = self.results.len();
+            return Err(FormError::Count { what: "signatures over the answer", expected, got }.into());
+        }
+        Ok(())
     }
 
     /// Checks all that an acceptor has to check before it votes, except what only it knows: that the initiator-signed
@@ -192,7 +203,17 @@ impl Value {
             Prepared::verify_signature(&self.session, *node, signature, keys)
                 .map_err(|error| name_signer(error, CertificateError::BadPrepared))?;
         }
+        let bytes = self.session.result_bytes();
+        for ((node, _), result) in self.prepared.iter().zip(&self.results) {
+            Prepared::verify_result(bytes.as_deref(), *node, Some(result), keys)
+                .map_err(|error| name_signer(error, CertificateError::BadPrepared))?;
+        }
         Ok(())
+    }
+
+    /// Every member's signature over the client's answer, by node.
+    pub fn attestations(&self) -> impl Iterator<Item = (NodeId, &Signature)> {
+        self.prepared.iter().map(|(node, _)| *node).zip(&self.results)
     }
 
     /// The facts of the session.

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use ed25519_dalek::VerifyingKey;
+use mpcium_client::result::KeygenResult;
 use serde::{Deserialize, Serialize};
 
 use crate::committee::Committee;
@@ -94,6 +95,9 @@ pub struct Prepared {
     pub node: NodeId,
     /// Under [`tags::PREPARED`].
     pub signature: Signature,
+    /// Under [`tags::RESULT`]: the client's answer if this session becomes the wallet. There exactly if
+    /// [`PreparedSession::result_bytes`] are.
+    pub result: Option<Signature>,
 }
 
 /// "I take part in no ballot below this one, and this is my highest vote so far."
@@ -380,6 +384,20 @@ impl PreparedSession {
         self.check_public_shares(&public_shares)
     }
 
+    /// The document that answers the client, without attestations, if this session becomes the wallet. `None` for
+    /// resharing, and if the keys are no points.
+    #[must_use]
+    pub fn result_bytes(&self) -> Option<Vec<u8>> {
+        let (0, [Curve::Secp256k1, Curve::Ed25519], [ecdsa, eddsa]) =
+            (self.facts.epoch, self.facts.curves.as_slice(), self.public_keys.as_slice())
+        else {
+            return None;
+        };
+        let ecdsa = mpcium_client::derive::secp256k1_coordinates(ecdsa.as_slice().try_into().ok()?).ok()?;
+        let eddsa = eddsa.as_slice().try_into().ok()?;
+        Some(KeygenResult::success(&self.facts.wallet, &ecdsa, eddsa).attested_bytes())
+    }
+
     /// What acceptors vote for: the hash of everything that all members state alike.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
@@ -393,7 +411,8 @@ impl Prepared {
     pub fn sign(session: PreparedSession, identity: &Identity) -> Self {
         let node = identity.id();
         let signature = sign(identity, tags::PREPARED, &PreparedBody { session: &session, node });
-        Self { session, node, signature }
+        let result = session.result_bytes().map(|bytes| Signature(identity.sign(tags::RESULT, &bytes)));
+        Self { session, node, signature, result }
     }
 
     /// Checks content, membership and signature.
@@ -402,7 +421,27 @@ impl Prepared {
     /// Naming what is wrong.
     pub fn verify(&self, keys: &Keys<'_>) -> Result<(), StatementError> {
         self.session.check()?;
-        Self::verify_signature(&self.session, self.node, &self.signature, keys)
+        Self::verify_signature(&self.session, self.node, &self.signature, keys)?;
+        let bytes = self.session.result_bytes();
+        Self::verify_result(bytes.as_deref(), self.node, self.result.as_ref(), keys)
+    }
+
+    /// Checks one member's signature over the answer, which there must be exactly if there is an answer.
+    ///
+    /// # Errors
+    /// If it is missing, of nobody, or wrong.
+    pub fn verify_result(
+        bytes: Option<&[u8]>,
+        node: NodeId,
+        result: Option<&Signature>,
+        keys: &Keys<'_>,
+    ) -> Result<(), StatementError> {
+        let key = keys(node).ok_or(StatementError::UnknownNode(node))?;
+        match (bytes, result) {
+            (None, None) => Ok(()),
+            (Some(bytes), Some(result)) if identity::verify(&key, tags::RESULT, bytes, &result.0) => Ok(()),
+            _ => Err(StatementError::BadSignature(node)),
+        }
     }
 
     /// Checks one member's signature over a session that was checked already.

@@ -2,5 +2,6 @@
 //! one behaviour a test. Faults by the thousand are the simulator's business.
 
 mod answers;
+mod attestations;
 mod full_signatures;
 mod world;

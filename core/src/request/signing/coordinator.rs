@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mpcium_client::result::{ErrorCode, SigningResult};
+use mpcium_client::result::ErrorCode;
 
 use super::{
-    Answer, Attempt, CloseAnswer, Decline, Message, Proposal, message_to_sign,
+    Answer, Attempt, CloseAnswer, Decline, Message, Proposal, are_attested, message_to_sign,
     participant::{send, verifies},
-    signing_key,
+    result_of, signing_key,
 };
 use crate::{
     Duration, NodeId, Time, WallTime,
@@ -25,6 +25,7 @@ use crate::{
     protocol::Curve,
     report::Report,
     request::{
+        Attestations,
         admission::Admitted,
         answers::{Answers, answers_request},
         deliveries::{self, Deliveries},
@@ -95,7 +96,7 @@ struct Attempting {
     session: SessionId,
     participants: Vec<NodeId>,
     accepted: BTreeSet<NodeId>,
-    stored: BTreeMap<NodeId, Vec<u8>>,
+    stored: BTreeMap<NodeId, (Vec<u8>, Attestations)>,
     accept_by: Time,
     /// A session that is over everywhere without enough copies of its result is given up.
     give_up: Time,
@@ -490,7 +491,7 @@ impl Coordinator {
         parts: &mut Parts<'_>,
         from: NodeId,
         session: SessionId,
-        signature: Vec<u8>,
+        result: (Vec<u8>, Attestations),
     ) {
         let Some(key) = self.by_session.get(&session).copied() else { return };
         let Some(active) = self.active.get_mut(&key) else { return };
@@ -499,20 +500,26 @@ impl Coordinator {
             return;
         }
         attempting.accepted.insert(from);
-        attempting.stored.insert(from, signature.clone());
-        let copies = attempting.stored.values().filter(|s| **s == signature).count();
+        attempting.stored.insert(from, result.clone());
+        let copies = attempting.stored.values().filter(|s| **s == result).count();
+        let own_copy = attempting.stored.get(&ctx.me) == Some(&result);
         let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, active.request.wallet()) else { return };
         if copies + usize::from(planted(Bug::PublishedTooEarly)) < wallet.committee().meeting_quorum() {
             return;
         }
         // Whatever anybody says, nothing is published that does not verify here.
-        if !verifies(ctx, &wallet, &active.request, &signature) && !planted(Bug::UnverifiedRelease) {
+        let (signature, attestations) = &result;
+        let good = verifies(ctx, &wallet, &active.request, signature)
+            && !attestations.is_empty()
+            // What this node stored itself it has checked.
+            && (own_copy || are_attested(ctx, wallet.committee(), &active.request, signature, attestations));
+        if !good && !planted(Bug::UnverifiedRelease) {
             ctx.blame(from);
-            let reason = format!("{} stored a signature that does not verify", ctx.name(from));
+            let reason = format!("{} stored a signature or an attestation that does not verify", ctx.name(from));
             self.fail(ctx, parts, key, &reason);
             return;
         }
-        self.finish(ctx, parts, key, Ok(signature));
+        self.finish(ctx, parts, key, Ok(result));
     }
 
     /// A session that this node takes part in for its own attempt ended.
@@ -623,7 +630,17 @@ impl Coordinator {
         if closing.answers.len() >= closing.quorum {
             let best = closing.answers.values().flatten().max_by_key(|held| held.attempt).cloned();
             match best {
-                Some(held) => {
+                Some(mut held) => {
+                    // A member that lost or hides the attestations of a result does not hide those of the others.
+                    if held.attestations.is_empty()
+                        && let Some(other) = closing
+                            .answers
+                            .values()
+                            .flatten()
+                            .find(|other| other.signature == held.signature && !other.attestations.is_empty())
+                    {
+                        held.attestations.clone_from(&other.attestations);
+                    }
                     active.phase = Phase::Adopting(Adopting {
                         attempt: closing.attempt,
                         members: closing.answers.keys().copied().collect(),
@@ -698,7 +715,9 @@ impl Coordinator {
                     return;
                 }
                 let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, active.request.wallet()) else { return };
-                if !verifies(ctx, &wallet, &active.request, &held.signature) {
+                if !verifies(ctx, &wallet, &active.request, &held.signature)
+                    || !are_attested(ctx, wallet.committee(), &active.request, &held.signature, &held.attestations)
+                {
                     ctx.blame(from);
                     return;
                 }
@@ -719,8 +738,8 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(&key) else { return };
         let Phase::Adopting(adopting) = &mut active.phase else { return };
         if adopting.adopted.len() >= adopting.meeting {
-            let signature = adopting.held.signature.clone();
-            self.finish(ctx, parts, key, Ok(signature));
+            let result = (adopting.held.signature.clone(), adopting.held.attestations.clone());
+            self.finish(ctx, parts, key, Ok(result));
             return;
         }
         if ctx.now.time >= adopting.give_up {
@@ -733,6 +752,7 @@ impl Coordinator {
                 request: active.body.clone(),
                 attempt: adopting.attempt,
                 signature: adopting.held.signature.clone(),
+                attestations: adopting.held.attestations.clone(),
             };
             let missing: Vec<NodeId> =
                 adopting.members.iter().copied().filter(|m| !adopting.adopted.contains(m)).collect();
@@ -763,7 +783,7 @@ impl Coordinator {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         key: RequestKey,
-        result: Result<Vec<u8>, (ErrorCode, String)>,
+        result: Result<(Vec<u8>, Attestations), (ErrorCode, String)>,
     ) {
         let Some(active) = self.active.remove(&key) else { return };
         if let Phase::Running(attempting) = &active.phase {
@@ -771,7 +791,7 @@ impl Coordinator {
         }
         let request = &active.request;
         let answer = match result {
-            Ok(signature) => success(request, &signature),
+            Ok((signature, attestations)) => deliveries::Answer::Sign(result_of(request, &signature, &attestations)),
             Err((code, reason)) => error(request, code, &reason),
         };
         let late = ctx.now.wall > active.deadline;
@@ -903,19 +923,4 @@ fn given_up(ctx: &Context, active: &Active) -> (ErrorCode, String) {
 
 fn error(request: &Admitted, code: ErrorCode, reason: &str) -> deliveries::Answer {
     deliveries::error_answer(RequestKind::Sign, Some(&request.request), code, reason)
-}
-
-fn success(request: &Admitted, signature: &[u8]) -> deliveries::Answer {
-    let sign = request.signing();
-    let (network, wallet, tx) = (&sign.network_internal_code, &sign.wallet_id, &sign.tx_id);
-    if let (Curve::Ed25519, Ok(signature)) = (request.curve(), <&[u8; 64]>::try_from(signature)) {
-        return deliveries::Answer::Sign(SigningResult::success_eddsa(network, wallet, tx, signature));
-    }
-    if let (Curve::Secp256k1, Some((r, rest))) = (request.curve(), signature.split_first_chunk::<32>())
-        && let Some((s, [recovery])) = rest.split_first_chunk::<32>()
-    {
-        return deliveries::Answer::Sign(SigningResult::success_ecdsa(network, wallet, tx, r, s, *recovery));
-    }
-    // The signature has verified, so it has one of the two forms.
-    panic!("a verified signature of {} bytes has the wrong form", signature.len());
 }

@@ -10,16 +10,24 @@
 pub(crate) mod coordinator;
 pub(crate) mod participant;
 
-use mpcium_client::request::{KeyType, SignRequest};
+use mpcium_client::{
+    request::{KeyType, SignRequest},
+    result::SigningResult,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Attestations,
+    admission::Admitted,
     answers::DeliveryKey,
+    attestation,
     ledger::{Held, RequestKey},
 };
 use crate::{
     NodeId, WallTime,
+    committee::Committee,
     context::Context,
+    identity::verify,
     limits,
     planted::{Bug, planted},
     protocol::Curve,
@@ -94,17 +102,19 @@ pub(crate) enum Message {
     Propose(Box<Proposal>),
     /// Participant to coordinator.
     Answer { session: SessionId, answer: Answer },
-    /// Participant to coordinator: the result is durable here.
-    Stored { session: SessionId, signature: Vec<u8> },
+    /// Participant to coordinator: the result is durable here, with everybody's signature over it.
+    Stored { session: SessionId, signature: Vec<u8>, attestations: Attestations },
     /// Coordinator to members: promise this attempt, and say what is held, but sign nothing. Carries the client's
     /// document, so that nobody can close requests that no initiator signed.
     Close { request: Vec<u8>, attempt: Attempt },
     /// Member to coordinator.
     Closed { key: RequestKey, attempt: Attempt, answer: CloseAnswer },
     /// Coordinator to members that promised `attempt`: store this result under it.
-    Adopt { request: Vec<u8>, attempt: Attempt, signature: Vec<u8> },
+    Adopt { request: Vec<u8>, attempt: Attempt, signature: Vec<u8>, attestations: Attestations },
     /// Member to coordinator: the adopted result is durable here.
     Adopted { key: RequestKey, attempt: Attempt },
+    /// Participant to participants: its signature over the result document.
+    Attested { session: SessionId, signature: Vec<u8> },
 }
 
 /// A participant's answer to a proposal.
@@ -172,7 +182,7 @@ impl std::fmt::Display for Decline {
 #[derive(Debug)]
 pub(crate) enum After {
     /// A participant's result is durable: tell the coordinator.
-    Stored { session: SessionId, coordinator: Participant, signature: Vec<u8> },
+    Stored { session: SessionId, coordinator: Participant, signature: Vec<u8>, attestations: Attestations },
     /// An adopted result is durable: tell the coordinator.
     Adopted { key: RequestKey, attempt: Attempt, coordinator: Participant },
 }
@@ -183,6 +193,47 @@ pub(crate) fn message_to_sign(request: &SignRequest) -> Result<Vec<u8>, String> 
         KeyType::Secp256k1 => request.digest().map(|d| d.to_vec()).map_err(|e| e.to_string()),
         KeyType::Ed25519 => Ok(request.message().to_vec()),
     }
+}
+
+/// The document that answers a request with a signature that verifies.
+pub(crate) fn result_of(request: &Admitted, signature: &[u8], attestations: &Attestations) -> SigningResult {
+    let sign = request.signing();
+    let (network, wallet, tx) = (&sign.network_internal_code, &sign.wallet_id, &sign.tx_id);
+    let mut result = if let (Curve::Ed25519, Ok(signature)) = (request.curve(), <&[u8; 64]>::try_from(signature)) {
+        SigningResult::success_eddsa(network, wallet, tx, signature)
+    } else if let (Curve::Secp256k1, Some((r, rest))) = (request.curve(), signature.split_first_chunk::<32>())
+        && let Some((s, [recovery])) = rest.split_first_chunk::<32>()
+    {
+        SigningResult::success_ecdsa(network, wallet, tx, r, s, *recovery)
+    } else {
+        // The signature has verified, so it has one of the two forms.
+        panic!("a verified signature of {} bytes has the wrong form", signature.len());
+    };
+    if !attestations.is_empty() {
+        result.attestations = Some(attestations.iter().cloned().map(attestation).collect());
+    }
+    result
+}
+
+/// Whether these are the signatures of exactly `t` members over the result with this signature, which verifies; or,
+/// for results from before there were any, none.
+pub(crate) fn are_attested(
+    ctx: &Context,
+    committee: &Committee,
+    request: &Admitted,
+    signature: &[u8],
+    attestations: &Attestations,
+) -> bool {
+    if attestations.is_empty() {
+        return true;
+    }
+    let bytes = result_of(request, signature, &Attestations::new()).attested_bytes();
+    attestations.len() == usize::from(committee.threshold)
+        && attestations.is_sorted_by(|a, b| a.0 < b.0)
+        && attestations.iter().all(|(node, by)| {
+            committee.position(*node).is_some()
+                && ctx.config.peer(*node).is_some_and(|peer| verify(&peer.key, tags::RESULT, &bytes, by))
+        })
 }
 
 /// The key that a request signs with: the wallet's, or its child.

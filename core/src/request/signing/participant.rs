@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{After, Answer, Attempt, CloseAnswer, Decline, Message, Proposal, message_to_sign, signing_key};
+use super::{
+    After, Answer, Attempt, CloseAnswer, Decline, Message, Proposal, are_attested, message_to_sign, result_of,
+    signing_key,
+};
 use crate::{
     NodeId, Time, WallTime,
     auxiliary::Auxiliary,
     context::{After as ContextAfter, Context},
+    identity::verify,
     input::RequestKind,
     limits,
     link::Lane,
@@ -15,12 +19,14 @@ use crate::{
     planted::{Bug, planted},
     protocol::{Curve, Outcome, Priority, Signing},
     request::{
+        Attestations,
         admission::{Admitted, admit, read},
         answers::Answers,
         ledger::{Held, Ledger, Lookup, RequestKey},
     },
     session::{Participant, Plan, SessionId, Sessions},
     store::Batch,
+    tags,
     wallet::cache::{self, Wallets},
 };
 
@@ -48,8 +54,21 @@ struct Incoming {
 struct Taking {
     key: RequestKey,
     payload: [u8; 32],
+    request: Admitted,
     attempt: Attempt,
     coordinator: Participant,
+    participants: Vec<NodeId>,
+    /// The participants' signatures over the result document, unverified until this node has the result.
+    attestations: BTreeMap<NodeId, Vec<u8>>,
+    finished: Option<Finished>,
+}
+
+/// A result that is not stored before every participant has attested it.
+struct Finished {
+    signature: Vec<u8>,
+    /// The result document that is attested.
+    document: Vec<u8>,
+    until: Time,
 }
 
 /// This node as a participant in signing.
@@ -272,8 +291,12 @@ impl Participants {
         let taking = Taking {
             key: request.key,
             payload: request.payload,
+            request: request.clone(),
             attempt: proposal.attempt,
             coordinator: incoming.from,
+            participants: nodes,
+            attestations: BTreeMap::new(),
+            finished: None,
         };
         self.taking.insert(session, taking);
         parts.sessions.start(
@@ -376,7 +399,7 @@ impl Participants {
         from: NodeId,
         request: &[u8],
         attempt: Attempt,
-        signature: Vec<u8>,
+        (signature, attestations): (Vec<u8>, Attestations),
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
         let Ok(request) = admit(ctx, RequestKind::Sign, request) else { return };
@@ -385,22 +408,26 @@ impl Participants {
             return;
         }
         let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, request.wallet()) else { return };
-        if !verifies(ctx, &wallet, &request, &signature) {
+        if !verifies(ctx, &wallet, &request, &signature)
+            || !are_attested(ctx, wallet.committee(), &request, &signature, &attestations)
+        {
             ctx.blame(from);
             ctx.report(crate::report::Report::Ignored {
                 peer: ctx.name(from),
-                what: "a result to adopt whose signature does not verify".to_owned(),
+                what: "a result to adopt whose signature or attestations do not verify".to_owned(),
             });
             return;
         }
         let mut batch = Batch::default();
-        let held = Held { payload: request.payload, attempt, signature, at: ctx.now.wall };
+        let held = Held { payload: request.payload, attempt, signature, at: ctx.now.wall, attestations };
         parts.ledger.hold(&mut batch, request.key, held);
         let after = After::Adopted { key: request.key, attempt, coordinator: (from, incarnation) };
         ctx.persist(batch, ContextAfter::Signing(after));
     }
 
-    /// A session that this node took part in ended. A result is stored unless a higher attempt was promised meanwhile.
+    /// A session that this node took part in ended. Its result is attested, and stored with everybody's attestation
+    /// unless a higher attempt was promised meanwhile: what is durable is then the whole answer, and every coordinator
+    /// that ever finds it publishes the same bytes.
     pub fn on_session_ended(
         &mut self,
         ctx: &mut Context,
@@ -408,16 +435,79 @@ impl Participants {
         session: SessionId,
         outcome: Option<Outcome>,
     ) {
-        let Some(taking) = self.taking.remove(&session) else { return };
-        let Some(Outcome::Signature(signature)) = outcome else { return };
-        if self.promises.get(&taking.key).is_none_or(|p| p.attempt != taking.attempt) {
+        let Some(Outcome::Signature(signature)) = outcome else {
+            self.taking.remove(&session);
+            return;
+        };
+        let Some(taking) = self.taking.get_mut(&session) else { return };
+        let document = result_of(&taking.request, &signature, &Attestations::new()).attested_bytes();
+        let mine = ctx.identity.sign(tags::RESULT, &document).to_vec();
+        let others: Vec<NodeId> = taking.participants.iter().copied().filter(|node| *node != ctx.me).collect();
+        for node in others {
+            send(ctx, node, Message::Attested { session, signature: mine.clone() });
+        }
+        taking.attestations.insert(ctx.me, mine);
+        taking.finished = Some(Finished { signature, document, until: ctx.now.time.after(limits::PROPOSAL_WAIT) });
+        self.store_when_attested(ctx, ledger, session);
+    }
+
+    /// Another participant attests the result of a session.
+    pub fn on_attested(
+        &mut self,
+        ctx: &mut Context,
+        ledger: &mut Ledger,
+        from: NodeId,
+        session: SessionId,
+        signature: Vec<u8>,
+    ) {
+        let Some(taking) = self.taking.get_mut(&session) else { return };
+        if from != ctx.me && taking.participants.contains(&from) && signature.len() == ATTESTATION_BYTES {
+            taking.attestations.entry(from).or_insert(signature);
+            self.store_when_attested(ctx, ledger, session);
+        }
+    }
+
+    fn store_when_attested(&mut self, ctx: &mut Context, ledger: &mut Ledger, session: SessionId) {
+        let Some(taking) = self.taking.get(&session) else { return };
+        let Some(finished) = &taking.finished else { return };
+        if taking.attestations.len() < taking.participants.len() {
             return;
         }
+        let bad = taking.attestations.iter().find(|(node, signature)| {
+            **node != ctx.me
+                && ctx
+                    .config
+                    .peer(**node)
+                    .is_none_or(|peer| !verify(&peer.key, tags::RESULT, &finished.document, signature))
+        });
+        if let Some((node, _)) = bad {
+            let (node, coordinator) = (*node, taking.coordinator.0);
+            self.taking.remove(&session);
+            ctx.blame(node);
+            let reason = format!("the attestation of {} does not verify", ctx.name(node));
+            answer(ctx, coordinator, session, Answer::Declined(Decline::Refused(reason)));
+            return;
+        }
+        let Some(Taking { key, payload, attempt, coordinator, attestations, finished: Some(finished), .. }) =
+            self.taking.remove(&session)
+        else {
+            return;
+        };
+        if self.promises.get(&key).is_none_or(|p| p.attempt != attempt) {
+            return;
+        }
+        let signature = finished.signature;
+        let attestations: Attestations = attestations.into_iter().collect();
+        let held = Held {
+            payload,
+            attempt,
+            signature: signature.clone(),
+            at: ctx.now.wall,
+            attestations: attestations.clone(),
+        };
         let mut batch = Batch::default();
-        let held =
-            Held { payload: taking.payload, attempt: taking.attempt, signature: signature.clone(), at: ctx.now.wall };
-        ledger.hold(&mut batch, taking.key, held);
-        let after = After::Stored { session, coordinator: taking.coordinator, signature };
+        ledger.hold(&mut batch, key, held);
+        let after = After::Stored { session, coordinator, signature, attestations };
         if planted(Bug::SaidBeforeWritten) {
             ctx.persist(batch, ContextAfter::Nothing);
             return Self::on_persisted(ctx, after);
@@ -428,7 +518,9 @@ impl Participants {
     /// A write is durable: say so, to the incarnation that asked.
     pub fn on_persisted(ctx: &mut Context, after: After) {
         let (coordinator, message) = match after {
-            After::Stored { session, coordinator, signature } => (coordinator, Message::Stored { session, signature }),
+            After::Stored { session, coordinator, signature, attestations } => {
+                (coordinator, Message::Stored { session, signature, attestations })
+            }
             After::Adopted { key, attempt, coordinator } => (coordinator, Message::Adopted { key, attempt }),
         };
         if ctx.incarnation_of(coordinator.0) == Some(coordinator.1) {
@@ -451,9 +543,17 @@ impl Participants {
         // A record that the store never returned would be a bug of the store; the proposal must not stay for ever.
         let now = ctx.now.time;
         self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));
+        // The coordinator repeats the attempt: a result that not everybody attests is not stored anywhere here.
+        self.taking.retain(|_, taking| taking.finished.as_ref().is_none_or(|finished| now < finished.until));
+    }
+
+    pub fn wake_at(&self) -> Option<Time> {
+        self.taking.values().filter_map(|taking| taking.finished.as_ref()).map(|finished| finished.until).min()
     }
 }
 
+/// Bytes of an attestation: an Ed25519 signature.
+const ATTESTATION_BYTES: usize = 64;
 /// Promises kept in memory.
 const PROMISES_MAX: usize = 65_536;
 

@@ -91,9 +91,9 @@ impl Prepared {
 
     /// Takes in what others showed of everybody's statements.
     pub fn learn(&mut self, value: &Value) {
-        for (node, signature) in &value.prepared {
-            let session = value.session.clone();
-            self.statements.entry(*node).or_insert(Statement { session, node: *node, signature: *signature });
+        for (at, (node, signature)) in value.prepared.iter().enumerate() {
+            let (session, result) = (value.session.clone(), value.results.get(at).copied());
+            self.statements.entry(*node).or_insert(Statement { session, node: *node, signature: *signature, result });
         }
     }
 
