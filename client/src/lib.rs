@@ -18,6 +18,8 @@ pub mod subjects;
 
 #[cfg(feature = "nats")]
 pub mod client;
+#[cfg(feature = "kms")]
+pub mod kms;
 #[cfg(feature = "nats")]
 pub mod listen;
 #[cfg(feature = "nats")]

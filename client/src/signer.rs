@@ -13,10 +13,15 @@ use p256::{
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::auth::{Algorithm, InitiatorKey, PublicKey};
+use crate::{
+    auth::{Algorithm, InitiatorKey, PublicKey},
+    request::{AuthorizerSignature, Request},
+};
 
 /// Where key files are looked for by default.
 pub const DEFAULT_KEY_FILE: &str = "./event_initiator.key";
+/// How an age file begins, in binary and in text.
+const AGE_HEADERS: [&[u8]; 2] = [b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----"];
 /// Bytes of a key file that are read.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -47,6 +52,8 @@ pub enum SignerError {
     Decrypt(String),
     /// The service that holds the key did not sign.
     Service(String),
+    /// There is nothing to approve: the initiator has not signed the request.
+    NotSigned,
 }
 
 impl std::fmt::Display for SignerError {
@@ -59,11 +66,30 @@ impl std::fmt::Display for SignerError {
             Self::PassphraseNeeded => f.write_str("the key file is encrypted: a passphrase is needed"),
             Self::Decrypt(problem) => write!(f, "the key file cannot be decrypted: {problem}"),
             Self::Service(problem) => write!(f, "the signing service failed: {problem}"),
+            Self::NotSigned => f.write_str("the initiator has not signed the request"),
         }
     }
 }
 
 impl std::error::Error for SignerError {}
+
+/// An authorizer's approval of a request that the initiator has signed
+/// ([`Client::signed`](crate::client::Client::signed)). An authorizer should look at the request first, and check the
+/// initiator's signature with [`verify_initiator`](crate::auth::verify_initiator).
+///
+/// # Errors
+/// If the initiator has not signed, or the authorizer's signer fails.
+pub async fn approve(
+    authorizer: &impl Signer,
+    authorizer_id: &str,
+    request: &Request,
+) -> Result<AuthorizerSignature, SignerError> {
+    if request.signature().is_none_or(<[u8]>::is_empty) {
+        return Err(SignerError::NotSigned);
+    }
+    let signature = authorizer.sign(&request.approval_bytes()).await?;
+    Ok(AuthorizerSignature { authorizer_id: authorizer_id.to_owned(), signature: Some(signature) })
+}
 
 /// A secret key in memory.
 #[derive(Clone)]
@@ -125,7 +151,8 @@ impl LocalSigner {
         Self::parse(algorithm, &Zeroizing::new(content))
     }
 
-    /// Reads a key file; one whose name ends in `.age` is decrypted with the passphrase.
+    /// Reads a key file; one whose name ends in `.age`, or that is an age file by its content, is decrypted with the
+    /// passphrase.
     ///
     /// # Errors
     /// If the file cannot be read or decrypted, or holds no key.
@@ -135,7 +162,8 @@ impl LocalSigner {
         let file = std::fs::File::open(path).map_err(SignerError::File)?;
         let mut content = Zeroizing::new(Vec::new());
         file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut content).map_err(SignerError::File)?;
-        if path.extension().is_some_and(|extension| extension == "age") {
+        let encrypted = AGE_HEADERS.iter().any(|header| content.starts_with(header));
+        if encrypted || path.extension().is_some_and(|extension| extension == "age") {
             Self::parse_encrypted(algorithm, &content, passphrase.ok_or(SignerError::PassphraseNeeded)?)
         } else {
             Self::parse(algorithm, &content)
@@ -245,6 +273,42 @@ mod tests {
         std::fs::write(&path, &file).unwrap();
         assert!(matches!(LocalSigner::read(Algorithm::Ed25519, &path, None), Err(SignerError::PassphraseNeeded)));
         assert!(LocalSigner::read(Algorithm::Ed25519, &path, Some("open")).is_ok());
+        // By its content, whatever its name.
+        let renamed = folder.path().join("initiator.key");
+        std::fs::write(&renamed, &file).unwrap();
+        assert!(matches!(LocalSigner::read(Algorithm::Ed25519, &renamed, None), Err(SignerError::PassphraseNeeded)));
+        assert!(LocalSigner::read(Algorithm::Ed25519, &renamed, Some("open")).is_ok());
+        // P-256 in every inner form.
+        for content in [P256_SEC1.as_bytes().to_vec(), hex::decode(P256_SEC1).unwrap()] {
+            std::fs::write(&path, age::encrypt(&recipient, &content).unwrap()).unwrap();
+            let p256 = LocalSigner::read(Algorithm::P256, &path, Some("open")).unwrap();
+            assert_eq!(p256.public_key_text(), P256_SPKI);
+        }
+    }
+
+    #[test]
+    fn pkcs8_is_read_raw_and_in_hexadecimal() {
+        use p256::pkcs8::EncodePrivateKey as _;
+
+        let key = p256::SecretKey::from_sec1_der(&hex::decode(P256_SEC1).unwrap()).unwrap();
+        let der = key.to_pkcs8_der().unwrap();
+        let text = hex::encode(der.as_bytes());
+        for content in [der.as_bytes().to_vec(), text.clone().into_bytes(), format!("0x{text}\n").into_bytes()] {
+            assert_eq!(LocalSigner::parse(Algorithm::P256, &content).unwrap().public_key_text(), P256_SPKI);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_authorizer_approves_only_what_the_initiator_has_signed() {
+        let (initiator, authorizer) = (LocalSigner::from_seed(&[1; 32]), LocalSigner::from_seed(&[2; 32]));
+        let mut request: Request =
+            crate::KeygenRequest { wallet_id: "w".to_owned(), ..crate::KeygenRequest::default() }.into();
+        assert!(matches!(approve(&authorizer, "alice", &request).await, Err(SignerError::NotSigned)));
+        request.set_signature(initiator.sign_now(&request.canonical()).unwrap());
+        let approval = approve(&authorizer, "alice", &request).await.unwrap();
+        let signature = approval.signature.unwrap();
+        assert_eq!(approval.authorizer_id, "alice");
+        assert!(authorizer.public_key().0.verifies(&request.approval_bytes(), &signature));
     }
 
     #[test]

@@ -1,0 +1,44 @@
+//! What all examples begin with: a command line, a connection, a client.
+
+use std::{collections::BTreeMap, error::Error, time::Duration};
+
+use mpcium_client::{
+    client::{Client, Options},
+    signer::Signer,
+};
+
+/// Why an example ends early.
+pub type Failure = Box<dyn Error>;
+/// How long an example waits for the cluster's answer.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The command line: options with a value, as in `--wallet treasury-1`, each with a default.
+pub struct Arguments(BTreeMap<String, String>);
+
+impl Arguments {
+    /// Reads them. `known` names the options of this example, besides those of all.
+    pub fn read(known: &[&str]) -> Result<Self, Failure> {
+        let common = ["--nats", "--initiator", "--algorithm", "--passphrase-file"];
+        let mut given = BTreeMap::new();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(name) = arguments.next() {
+            if !known.contains(&name.as_str()) && !common.contains(&name.as_str()) {
+                return Err(format!("{name}: expected one of {}", [known, &common].concat().join(", ")).into());
+            }
+            let value = arguments.next().ok_or_else(|| format!("{name}: expected a value after it"))?;
+            given.insert(name, value);
+        }
+        Ok(Self(given))
+    }
+
+    /// An option's value, or its default.
+    pub fn get<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        self.0.get(name).map_or(default, String::as_str)
+    }
+
+    /// A client of the cluster behind `--nats URL`.
+    pub async fn client(&self, signer: impl Signer) -> Result<Client, Failure> {
+        let nats = async_nats::connect(self.get("--nats", "nats://127.0.0.1:4222")).await?;
+        Ok(Client::new(nats, signer, Options::default()).await?)
+    }
+}
