@@ -16,7 +16,7 @@ PRIMES ?=
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites servers build demo test bench gen-configs start-dev stop-dev logs fuzz fmt lint
+.PHONY: help prerequisites servers kms-emulator build demo test bench gen-configs start-dev stop-dev logs fuzz fmt lint
 
 help: ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,13 +27,16 @@ prerequisites: ## Installs what the build needs besides Rust
 servers: ## Fetches nats-server and consul into .tools
 	@sh scripts/fetch-servers.sh
 
+kms-emulator: ## Fetches an emulator of AWS KMS into .tools, for tests
+	@sh scripts/fetch-kms-emulator.sh
+
 build: prerequisites ## Builds the program
 	$(CARGO) build -p mpcium
 
 demo: build ## Runs a whole cluster in one process: creates a wallet, signs, loses a node, signs again
 	$(MPCIUM) demo $(if $(PRIMES),--primes $(PRIMES)) $(if $(KEEP),--keep)
 
-test: prerequisites servers ## Everything that has to pass: format, lints, all tests
+test: prerequisites servers kms-emulator ## Everything that has to pass: format, lints, all tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --workspace

@@ -13,6 +13,8 @@ need make make
 need m4 m4
 need cmp diffutils
 need pkg-config pkg-config
+# Only the walk-through of docs/kms.md, which the end-to-end tests follow.
+need xxd xxd
 # A compiler without the C library's headers cannot build anything.
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 

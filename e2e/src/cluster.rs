@@ -321,6 +321,45 @@ impl Cluster {
         Attesters::read(&home.join("peers.json"), &home.join("identity"), signers).map_err(|error| error.to_string())
     }
 
+    /// Where the cluster's bus is.
+    #[must_use]
+    pub fn nats_url(&self) -> &str {
+        &self.nats
+    }
+
+    /// The value of a key at the top of the first node's configuration.
+    ///
+    /// # Errors
+    /// If the file cannot be read or has no such key.
+    pub fn setting(&self, key: &str) -> Result<String, String> {
+        let node = self.nodes.first().ok_or("there is no node")?;
+        let config = read(&node.home.join("config.yaml"))?;
+        let found = config.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        found.map(|value| value.trim_matches('"').to_owned()).ok_or_else(|| format!("{}: no {key}", node.name))
+    }
+
+    /// The nodes' configuration files, in the nodes' order.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn configurations(&self) -> Result<Vec<String>, String> {
+        self.nodes.iter().map(|node| read(&node.home.join("config.yaml"))).collect()
+    }
+
+    /// Stops all nodes, gives each its configuration, starts them and waits until they are ready.
+    ///
+    /// # Errors
+    /// If a node does not stop, its file cannot be written, or the nodes do not become ready.
+    pub async fn restart_with(&mut self, configurations: &[String]) -> Result<(), String> {
+        for (node, configuration) in self.nodes.iter_mut().zip(configurations) {
+            node.stop().await?;
+            let path = node.home.join("config.yaml");
+            std::fs::write(&path, configuration).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        self.start()?;
+        self.ready().await
+    }
+
     /// A connection to the cluster's bus.
     ///
     /// # Errors

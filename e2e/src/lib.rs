@@ -7,6 +7,9 @@
 pub mod alone;
 pub mod bus;
 pub mod cluster;
+pub mod docs;
+pub mod go;
+pub mod kms;
 pub mod load;
 pub mod node;
 pub mod process;

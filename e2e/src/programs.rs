@@ -22,12 +22,17 @@ pub fn mpcium() -> Result<PathBuf, String> {
 /// # Errors
 /// If it is not installed.
 pub fn server(name: &str) -> Result<PathBuf, String> {
+    tool(&Path::new("bin").join(name), "make servers (scripts/fetch-servers.sh)")
+}
+
+/// A program at a path inside the tools folder, which a script of the project fills.
+///
+/// # Errors
+/// If it is not there: how to get it.
+pub fn tool(path: &Path, script: &str) -> Result<PathBuf, String> {
     let tools = std::env::var_os("MPCIUM_TOOLS").map_or_else(|| project().join(".tools"), PathBuf::from);
-    let program = tools.join("bin").join(name);
-    if program.is_file() {
-        return Ok(program);
-    }
-    Err(format!("{} is missing: run `make servers` (scripts/fetch-servers.sh) first", program.display()))
+    let program = tools.join(path);
+    if program.is_file() { Ok(program) } else { Err(format!("{} is missing: run {script} first", program.display())) }
 }
 
 /// The published primes, with which tests need not wait for fresh ones.
@@ -36,7 +41,9 @@ pub fn test_primes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/test-primes.txt")
 }
 
-fn project() -> PathBuf {
+/// The project's folder.
+#[must_use]
+pub fn project() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
@@ -54,6 +61,42 @@ pub fn command(arguments: &[&str]) -> Result<Command, String> {
         }
     }
     Ok(command)
+}
+
+/// An example of the Rust client that was built together with the running test.
+///
+/// # Errors
+/// If it has not been built.
+pub fn example(name: &str) -> Result<PathBuf, String> {
+    let program = mpcium()?.with_file_name("examples").join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(format!("{} is missing: run `cargo build --workspace --examples` first", program.display()))
+}
+
+/// Runs an example in `folder`, with no environment but `variables`, and returns what it printed.
+///
+/// # Errors
+/// If it fails: what it said.
+pub fn run_example(
+    folder: &Path,
+    name: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<String, String> {
+    let output = Command::new(example(name)?)
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .map_err(|error| format!("example {name}: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("example {name} {} ended with {}: {said}", arguments.join(" "), output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a command of the node program in `folder` and returns what it printed.

@@ -4,6 +4,7 @@
 //! begins with everything running and may leave anything killed behind. All scenarios run, also after a failure, and
 //! every failure is reported with the ends of the logs. `E2E_ONLY=word,word` runs those whose names hold a word.
 
+mod clients;
 mod damage;
 mod requests;
 mod restarts;
@@ -39,6 +40,13 @@ const SCENARIOS: &[Scenario] = scenarios![
     requests::the_same_id_with_another_payload_is_refused,
     signing::the_command_line_signs,
     signing::each_pair_signs,
+    clients::go_clients_are_served,
+    clients::a_go_client_signs_on_both_curves,
+    clients::a_go_client_signs_requests_with_p256,
+    clients::initiators_keys_stay_in_kms,
+    clients::authorizers_approve_requests,
+    clients::the_examples_run,
+    clients::a_go_client_comes_before_the_nodes,
     strangers::garbage_and_replays_change_nothing,
     restarts::a_node_is_killed_in_the_middle_of_200_signatures,
     restarts::every_node_is_killed_and_restarted_under_load,
