@@ -195,7 +195,9 @@ fn usable(client_id: Option<&str>) -> Option<&str> {
 }
 
 /// Makes one subject token of an id of any content: dots, white space, wildcards, control characters and the percent
-/// sign become `%XX`; the empty id becomes `%`. Everything else stays.
+/// sign become `%XX`, white space beyond U+00FF `%uXXXX`; the empty id becomes `%`. Everything else stays.
+///
+/// The server divides its lines at ASCII white space only, but client libraries do at any.
 #[must_use]
 pub fn escape_token(id: &str) -> String {
     if id.is_empty() {
@@ -204,7 +206,10 @@ pub fn escape_token(id: &str) -> String {
     let mut out = String::with_capacity(id.len());
     for character in id.chars() {
         match character {
-            '.' | '*' | '>' | '%' | '\0'..=' ' | '\u{7f}' => out.push_str(&format!("%{:02X}", character as u32)),
+            '.' | '*' | '>' | '%' | '\0'..=' ' | '\u{7f}' | '\u{85}' | '\u{a0}' => {
+                out.push_str(&format!("%{:02X}", character as u32));
+            }
+            space if space.is_whitespace() => out.push_str(&format!("%u{:04X}", space as u32)),
             other => out.push(other),
         }
     }
@@ -220,8 +225,11 @@ pub fn unescape_token(token: &str) -> Option<String> {
     let mut pieces = token.split('%');
     let mut id = pieces.next()?.to_owned();
     for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(2)?;
-        id.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+        let (digits, rest) = match piece.strip_prefix('u') {
+            Some(wide) => wide.split_at_checked(4)?,
+            None => piece.split_at_checked(2)?,
+        };
+        id.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
         id.push_str(rest);
     }
     (escape_token(&id) == token).then_some(id)
@@ -330,11 +338,13 @@ mod tests {
     fn ids_become_one_token_and_back() {
         for (id, token) in
             [("plain-1:2_é", "plain-1:2_é"), ("", "%"), ("%", "%25"), ("a.b c*>\n", "a%2Eb%20c%2A%3E%0A")]
+                .into_iter()
+                .chain([("a\u{2028}\u{3000}b\u{a0}\u{85}", "a%u2028%u3000b%A0%85"), ("%u2028", "%25u2028")])
         {
             assert_eq!(escape_token(id), token);
             assert_eq!(unescape_token(token).as_deref(), Some(id));
         }
-        for forged in ["%2e", "a%41", "%2", "%zz", "a.b", "%%"] {
+        for forged in ["%2e", "a%41", "%2", "%zz", "a.b", "%%", "%u20", "%u0041", "%u00A0"] {
             assert_eq!(unescape_token(forged), None, "{forged}");
         }
     }

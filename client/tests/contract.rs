@@ -730,7 +730,7 @@ proptest! {
     fn different_ids_make_different_tokens(a in text(), b in text()) {
         use mpcium_client::subjects::{escape_token, unescape_token};
         let token = escape_token(&a);
-        prop_assert!(!token.is_empty() && !token.contains(['.', ' ', '*', '>', '\t', '\r', '\n', '\0']));
+        prop_assert!(!token.is_empty() && !token.contains(['.', '*', '>', '\0']) && !token.contains(char::is_whitespace));
         prop_assert_eq!(unescape_token(&token), Some(a.clone()));
         prop_assert_eq!(token == escape_token(&b), a == b);
     }

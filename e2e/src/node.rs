@@ -56,13 +56,13 @@ impl Node {
         Ok(Self { package })
     }
 
-    /// Runs the package's tests in a folder or file below `build/test`, and shows their names and closing lines. `world`
-    /// says where the cluster is, if they need one.
+    /// Runs the package's tests in a folder or file, and shows the names of those that passed. `world` says where the
+    /// cluster is, if they need one.
     ///
     /// # Errors
     /// If a test fails: what was printed. Also if none ran or one was skipped.
     pub async fn test(&self, path: &str, world: Option<&Value>) -> Result<(), String> {
-        let path = format!("build/test/{path}");
+        let path = format!("build/{path}");
         let mut command = command(&self.package, "node", &["--test", "--test-reporter=spec", &path]);
         if let Some(world) = world {
             command.env("MPCIUM_E2E", world.to_string());

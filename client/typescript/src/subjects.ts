@@ -114,15 +114,20 @@ export function sanitizeConsumer(name: string): string {
 
 /**
  * Makes one subject token of an id of any content: dots, white space, wildcards, control characters and the percent
- * sign become `%XX`; the empty id becomes `%`. Everything else stays.
+ * sign become `%XX`, white space beyond U+00FF `%uXXXX`; the empty id becomes `%`. Everything else stays.
+ *
+ * The server divides its lines at ASCII white space only, but client libraries do at any.
  */
 export function escapeToken(id: string): string {
   if (id === "") {
     return "%";
   }
   return id.replace(
-    /[.*>%\u0000-\u0020\u007f]/g,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`,
+    /[.*>%\u0000-\u0020\u007f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/g,
+    (character) => {
+      const digits = character.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0");
+      return digits.length === 2 ? `%${digits}` : `%u${digits.padStart(4, "0")}`;
+    },
   );
 }
 
@@ -131,7 +136,9 @@ export function unescapeToken(token: string): string | undefined {
   if (token === "%") {
     return "";
   }
-  const id = token.replace(/%([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)));
+  const id = token.replace(/%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g, (_, wide: string | undefined, narrow: string) =>
+    String.fromCharCode(Number.parseInt(wide ?? narrow, 16)),
+  );
   return escapeToken(id) === token ? id : undefined;
 }
 

@@ -409,12 +409,12 @@ test("consumers are those of the contract", () => {
 });
 
 test("ids become one token and back", () => {
-  const tokens = [["plain-1:2_é", "plain-1:2_é"], ["", "%"], ["%", "%25"], ["a.b c*>\n", "a%2Eb%20c%2A%3E%0A"]] as const;
+  const tokens = [["plain-1:2_é", "plain-1:2_é"], ["", "%"], ["%", "%25"], ["a.b c*>\n", "a%2Eb%20c%2A%3E%0A"], ["a\u2028\u3000b\u00a0\u0085", "a%u2028%u3000b%A0%85"], ["%u2028", "%25u2028"]] as const;
   for (const [id, token] of tokens) {
     assert.equal(escapeToken(id), token);
     assert.equal(unescapeToken(token), id);
   }
-  for (const forged of ["%2e", "a%41", "%2", "%zz", "a.b", "%%"]) {
+  for (const forged of ["%2e", "a%41", "%2", "%zz", "a.b", "%%", "%u20", "%u0041", "%u00A0"]) {
     assert.equal(unescapeToken(forged), undefined, forged);
   }
 });

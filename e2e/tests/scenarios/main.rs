@@ -12,6 +12,7 @@ mod secrets;
 mod servers;
 mod signing;
 mod strangers;
+mod typescript;
 mod world;
 
 use std::{io::Write as _, time::Instant};
@@ -47,6 +48,8 @@ const SCENARIOS: &[Scenario] = scenarios![
     clients::authorizers_approve_requests,
     clients::the_examples_run,
     clients::a_go_client_comes_before_the_nodes,
+    typescript::typescript_clients_are_served,
+    typescript::a_typescript_client_comes_before_the_nodes,
     strangers::garbage_and_replays_change_nothing,
     restarts::a_node_is_killed_in_the_middle_of_200_signatures,
     restarts::every_node_is_killed_and_restarted_under_load,

@@ -39,8 +39,16 @@ impl Trouble {
 
 /// Creates what is missing and restores what differs.
 pub(super) async fn put_right(context: &Context, deadlines: Deadlines, notices: &Notices) -> Result<(), Trouble> {
+    let mut conflicts = Vec::new();
     for spec in &streams::STREAMS {
-        streams::put_right(context, spec, notices).await?;
+        match streams::put_right(context, spec, notices).await {
+            Err(Trouble::Conflict(what)) => conflicts.push(what),
+            other => other?,
+        }
+    }
+    if !conflicts.is_empty() {
+        // All at once: whoever puts them right should not have to come back for the next.
+        return Err(Trouble::Conflict(conflicts.join("\n")));
     }
     for spec in &consumers::REQUESTS {
         spec.put_right(context, deadlines, notices).await?;
