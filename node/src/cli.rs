@@ -18,7 +18,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use version::{COMPATIBLE_WITH, VERSION, arithmetic};
 
-use crate::{benchmark, config, demo, doctor, files::Algorithm, provision, recover, start, status, wallet};
+use crate::{
+    benchmark, change_password, config, demo, doctor, files::Algorithm, provision, recover, start, status, wallet,
+};
 
 /// What `--help` says after the commands.
 const EXAMPLES: &str = "\
@@ -132,6 +134,8 @@ enum Command {
     },
     /// Makes the folders of a whole cluster on this machine.
     GenerateConfigs(GenerateConfigs),
+    /// Changes the password of the store of a node that does not run.
+    ChangePassword(ChangePassword),
     /// Reads backups of the Go system. Not possible in this version: says what is.
     Recover {
         /// The folder with the backup files.
@@ -201,6 +205,20 @@ pub struct Doctor {
     /// Print the JSON document.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mpcium change-password`.
+#[derive(Clone, Debug, Args)]
+pub struct ChangePassword {
+    /// The node's name in peers.json.
+    #[arg(short, long)]
+    pub name: String,
+    /// Where the present password comes from.
+    #[command(flatten)]
+    pub passwords: Passwords,
+    /// File with the new password (otherwise it is asked for).
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
 }
 
 /// `mpcium benchmark`.
@@ -472,6 +490,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
         Command::GenerateAuthorizer { name, client, how } => {
             provision::generate_authorizer(&name, &client.output_dir, client.algorithm, how.encrypt, how.overwrite)
         }
+        Command::ChangePassword(options) => change_password::run(config, &options),
         Command::GenerateConfigs(options) => provision::generate_configs(&options),
         Command::Recover { backup_dir, recovery_path, force } => recover::recover(&backup_dir, &recovery_path, force),
         Command::Completions { shell } => complete(shell),

@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod benchmark;
+pub mod change_password;
 pub mod cli;
 pub mod config;
 pub mod demo;
