@@ -10,7 +10,9 @@ DEV ?= dev
 NODES ?= 3
 NATS_PORT ?= 4222
 CONSUL_PORT ?= 8500
-# PRIMES=FILE takes safe primes from a file (seconds instead of a minute; for tests only).
+# How ECDSA signatures are made: dkls23 or cggmp24.
+ECDSA ?= dkls23
+# PRIMES=FILE takes, for cggmp24, safe primes from a file (seconds instead of a minute; for tests only).
 PRIMES ?=
 # KEEP=1 leaves the demonstration running with a prompt.
 KEEP ?=
@@ -34,19 +36,19 @@ build: prerequisites ## Builds the program
 	$(CARGO) build -p mpcium
 
 demo: build ## Runs a whole cluster in one process: creates a wallet, signs, loses a node, signs again
-	$(MPCIUM) demo $(if $(PRIMES),--primes $(PRIMES)) $(if $(KEEP),--keep)
+	$(MPCIUM) demo --ecdsa $(ECDSA) $(if $(PRIMES),--primes $(PRIMES)) $(if $(KEEP),--keep)
 
 test: prerequisites servers kms-emulator ## Everything that has to pass: format, lints, all tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --workspace
 
-bench: prerequisites servers ## Measures the library alone and the same operation through three nodes
-	$(CARGO) run -p e2e --bin bench
+bench: prerequisites servers ## Measures the protocols alone and the same operations through clusters (BENCH="dkls23:3 ..." chooses)
+	$(CARGO) run -p e2e --bin bench -- $(BENCH)
 
 gen-configs: build ## Makes the folders of a development cluster in dev/
 	$(MPCIUM) generate-configs --output-dir $(DEV) --number $(NODES) \
-		--nats nats://127.0.0.1:$(NATS_PORT) --consul 127.0.0.1:$(CONSUL_PORT)
+		--ecdsa $(ECDSA) --nats nats://127.0.0.1:$(NATS_PORT) --consul 127.0.0.1:$(CONSUL_PORT)
 
 start-dev: build servers ## Starts NATS, Consul and the nodes of dev/
 	@MPCIUM=$(abspath $(MPCIUM)) PRIMES=$(if $(PRIMES),$(abspath $(PRIMES))) sh deployments/dev/cluster.sh start $(DEV)

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 
-use mpcium_core::protocol::{Suites, test_primes};
+use mpcium_core::protocol::{EcdsaProtocol, Suites, test_primes};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("expected two arguments: how many primes, and the file to write".into());
     };
     let count: u32 = count.parse()?;
-    let suites = Suites::production();
+    let suites = Suites::production(EcdsaProtocol::Cggmp24);
     let auxiliary = suites.secp256k1.auxiliary().ok_or("the suite needs no primes")?;
     let mut file = File::create(path)?;
     writeln!(file, "# PUBLISHED TEST PRIMES, NEVER USE: 1536-bit safe primes for tests, known to everybody")?;

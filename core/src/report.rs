@@ -163,6 +163,19 @@ pub enum Report {
         /// Its members.
         members: Vec<String>,
     },
+    /// A pair's auxiliary data must never be used again: a consistency check on it failed.
+    PairBanned {
+        /// The other member.
+        peer: String,
+        /// The set's name.
+        set: String,
+        /// Who found it.
+        by: String,
+        /// What failed.
+        reason: String,
+        /// Seconds until the pair makes new auxiliary data on its own.
+        wait_s: u64,
+    },
     /// A node that was rolled back has learned what it missed and is fit again.
     CaughtUp,
     /// A message was not understood or not allowed.
@@ -208,7 +221,7 @@ impl Report {
                     Level::Warn
                 }
             }
-            Self::Alarm { .. } => Level::Alarm,
+            Self::PairBanned { .. } | Self::Alarm { .. } => Level::Alarm,
         }
     }
 }
@@ -259,6 +272,11 @@ impl std::fmt::Display for Report {
             }
             Self::IngredientMade { pieces, wanted } => write!(f, "safe primes: {pieces} of {wanted} in store"),
             Self::AuxiliaryReady { set, members } => write!(f, "auxiliary set {set} ready for {}", members.join(", ")),
+            Self::PairBanned { peer, set, by, reason, wait_s } => write!(
+                f,
+                "auxiliary set {set} with {peer} is banned for ever (found by {by}: {reason}); both go on with others, \
+                 and make a new one after {wait_s} s"
+            ),
             Self::CaughtUp => f.write_str("the node has been brought up to date and signs again"),
             Self::Ignored { peer, what } => write!(f, "ignored from {peer}: {what}"),
         }

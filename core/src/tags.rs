@@ -76,6 +76,10 @@ tags! {
     AUXILIARY_SET = "mpcium/1 auxiliary set";
     /// Statement: a member agrees to an auxiliary set.
     AUXILIARY_AGREED = "mpcium/1 statement auxiliary set agreed";
+    /// One member's part in making a pair's set-up.
+    PAIR_SETUP = "mpcium/1 pair set-up";
+    /// Commitment of a DKLs23 signer to its nonce point, the same for all other signers.
+    NONCE_POINT = "mpcium/1 nonce point commitment";
     /// Challenge of the full-strength ring-Pedersen proof.
     RING_PEDERSEN = "mpcium/1 ring-Pedersen proof";
     /// Echo of one broadcast round.

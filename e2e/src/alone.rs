@@ -1,52 +1,68 @@
 //! The protocols alone: all parties in this process, messages handed over in memory, nothing else. What one operation
 //! costs here is the yardstick for what it costs through a cluster.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::Arc,
+};
 
 use mpcium_core::{
     Secret,
     protocol::{
-        Abort, AuxiliarySet, AuxiliaryView, Curve, Incoming, KeyShare, Outcome, Party, Run, Signing, Status, Suites,
+        Abort, AuxiliarySet, AuxiliaryView, Coverage, Curve, EcdsaProtocol, Incoming, KeyShare, Outcome, Party, Run,
+        Signing, Status, Suites,
     },
 };
-
-/// Members of the committee.
-pub const MEMBERS: u16 = 3;
-/// How many of them sign.
-pub const THRESHOLD: u16 = 2;
 
 /// One committee's keys and auxiliary data, all in one process.
 #[derive(Debug)]
 pub struct Committee {
     suites: Suites,
+    members: u16,
+    threshold: u16,
     shares: Vec<Vec<KeyShare>>,
-    sets: Vec<AuxiliarySet>,
+    /// Every member's part of the set of all members, or of each pair's set by its members.
+    sets: BTreeMap<Vec<u16>, Vec<AuxiliarySet>>,
     occasion: u64,
+    /// Bytes that all parties sent since they were last asked for.
+    bytes: usize,
 }
 
 impl Committee {
-    /// Makes keys, and auxiliary data from a file of safe primes. Takes a minute or two.
+    /// Makes keys, and auxiliary data, for CGGMP24 from a file of safe primes, which takes a minute or two.
     ///
     /// # Errors
     /// If the file is not what it should be, or a protocol fails.
-    pub fn make(primes: &Path) -> Result<Self, String> {
-        let suites = Suites::production();
-        let mut committee = Self { suites: suites.clone(), shares: Vec::new(), sets: Vec::new(), occasion: 0 };
+    pub fn make(ecdsa: EcdsaProtocol, members: u16, threshold: u16, primes: &Path) -> Result<Self, String> {
+        let suites = Suites::production(ecdsa);
+        let (shares, sets) = (Vec::new(), BTreeMap::new());
+        let mut committee = Self { suites: suites.clone(), members, threshold, shares, sets, occasion: 0, bytes: 0 };
         committee.shares = committee.make_wallet()?;
         let auxiliary = suites.secp256k1.auxiliary().ok_or("the ECDSA suite has no auxiliary data")?;
         let each = usize::from(auxiliary.ingredient_pieces());
         let primes = read_primes(primes)?;
-        let ingredients = primes.chunks_exact(each).map(<[Secret]>::to_vec);
-        let runs = committee.runs(MEMBERS);
-        if primes.len() < each * runs.len() {
-            return Err(format!("{} primes are too few for {} members", primes.len(), runs.len()));
+        let ingredients = primes.chunks_exact(each.max(1)).map(<[Secret]>::to_vec);
+        if primes.len() < each * usize::from(members) {
+            return Err(format!("{} primes are too few for {members} members", primes.len()));
         }
-        let parties = runs.into_iter().zip(ingredients).map(|(run, pieces)| auxiliary.start(run, pieces));
-        for outcome in run_all(parties)? {
-            match outcome {
-                Outcome::Auxiliary(set) => committee.sets.push(set),
-                other => return Err(format!("expected auxiliary data, got {other:?}")),
+        let groups: Vec<Vec<u16>> = match auxiliary.coverage() {
+            Coverage::Committee => vec![(0..members).collect()],
+            Coverage::Pairs => (0..members).flat_map(|one| (one + 1..members).map(move |two| vec![one, two])).collect(),
+        };
+        let ingredients: Vec<Vec<Secret>> =
+            if each == 0 { vec![Vec::new(); usize::from(members)] } else { ingredients.collect() };
+        for group in groups {
+            let runs = committee.runs(u16::try_from(group.len()).unwrap_or(u16::MAX));
+            let parties = runs.into_iter().zip(&ingredients).map(|(run, pieces)| auxiliary.start(run, pieces.clone()));
+            let mut sets = Vec::new();
+            for outcome in run_all(parties, &mut committee.bytes)? {
+                match outcome {
+                    Outcome::Auxiliary(set) => sets.push(set),
+                    other => return Err(format!("expected auxiliary data, got {other:?}")),
+                }
             }
+            committee.sets.insert(group, sets);
         }
         Ok(committee)
     }
@@ -56,9 +72,9 @@ impl Committee {
     /// # Errors
     /// If the protocol fails.
     pub fn make_wallet(&mut self) -> Result<Vec<Vec<KeyShare>>, String> {
-        let parties: Vec<_> =
-            self.runs(MEMBERS).into_iter().map(|run| self.suites.keygen.start(run, THRESHOLD)).collect();
-        run_all(parties.into_iter())?
+        let runs = self.runs(self.members);
+        let parties: Vec<_> = runs.into_iter().map(|run| self.suites.keygen.start(run, self.threshold)).collect();
+        run_all(parties.into_iter(), &mut self.bytes)?
             .into_iter()
             .map(|outcome| match outcome {
                 Outcome::Keys(shares) => Ok(shares),
@@ -72,22 +88,43 @@ impl Committee {
     /// # Errors
     /// If the protocol fails.
     pub fn sign(&mut self, curve: Curve, message: &[u8]) -> Result<Vec<u8>, String> {
-        let runs = self.runs(THRESHOLD);
-        let signers: Vec<u16> = (0..THRESHOLD).collect();
-        let suite = self.suites.signing(curve);
+        let runs = self.runs(self.threshold);
+        let signers: Vec<u16> = (0..self.threshold).collect();
+        let suite = self.suites.signing(curve).clone();
         let parties = runs.into_iter().zip(&self.shares).enumerate().map(|(at, (run, shares))| {
             let key = shares.iter().find(|share| share.curve == curve).cloned();
             let key = Arc::new(key.ok_or_else(|| Abort::new("no key on this curve"))?);
-            let auxiliary = suite.auxiliary().and(self.sets.get(at)).map(|set| AuxiliaryView {
-                secret: set.secret.clone(),
-                rows: set.rows.iter().take(signers.len()).cloned().collect(),
-            });
+            let auxiliary = suite.auxiliary().map(|_| self.views(at, signers.len())).unwrap_or_default();
             suite.start(run, Signing { key, signers: signers.clone(), message: message.to_vec(), auxiliary })
         });
-        match run_all(parties)?.into_iter().next() {
+        let parties: Vec<_> = parties.collect();
+        match run_all(parties.into_iter(), &mut self.bytes)?.into_iter().next() {
             Some(Outcome::Signature(signature)) => Ok(signature),
             other => Err(format!("expected a signature, got {other:?}")),
         }
+    }
+
+    /// Bytes that all parties sent since this was last asked.
+    pub fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// What the signer at position `at` of the first `signers` members gets.
+    fn views(&self, at: usize, signers: usize) -> Vec<AuxiliaryView> {
+        let mut views = Vec::new();
+        for (members, sets) in &self.sets {
+            let own = members.iter().position(|member| usize::from(*member) == at);
+            let Some(set) = own.and_then(|own| sets.get(own)) else { continue };
+            let of_all = members.len() == usize::from(self.members) && sets.len() != 2;
+            if of_all || members.iter().all(|member| usize::from(*member) < signers) {
+                let rows = if of_all { signers } else { set.rows.len() };
+                views.push(AuxiliaryView {
+                    secret: set.secret.clone(),
+                    rows: set.rows.iter().take(rows).cloned().collect(),
+                });
+            }
+        }
+        views
     }
 
     fn runs(&mut self, parties: u16) -> Vec<Run> {
@@ -103,8 +140,11 @@ impl Committee {
     }
 }
 
-/// Lets parties talk until all are done.
-fn run_all(parties: impl Iterator<Item = Result<Box<dyn Party>, Abort>>) -> Result<Vec<Outcome>, String> {
+/// Lets parties talk until all are done, and adds up the bytes that they send.
+fn run_all(
+    parties: impl Iterator<Item = Result<Box<dyn Party>, Abort>>,
+    bytes: &mut usize,
+) -> Result<Vec<Outcome>, String> {
     let mut parties = parties.collect::<Result<Vec<_>, _>>().map_err(|abort| abort.reason)?;
     let mut outcomes: Vec<Option<Outcome>> = parties.iter().map(|_| None).collect();
     let mut work: VecDeque<(usize, Vec<Incoming>)> = (0..parties.len()).map(|party| (party, Vec::new())).collect();
@@ -118,6 +158,7 @@ fn run_all(parties: impl Iterator<Item = Result<Box<dyn Party>, Abort>>) -> Resu
             let broadcast = outgoing.to.is_none();
             for to in (0..parties.len()).filter(|to| *to != at && outgoing.to.is_none_or(|one| usize::from(one) == *to))
             {
+                *bytes += outgoing.bytes.len();
                 work.push_back((to, vec![Incoming { from, broadcast, bytes: outgoing.bytes.clone() }]));
             }
         }

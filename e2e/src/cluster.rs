@@ -12,6 +12,7 @@ use mpcium_client::{
     client::{Client, Options},
     signer::LocalSigner,
 };
+use mpcium_core::protocol::EcdsaProtocol;
 use serde_json::Value;
 
 use crate::{
@@ -175,9 +176,12 @@ impl Node {
     fn check_provisioned(&self, members: usize) -> Result<(), String> {
         let status = self.status()?;
         let sets = status.pointer("/node/auxiliary_sets").and_then(Value::as_array).cloned().unwrap_or_default();
-        let whole = sets.iter().any(|set| {
-            set["agreed"] == Value::Bool(true) && set["members"].as_array().is_some_and(|all| all.len() == members)
-        });
+        let agreed = |of: usize| {
+            let of = |set: &&Value| set["members"].as_array().is_some_and(|all| all.len() == of);
+            sets.iter().filter(|set| set["agreed"] == Value::Bool(true)).filter(of).count()
+        };
+        // One set of all members, or one with each other member.
+        let whole = agreed(members) > 0 || agreed(2) + 1 >= members;
         if whole { Ok(()) } else { Err(format!("{}: {status}", self.name)) }
     }
 }
@@ -198,12 +202,19 @@ impl Cluster {
     ///
     /// # Errors
     /// If the command fails or writes something unexpected.
-    pub fn generate(folder: &Path, number: usize, servers: &Servers, settings: &str) -> Result<Self, String> {
+    pub fn generate(
+        folder: &Path,
+        number: usize,
+        servers: &Servers,
+        ecdsa: EcdsaProtocol,
+        settings: &str,
+    ) -> Result<Self, String> {
         let root = folder.join("cluster");
         let nats = format!("nats://{}", servers.nats.address());
         let (number, consul) = (number.to_string(), servers.consul.address());
         let name = root.to_string_lossy();
-        programs::run(folder, &["generate-configs", "-o", &name, "-n", &number, "--nats", &nats, "--consul", &consul])?;
+        let arguments = ["-o", &name, "-n", &number, "--nats", &nats, "--consul", &consul, "--ecdsa", ecdsa.name()];
+        programs::run(folder, &[["generate-configs"].as_slice(), &arguments].concat())?;
         let peers: BTreeMap<String, String> =
             serde_json::from_str(&read(&root.join("peers.json"))?).map_err(|error| format!("peers.json: {error}"))?;
         let mut nodes = Vec::new();

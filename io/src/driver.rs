@@ -207,7 +207,14 @@ mod tests {
             ingredients_reserve: 0,
         };
         let config = config.checked().expect("a configuration");
-        Node::new(config, me.clone(), Suites::production(), BootRecord::default(), [7; 32], Nothing.now())
+        Node::new(
+            config,
+            me.clone(),
+            Suites::production(mpcium_core::protocol::EcdsaProtocol::Cggmp24),
+            BootRecord::default(),
+            [7; 32],
+            Nothing.now(),
+        )
     }
 
     #[test]

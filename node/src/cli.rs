@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use mpcium_core::protocol::EcdsaProtocol;
 
 pub use version::{COMPATIBLE_WITH, VERSION, arithmetic};
 
@@ -404,7 +405,10 @@ pub struct Sign {
 /// `mpcium demo`.
 #[derive(Clone, Debug, Args)]
 pub struct Demo {
-    /// Safe primes from a file: seconds instead of minutes.
+    /// Which protocol makes ECDSA signatures: dkls23, or cggmp24 (slow, and needs minutes of preparation).
+    #[arg(long, default_value = "dkls23", value_parser = ecdsa_protocol)]
+    pub ecdsa: EcdsaProtocol,
+    /// Safe primes from a file, for cggmp24: seconds instead of minutes.
     #[arg(long)]
     pub primes: Option<PathBuf>,
     /// Keep the cluster running afterwards, with a prompt.
@@ -427,12 +431,20 @@ pub struct GenerateConfigs {
     /// How many of them sign together (otherwise the smallest majority).
     #[arg(short, long)]
     pub threshold: Option<u16>,
+    /// Which protocol makes ECDSA signatures: dkls23 or cggmp24.
+    #[arg(long, default_value = "dkls23", value_parser = ecdsa_protocol)]
+    pub ecdsa: EcdsaProtocol,
     /// NATS server.
     #[arg(long, default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
     /// Consul.
     #[arg(long, default_value = "127.0.0.1:8500")]
     pub consul: String,
+}
+
+fn ecdsa_protocol(name: &str) -> Result<EcdsaProtocol, String> {
+    EcdsaProtocol::parse(name)
+        .ok_or_else(|| format!("expected {}", EcdsaProtocol::ALL.map(EcdsaProtocol::name).join(" or ")))
 }
 
 /// Runs the program.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use mpcium_client::auth::{Authorization, AuthorizerKey, InitiatorKey};
-use mpcium_core::{NodeId, PeerInfo};
+use mpcium_core::{NodeId, PeerInfo, protocol::EcdsaProtocol};
 pub use reader::{KEYS, Problem, Reader};
 pub use threshold::{Counting, Remark, Settled, settle};
 
@@ -83,6 +83,8 @@ pub struct Settings {
     pub threshold: u16,
     /// How it is to be read, if the file says so.
     pub threshold_counts: Option<Counting>,
+    /// Which protocol makes ECDSA signatures, the same at every node.
+    pub ecdsa_protocol: EcdsaProtocol,
     /// The store's password, unless it comes from a file or a prompt.
     pub store_password: Option<SecretText>,
     /// Whose requests are served.
@@ -210,6 +212,8 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
         reader.required("mpc_threshold");
     }
     let counting = reader.choice("threshold_counts", &["signers", "degree"]).and_then(|text| Counting::parse(&text));
+    let names = EcdsaProtocol::ALL.map(EcdsaProtocol::name);
+    let ecdsa_protocol = reader.choice("ecdsa_protocol", &names).and_then(|name| EcdsaProtocol::parse(&name));
     let store_password = store_password(reader);
     let initiator = initiator(reader);
     let chain_code = chain_code(reader);
@@ -245,6 +249,7 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
         consul,
         threshold,
         threshold_counts: counting,
+        ecdsa_protocol: ecdsa_protocol.unwrap_or(EcdsaProtocol::Cggmp24),
         store_password,
         initiator,
         chain_code,

@@ -11,6 +11,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 use mpcium_client::SigningResult;
+use mpcium_core::protocol::EcdsaProtocol;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,15 +63,20 @@ pub fn run(options: &Demo) -> Result<(), String> {
         );
         println!("Any {THRESHOLD} of them can sign. No one of them can, and nobody ever holds a whole private key.");
         match &primes {
+            _ if options.ecdsa == EcdsaProtocol::Dkls23 => {
+                println!(
+                    "ECDSA signatures with DKLs23, which needs no safe primes (--ecdsa cggmp24 for the other protocol)."
+                );
+            }
             Some(primes) if primes.published => {
                 println!("TEST PRIMES: the safe primes are published ones. Fine for a demonstration, nothing else.");
             }
             Some(_) => println!("The safe primes come from a file."),
             None => println!("Each node makes its own safe primes in the background, which takes some minutes."),
         }
-        let (cluster, facts) = Cluster::start(folder.path(), primes.as_ref())?;
+        let (cluster, facts) = Cluster::start(folder.path(), primes.as_ref(), options.ecdsa)?;
         let watch = Watch::start(facts, options.log.as_deref())?;
-        let mut show = Show { cluster, watch, step: 0 };
+        let mut show = Show { cluster, watch, step: 0, ecdsa: options.ecdsa };
         let outcome = tokio::select! {
             outcome = show.play(options.keep) => outcome,
             _ = interrupt.recv() => Err("interrupted".to_owned()),
@@ -91,6 +97,7 @@ struct Show {
     cluster: Cluster,
     watch: Watch,
     step: usize,
+    ecdsa: EcdsaProtocol,
 }
 
 impl Show {
@@ -193,6 +200,16 @@ impl Show {
     /// Waits for what ECDSA signatures need, showing how far it is.
     async fn auxiliary(&self) -> Result<(), String> {
         let started = Instant::now();
+        // A set for each pair, or one for all.
+        let sets = match self.ecdsa {
+            EcdsaProtocol::Dkls23 => NODES - 1,
+            EcdsaProtocol::Cggmp24 => 1,
+        };
+        if self.ecdsa == EcdsaProtocol::Dkls23 {
+            self.watch.until("auxiliary data", AUXILIARY_MAX, |seen| seen.auxiliary_ready(sets)).await?;
+            println!("   Ready at every pair of nodes {} later.", lasted(started));
+            return Ok(());
+        }
         let (mut wanted, mut made) = (0, [0; NODES]);
         for (known, status) in made.iter_mut().zip(self.cluster.status().await) {
             *known = status.ingredients.pieces;
@@ -200,13 +217,13 @@ impl Show {
         }
         let progress = Progress::new(wanted);
         let look = |seen: &watch::Seen| {
-            if seen.proving || seen.auxiliary_ready() {
+            if seen.proving || seen.auxiliary_ready(sets) {
                 progress.proving();
             } else {
                 // What a node had before it first reported, it has still.
                 progress.primes(seen.primes.iter().zip(made).map(|(seen, known)| known.max(*seen)).sum());
             }
-            seen.auxiliary_ready()
+            seen.auxiliary_ready(sets)
         };
         self.watch.until("auxiliary data", AUXILIARY_MAX, look).await?;
         progress.finish();

@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn every_member_takes_other_primes() {
         let all = read(Path::new(FIXTURE)).expect("the project's test primes");
-        let suites = Suites::production();
+        let suites = Suites::production(mpcium_core::protocol::EcdsaProtocol::Cggmp24);
         let shares: Vec<Vec<Secret>> =
             (0..3).map(|position| all.share_of(position, &suites).expect("enough")).collect();
         assert!(shares.iter().all(|share| share.len() == 4));

@@ -135,7 +135,11 @@ pub fn generate_configs(options: &GenerateConfigs) -> Result<(), String> {
     }
     share_identities(root, &peers)?;
     files::write(&root.join("config.yaml"), client_config(options).as_bytes(), Overwrite::Refuse)?;
-    println!("{} holds {nodes} nodes, {threshold} of which sign together", root.display());
+    println!(
+        "{} holds {nodes} nodes, {threshold} of which sign together (ECDSA with {})",
+        root.display(),
+        options.ecdsa
+    );
     Ok(())
 }
 
@@ -164,6 +168,9 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
          consul:\n  address: {}\n\
          mpc_threshold: {threshold}\n\
          threshold_counts: signers\n\
+         # How ECDSA signatures are made: dkls23 (milliseconds each) or cggmp24 (seconds each; the default of configurations\n\
+         # that do not name one). The same at every node.\n\
+         ecdsa_protocol: {}\n\
          event_initiator_pubkey: \"{initiator}\"\n\
          event_initiator_algorithm: ed25519\n\
          store_password: \"{password}\"\n\
@@ -173,7 +180,7 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
          backup_enabled: false\n\
          max_concurrent_keygen: 2\n\
          max_concurrent_signing: 20\n",
-        options.nats, options.consul
+        options.nats, options.consul, options.ecdsa
     )
 }
 
@@ -202,6 +209,8 @@ fn permission(overwrite: bool) -> Overwrite {
 
 #[cfg(test)]
 mod tests {
+    use mpcium_core::protocol::EcdsaProtocol;
+
     use super::*;
 
     fn options(folder: &Path) -> GenerateConfigs {
@@ -209,6 +218,7 @@ mod tests {
             output_dir: folder.join("dev"),
             number: 3,
             threshold: None,
+            ecdsa: EcdsaProtocol::Dkls23,
             nats: "nats://127.0.0.1:4333".to_owned(),
             consul: "127.0.0.1:8555".to_owned(),
         }
@@ -228,6 +238,7 @@ mod tests {
             let mut reader = config::Reader::new(&path, &source, &|_| None).expect("YAML");
             let settings = config::settings(&mut reader).expect("complete");
             assert_eq!(reader.warnings(), []);
+            assert_eq!(settings.ecdsa_protocol, EcdsaProtocol::Dkls23);
             let peers = files::read_peers(&home.join("peers.json")).expect("peers");
             let known = files::read_identities(&home.join("identity"), &peers).expect("identities");
             let me = known.iter().find(|peer| peer.name == name).expect("itself");

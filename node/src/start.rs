@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use mpcium_core::{Config, Identity, Input, Secret, node::Node, protocol::Suites};
+use mpcium_core::{
+    Config, Identity, Input, Secret,
+    node::Node,
+    protocol::{EcdsaProtocol, Suites},
+};
 use mpcium_io::{
     clock::TokioClock,
     driver::{self, Ports},
@@ -121,9 +125,9 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
         Some(path) => {
             let all = primes::read(path)?;
             primes::refuse_published(&all, std::env::var(primes::TEST_PRIMES_VARIABLE).ok().as_deref())?;
-            test_primes = all.published;
+            test_primes = all.published && settings.ecdsa_protocol == EcdsaProtocol::Cggmp24;
             let position = peers.keys().position(|name| *name == options.name).unwrap_or_default();
-            Some(all.share_of(position, &Suites::production())?)
+            Some(all.share_of(position, &Suites::production(settings.ecdsa_protocol))?)
         }
     };
     Ok(Prepared {
@@ -218,8 +222,8 @@ async fn run(prepared: Prepared) -> Result<(), String> {
         reports: NodeReports { discovery: discovery.clone(), process: process.clone() },
     };
     let seed = keys::random_bytes::<32>()?;
-    let mut node =
-        Node::new(prepared.config, prepared.identity, Suites::production(), opened.boot, seed, ports.clock.now());
+    let suites = Suites::production(prepared.settings.ecdsa_protocol);
+    let mut node = Node::new(prepared.config, prepared.identity, suites, opened.boot, seed, ports.clock.now());
     process.runs(inbox.clone());
     let stopper = tokio::spawn(stop_on_signal(signals, inbox.clone()));
     let outcome = driver::run(&mut node, events, &ports).await;

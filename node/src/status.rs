@@ -323,12 +323,18 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     }
     let ingredients = &node.ingredients;
     let making = if ingredients.making { ", making more" } else { "" };
-    writeln!(out, "safe primes    {} of {} in store{making}", ingredients.pieces, ingredients.wanted)?;
+    if ingredients.pieces.max(ingredients.wanted) > 0 {
+        writeln!(out, "safe primes    {} of {} in store{making}", ingredients.pieces, ingredients.wanted)?;
+    }
     if node.auxiliary_sets.is_empty() {
         writeln!(out, "auxiliary sets none yet: ECDSA signatures wait, Ed25519 works")?;
     }
     for set in &node.auxiliary_sets {
-        let agreed = if set.agreed { "ready" } else { "not agreed yet" };
+        let agreed = match (set.banned.as_str(), set.agreed) {
+            ("", true) => "ready".to_owned(),
+            ("", false) => "not agreed yet".to_owned(),
+            (reason, _) => format!("BANNED, {reason}"),
+        };
         writeln!(out, "auxiliary set  {} {agreed} ({})", set.name, set.members.join(", "))?;
     }
     writeln!(out, "sessions       {}", node.sessions.len())?;
@@ -381,6 +387,7 @@ pub(crate) mod tests {
                 name: "s1".to_owned(),
                 members: vec!["node0".to_owned()],
                 agreed: true,
+                banned: String::new(),
             }],
             sessions: vec![SessionStatus {
                 session: "aa".to_owned(),

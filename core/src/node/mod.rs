@@ -265,6 +265,10 @@ impl Node {
                     self.auxiliary.drive(&mut self.ctx);
                 }
             },
+            Event::Ban { sets, reason, unsaid } => {
+                let me = self.ctx.me;
+                self.auxiliary.ban(&mut self.ctx, &mut self.sessions, &sets, me, &reason, unsaid);
+            }
             Event::WalletLoaded(wallet) => {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_wallet_loaded(&mut self.ctx, &mut parts, &wallet);
@@ -396,7 +400,7 @@ impl Node {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
             }
-            After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, &after),
+            After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, after),
             After::Answers(after) => Answers::on_persisted(&mut self.ctx, after),
             After::Nothing => {}
         }
@@ -439,6 +443,7 @@ impl Node {
         self.ctx.report(Report::LinkUp { peer: name.clone(), incarnation: incarnation.to_string() });
         if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
             self.catch_up.on_rolled_back(&mut self.ctx, &name);
+            self.auxiliary.on_rolled_back(&mut self.ctx);
         }
         self.catch_up.drive(&mut self.ctx);
         self.ctx.forgive(peer);
@@ -613,7 +618,7 @@ impl Node {
         if !self.waiting_for.is_empty() {
             waiting_for.push(self.waiting_for.clone());
         }
-        if !auxiliary_sets.iter().any(|s| s.agreed) && ctx.suites.secp256k1.auxiliary().is_some() {
+        if ctx.suites.secp256k1.auxiliary().is_some() && !self.auxiliary.is_ready(ctx) {
             waiting_for.push("auxiliary data: ECDSA signatures wait until the nodes have made it".to_owned());
         }
         Status {

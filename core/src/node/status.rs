@@ -91,6 +91,9 @@ pub struct AuxiliaryStatus {
     pub members: Vec<String>,
     /// Whether every member has agreed to it, so that it can be used.
     pub agreed: bool,
+    /// Why it must never be used again; empty if it may.
+    #[serde(default)]
+    pub banned: String,
 }
 
 /// One run.

@@ -138,7 +138,7 @@ impl CommitmentsGuard {
         if self.echoes.values().any(|echo| *echo != own) {
             return Abort::new(format!("{reason}; the signers were told different nonce commitments"));
         }
-        Abort { reason: reason.to_owned(), culprits: self.culprits() }
+        Abort { reason: reason.to_owned(), culprits: self.culprits(), bans: Vec::new() }
     }
 
     /// Whose partial signature is wrong: `z_i G != D_i + ρ_i E_i + c λ_i Y_i` (RFC 9591, section 5.4).

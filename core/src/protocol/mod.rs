@@ -9,16 +9,21 @@
 
 pub mod cggmp;
 pub mod digest;
+mod dkls;
+mod ecdsa;
 pub mod frost;
 pub mod keygen;
 pub mod keys;
 mod runner;
 pub mod test_primes;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
 pub use cggmp::Cggmp;
 pub use digest::{InvalidDigest, digest_from_tx};
+pub use dkls::Dkls;
 pub use frost::Frost;
 pub use keygen::DistributedKeyGeneration;
 use serde::{Deserialize, Serialize};
@@ -99,19 +104,28 @@ pub struct Abort {
     pub reason: String,
     /// Positions of the parties whose misbehaviour the evidence proves to this party. Empty when it names nobody.
     pub culprits: Vec<u16>,
+    /// Positions of the parties with whom this party must never use its present auxiliary data again, because the
+    /// failure itself says something about the secrets in it.
+    pub bans: Vec<u16>,
 }
 
 impl Abort {
     /// An abort that names nobody.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), culprits: Vec::new() }
+        Self { reason: reason.into(), culprits: Vec::new(), bans: Vec::new() }
     }
 
     /// An abort that names one party.
     #[must_use]
     pub fn blaming(party: u16, reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), culprits: vec![party] }
+        Self { reason: reason.into(), culprits: vec![party], bans: Vec::new() }
+    }
+
+    /// An abort that names one party and ends the auxiliary data that this party shares with it.
+    #[must_use]
+    pub fn banning(party: u16, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), culprits: vec![party], bans: vec![party] }
     }
 }
 
@@ -181,12 +195,21 @@ pub struct AuxiliarySet {
     pub rows: Vec<Vec<u8>>,
 }
 
-/// What a signing party gets of its auxiliary data: its secrets and the rows of the signers, in their order.
+/// Which sets of auxiliary data cover a group of signers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// One set that has all of them among its members.
+    Committee,
+    /// One set of exactly two members for every pair of them.
+    Pairs,
+}
+
+/// What a signing party gets of one auxiliary set.
 #[derive(Clone, Debug)]
 pub struct AuxiliaryView {
     /// This member's secrets.
     pub secret: Secret,
-    /// The signers' rows, in the order of the signers.
+    /// The signers' rows, in the order of the signers; of a pair's set both rows, in the order of the set.
     pub rows: Vec<Vec<u8>>,
 }
 
@@ -199,8 +222,9 @@ pub struct Signing {
     pub signers: Vec<u16>,
     /// secp256k1: the 32-byte digest, not hashed again. Ed25519: the message.
     pub message: Vec<u8>,
-    /// Auxiliary data, for suites that need it.
-    pub auxiliary: Option<AuxiliaryView>,
+    /// Auxiliary data, for suites that need it: one view of the set that contains all signers, or one for each other
+    /// signer, in the order of the signers (see [`Coverage`]).
+    pub auxiliary: Vec<AuxiliaryView>,
 }
 
 /// How long a run may take, so that load never turns into retries.
@@ -246,11 +270,16 @@ pub trait SigningSuite: Send + Sync {
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort>;
 }
 
-/// Auxiliary data of one signing protocol: made once per committee in the background, serves all wallets.
+/// Auxiliary data of one signing protocol: made once per committee or pair in the background, serves all wallets.
 pub trait AuxiliarySuite: Send + Sync {
+    /// What covers a group of signers.
+    fn coverage(&self) -> Coverage {
+        Coverage::Committee
+    }
     /// How long a run may take.
     fn pace(&self, parties: u16) -> Pace;
-    /// How many pieces [`make_ingredient_piece`](Self::make_ingredient_piece) makes for one ingredient (4 safe primes, say).
+    /// How many pieces [`make_ingredient_piece`](Self::make_ingredient_piece) makes for one ingredient (4 safe primes,
+    /// say); 0: none are needed.
     fn ingredient_pieces(&self) -> u16;
     /// Makes one piece; takes seconds to a minute.
     fn make_ingredient_piece(&self, seed: [u8; 32]) -> Secret;
@@ -266,6 +295,41 @@ pub trait AuxiliarySuite: Send + Sync {
     fn check(&self, set: &AuxiliarySet, index: u16) -> Result<(), Abort>;
 }
 
+/// The ECDSA protocols that a cluster can choose from. Keys are the same for both, so a cluster may change its choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EcdsaProtocol {
+    /// CGGMP24: seconds per signature, minutes of preparation, assumptions about factoring.
+    Cggmp24,
+    /// DKLs23: milliseconds per signature, a second of preparation, oblivious transfer.
+    Dkls23,
+}
+
+impl EcdsaProtocol {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cggmp24, Self::Dkls23];
+
+    /// Its name in configurations and reports: `cggmp24` or `dkls23`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cggmp24 => "cggmp24",
+            Self::Dkls23 => "dkls23",
+        }
+    }
+
+    /// The protocol of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
+impl std::fmt::Display for EcdsaProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// The protocols that a node runs with: values, never features, so that nothing can switch a toy level on in the binary.
 #[derive(Clone)]
 pub struct Suites {
@@ -278,12 +342,16 @@ pub struct Suites {
 }
 
 impl Suites {
-    /// What a node runs with: CGGMP24 at full strength and FROST. There is no other way to make suites in the binary.
+    /// What a node runs with: FROST, and CGGMP24 at full strength or DKLs23. There is no other way to make suites in
+    /// the binary.
     #[must_use]
-    pub fn production() -> Self {
+    pub fn production(ecdsa: EcdsaProtocol) -> Self {
         Self {
             keygen: Arc::new(DistributedKeyGeneration),
-            secp256k1: Arc::new(Cggmp::<cggmp24::security_level::SecurityLevel128>::new()),
+            secp256k1: match ecdsa {
+                EcdsaProtocol::Cggmp24 => Arc::new(Cggmp::<cggmp24::security_level::SecurityLevel128>::new()),
+                EcdsaProtocol::Dkls23 => Arc::new(Dkls),
+            },
             ed25519: Arc::new(Frost),
         }
     }

@@ -356,7 +356,7 @@ pub(crate) fn library_abort(binding: &RunBinding, error: &(dyn std::error::Error
     }
     let mut culprits = blamed_positions(&format!("{error:?}"));
     culprits.retain(|party| *party < binding.parties && *party != binding.index);
-    Abort { reason, culprits }
+    Abort { reason, culprits, bans: Vec::new() }
 }
 
 fn blamed_positions(debug: &str) -> Vec<u16> {

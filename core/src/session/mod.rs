@@ -61,6 +61,28 @@ pub(crate) struct Failure {
     pub silent: Vec<NodeId>,
 }
 
+/// The end of a session that is not told to anybody yet.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    session: SessionId,
+    owner: Owner,
+    failure: Failure,
+    others: Vec<NodeId>,
+    lane: Lane,
+}
+
+impl Unsaid {
+    /// Tells the participants and the session's owner.
+    pub fn say(self, ctx: &mut Context) {
+        let Self { session, owner, failure, others, lane } = self;
+        for node in others {
+            let abort = SessionMessage::Abort { session, reason: failure.reason.clone() };
+            ctx.send(node, lane, Message::Session(abort));
+        }
+        ctx.event(Event::SessionEnded { session, owner, result: Err(failure) });
+    }
+}
+
 /// Starts a party; runs on a worker.
 pub(crate) type StartParty = Box<dyn FnOnce(Run) -> Result<Box<dyn Party>, Abort> + Send>;
 
@@ -79,6 +101,8 @@ pub(crate) struct Plan {
     pub pace: Pace,
     /// Nothing is sent after this.
     pub deadline: Option<WallTime>,
+    /// The pairs' auxiliary sets that this node's party uses, by the other member.
+    pub pairs: Vec<(NodeId, [u8; 32])>,
     pub priority: Priority,
     pub lane: Lane,
     pub start: StartParty,
@@ -99,6 +123,7 @@ struct Running {
     participants: Vec<Participant>,
     pace: Pace,
     deadline: Option<WallTime>,
+    pairs: Vec<(NodeId, [u8; 32])>,
     priority: Priority,
     lane: Lane,
     place: Place,
@@ -190,6 +215,7 @@ impl Sessions {
             participants: plan.participants,
             pace: plan.pace,
             deadline: plan.deadline,
+            pairs: plan.pairs,
             priority: plan.priority,
             lane: plan.lane,
             place: Place::Away,
@@ -286,6 +312,10 @@ impl Sessions {
         match step.status {
             Status::Done(outcome) => self.end(ctx, id, Ok(outcome), false),
             Status::Failed(abort) => {
+                let banned: Vec<NodeId> =
+                    abort.bans.iter().filter_map(|at| participants.get(usize::from(*at)).copied()).collect();
+                let sets: Vec<[u8; 32]> =
+                    running.pairs.iter().filter(|(node, _)| banned.contains(node)).map(|(_, set)| *set).collect();
                 let culprits =
                     abort
                         .culprits
@@ -296,7 +326,15 @@ impl Sessions {
                         .filter_map(|at| participants.get(usize::from(at)).copied())
                         .filter(|node| *node != ctx.me)
                         .collect();
-                self.end(ctx, id, Err(Failure { reason: abort.reason, culprits, silent: Vec::new() }), true);
+                let failure = Failure { reason: abort.reason, culprits, silent: Vec::new() };
+                if sets.is_empty() {
+                    self.end(ctx, id, Err(failure), true);
+                } else {
+                    // Nobody hears of it before the ban is durable.
+                    let reason = failure.reason.clone();
+                    let unsaid = self.end_unsaid(ctx, id, failure);
+                    ctx.event(Event::Ban { sets, reason, unsaid: unsaid.into_iter().collect() });
+                }
             }
             Status::Waiting => {
                 if let Some(node) = unreachable {
@@ -405,8 +443,41 @@ impl Sessions {
         ctx.compute(JobFor::Session(id), running.priority, "session step", running.pace.heavy, work);
     }
 
+    /// Ends every session whose party here uses an auxiliary set, without a word.
+    pub fn end_users_of(&mut self, ctx: &mut Context, set: [u8; 32], reason: &str) -> Vec<Unsaid> {
+        let users: Vec<SessionId> = self
+            .running
+            .iter()
+            .filter(|(_, r)| r.pairs.iter().any(|(_, name)| *name == set))
+            .map(|(id, _)| *id)
+            .collect();
+        let failure = || Failure { reason: reason.to_owned(), culprits: Vec::new(), silent: Vec::new() };
+        users.into_iter().filter_map(|id| self.end_unsaid(ctx, id, failure())).collect()
+    }
+
+    /// Ends a session here and gives back what the participants and its owner have to hear.
+    fn end_unsaid(&mut self, ctx: &mut Context, id: SessionId, failure: Failure) -> Option<Unsaid> {
+        let running = self.take_out(ctx, id, Some(&failure))?;
+        let others = running.participants.iter().map(|p| p.0).filter(|node| *node != ctx.me).collect();
+        Some(Unsaid { session: id, owner: running.owner, failure, others, lane: running.lane })
+    }
+
     fn end(&mut self, ctx: &mut Context, id: SessionId, result: Result<Outcome, Failure>, tell: bool) {
-        let Some(running) = self.running.remove(&id) else { return };
+        let Some(running) = self.take_out(ctx, id, result.as_ref().err()) else { return };
+        if let (true, Err(failure)) = (tell, &result) {
+            for (node, _) in &running.participants {
+                if *node != ctx.me {
+                    let abort = SessionMessage::Abort { session: id, reason: failure.reason.clone() };
+                    ctx.send(*node, running.lane, Message::Session(abort));
+                }
+            }
+        }
+        ctx.event(Event::SessionEnded { session: id, owner: running.owner, result });
+    }
+
+    /// Forgets a session, but for its name, and reports its end.
+    fn take_out(&mut self, ctx: &mut Context, id: SessionId, failure: Option<&Failure>) -> Option<Running> {
+        let running = self.running.remove(&id)?;
         if self.ended.insert(id) {
             self.ended_order.push_back(id);
         }
@@ -415,28 +486,20 @@ impl Sessions {
         {
             self.ended.remove(&oldest);
         }
-        let (reason, culprits, silent) = match &result {
-            Ok(_) => (String::new(), Vec::new(), Vec::new()),
-            Err(f) => (f.reason.clone(), ctx.names(f.culprits.clone()), ctx.names(f.silent.clone())),
+        let (reason, culprits, silent) = match failure {
+            None => (String::new(), Vec::new(), Vec::new()),
+            Some(f) => (f.reason.clone(), ctx.names(f.culprits.clone()), ctx.names(f.silent.clone())),
         };
-        if tell {
-            for (node, _) in &running.participants {
-                if *node != ctx.me {
-                    let abort = SessionMessage::Abort { session: id, reason: reason.clone() };
-                    ctx.send(*node, running.lane, Message::Session(abort));
-                }
-            }
-        }
         ctx.report(Report::SessionEnded {
             session: id.to_string(),
-            protocol: running.protocol,
-            wallet: running.wallet,
+            protocol: running.protocol.clone(),
+            wallet: running.wallet.clone(),
             reason,
             culprits,
             silent,
             took_ms: millis(ctx.now.time.since(running.started)),
         });
-        ctx.event(Event::SessionEnded { session: id, owner: running.owner, result });
+        Some(running)
     }
 }
 

@@ -3,5 +3,6 @@
 
 mod answers;
 mod attestations;
+mod bans;
 mod full_signatures;
 mod world;

@@ -61,7 +61,8 @@ pub struct World {
     hosts: Vec<Host>,
     ids: Vec<NodeId>,
     config: Vec<Config>,
-    suites: Suites,
+    /// By node.
+    suites: Vec<Suites>,
     now: Time,
     events: BinaryHeap<Reverse<(Time, u64)>>,
     pending: BTreeMap<u64, Event>,
@@ -78,6 +79,10 @@ pub struct World {
     pub datagrams: u64,
     /// Batches made durable.
     pub batches: u64,
+    /// The peer with which a node has just banned its auxiliary data, until that is durable.
+    banning: BTreeMap<usize, usize>,
+    /// Datagrams that left in that time for that peer.
+    pub sent_while_banning: u64,
 }
 
 impl World {
@@ -88,6 +93,17 @@ impl World {
 
     /// As [`World::new`], with something changed in every node's configuration.
     pub fn with(n: u8, threshold: u16, change: impl Fn(&mut Config)) -> Self {
+        let suites = Suites {
+            keygen: Arc::new(DistributedKeyGeneration),
+            secp256k1: Arc::new(Cggmp::<Toy>::new()),
+            ed25519: Arc::new(Frost),
+        };
+        Self::with_suites(threshold, vec![suites; usize::from(n)], change)
+    }
+
+    /// A node for each of these suites.
+    pub fn with_suites(threshold: u16, suites: Vec<Suites>, change: impl Fn(&mut Config)) -> Self {
+        let n = u8::try_from(suites.len()).expect("few nodes");
         let ids: Vec<NodeId> = (0..n).map(|i| NodeId::from_bytes([i + 1; 16])).collect();
         let peers: Vec<PeerInfo> = (0..n)
             .map(|i| PeerInfo {
@@ -119,11 +135,6 @@ impl World {
                 config.checked().expect("a configuration")
             })
             .collect();
-        let suites = Suites {
-            keygen: Arc::new(DistributedKeyGeneration),
-            secp256k1: Arc::new(Cggmp::<Toy>::new()),
-            ed25519: Arc::new(Frost),
-        };
         let hosts = (0..n)
             .map(|_| Host { node: None, disk: Disk::new(), starts: 0, intake: BTreeSet::new(), held: BTreeMap::new() })
             .collect();
@@ -143,6 +154,8 @@ impl World {
             cut: BTreeSet::new(),
             datagrams: 0,
             batches: 0,
+            banning: BTreeMap::new(),
+            sent_while_banning: 0,
         };
         for i in 0..usize::from(n) {
             world.start(i);
@@ -166,7 +179,7 @@ impl World {
         let identity = Identity::new(config.me, &[i as u8 + 1; 32]);
         let boot = BootRecord { records, damage: Vec::new() };
         let now = Now { time: self.now, wall: WallTime(START + self.now.0 / 1000) };
-        host.node = Some(Node::new(config, identity, self.suites.clone(), boot, seed, now));
+        host.node = Some(Node::new(config, identity, self.suites[i].clone(), boot, seed, now));
         self.drain(i);
     }
 
@@ -336,6 +349,9 @@ impl World {
     /// One input for one node.
     pub fn give(&mut self, i: usize, input: Input) {
         let now = self.now();
+        if matches!(input, Input::Persisted(_)) {
+            self.banning.remove(&i);
+        }
         if let Some(node) = self.hosts[i].node.as_mut() {
             node.handle(now, input);
             self.drain(i);
@@ -349,6 +365,7 @@ impl World {
                 Output::Datagram { to, bytes } => {
                     self.datagrams += 1;
                     let to = self.ids.iter().position(|id| *id == to).expect("a peer");
+                    self.sent_while_banning += u64::from(self.banning.get(&i) == Some(&to));
                     if !self.cut.contains(&(i, to)) && self.hosts[to].node.is_some() {
                         self.later(to, 300, Input::Datagram(bytes));
                     }
@@ -391,7 +408,15 @@ impl World {
                         self.hosts[i].intake.remove(&kind);
                     }
                 }
-                Output::Report(report) => self.reports.push((i, report)),
+                Output::Report(report) => {
+                    if let Report::PairBanned { peer, by, .. } = &report
+                        && *by == format!("node{i}")
+                    {
+                        let peer = (0..self.hosts.len()).find(|j| *peer == format!("node{j}")).expect("a peer");
+                        self.banning.insert(i, peer);
+                    }
+                    self.reports.push((i, report));
+                }
             }
         }
         if reoffer {

@@ -1,5 +1,6 @@
-//! `make bench`: what an operation costs in the protocols alone, and what the same operation costs through three node
-//! processes, NATS and a client. Prints one table; asserts nothing.
+//! `make bench`: what an operation costs in the protocols alone, and what the same operation costs through node
+//! processes, NATS and a client, for both ECDSA protocols. Prints one table; asserts nothing. Arguments choose clusters:
+//! `dkls23:3`, `dkls23:5`, `dkls23:9`, `cggmp24:3`.
 //!
 //! CPU times are those of the processes as the system counts them, summed over all parties. The protocols alone include
 //! this project's checks on top of the library (see `docs/threat-model.md`), as the nodes run them.
@@ -20,7 +21,7 @@ use e2e::{
 };
 use futures::{StreamExt as _, stream};
 use mpcium_client::KeyType;
-use mpcium_core::protocol::Curve;
+use mpcium_core::protocol::{Curve, EcdsaProtocol};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How often the system counts a second of CPU in `/proc/PID/stat`: 100 on every Linux.
@@ -50,10 +51,11 @@ impl Operation {
     }
 
     /// How often it is done for the protocols alone, one at a time, and many at a time.
-    fn times(self) -> [usize; 3] {
+    fn times(self, ecdsa: EcdsaProtocol) -> [usize; 3] {
         match self {
             Self::Ed25519 => [500, 400, 1600],
-            Self::Ecdsa => [8, 10, 32],
+            Self::Ecdsa if ecdsa == EcdsaProtocol::Cggmp24 => [8, 10, 32],
+            Self::Ecdsa => [100, 100, 400],
             Self::Wallet => [50, 40, 160],
         }
     }
@@ -74,18 +76,57 @@ fn main() -> ExitCode {
     }
 }
 
+/// One cluster that is measured.
+#[derive(Clone, Copy)]
+struct Setting {
+    ecdsa: EcdsaProtocol,
+    nodes: u16,
+    threshold: u16,
+}
+
+/// All that are measured unless the command line names some: `dkls23:3`, say.
+const SETTINGS: [Setting; 4] = [
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 3, threshold: 2 },
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 5, threshold: 3 },
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 9, threshold: 5 },
+    Setting { ecdsa: EcdsaProtocol::Cggmp24, nodes: 3, threshold: 2 },
+];
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.ecdsa, self.nodes)
+    }
+}
+
 async fn measure() -> Result<(), String> {
-    eprintln!("bench: auxiliary data for the protocols alone (a minute or two) ...");
-    let mut committee = Committee::make(&programs::test_primes())?;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let chosen = |setting: &Setting| wanted.is_empty() || wanted.contains(&setting.to_string());
+    println!(
+        "{:<10} {:<18} {:>11} {:>10} {:>9} {:>9} {:>11} {:>12} {:>6} {:>9}",
+        "cluster", "operation", "alone: CPU", "bytes", "p50", "p99", "at 16", "cluster: CPU", "ratio", "NATS: CPU"
+    );
+    for setting in SETTINGS.into_iter().filter(chosen) {
+        measure_setting(setting).await?;
+    }
+    println!(
+        "CPU and bytes per operation, all parties together; latency at 1 in flight, from the client's call to its result."
+    );
+    Ok(())
+}
+
+async fn measure_setting(setting: Setting) -> Result<(), String> {
+    let Setting { ecdsa, nodes, threshold } = setting;
+    eprintln!("bench: {setting}: auxiliary data for the protocols alone ...");
+    let mut committee = Committee::make(ecdsa, nodes, threshold, &programs::test_primes())?;
     let mut alone = Vec::new();
     for operation in Operation::ALL {
-        alone.push(measure_alone(&mut committee, operation)?);
+        alone.push(measure_alone(&mut committee, operation, ecdsa)?);
     }
-    eprintln!("bench: starting a cluster; waiting for its auxiliary data and its reserve of primes ...");
+    eprintln!("bench: {setting}: starting a cluster; waiting for its auxiliary data ...");
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut servers = Servers::new(folder.path())?;
     servers.start().await?;
-    let mut cluster = Cluster::generate(folder.path(), 3, &servers, "")?;
+    let mut cluster = Cluster::generate(folder.path(), usize::from(nodes), &servers, ecdsa, "")?;
     cluster.register().await?;
     cluster.start()?;
     cluster.ready().await?;
@@ -94,16 +135,14 @@ async fn measure() -> Result<(), String> {
     let client = cluster.client().await?;
     let made = client.create_wallet_and_wait("bench", PATIENCE).await.map_err(|error| error.to_string())?;
     let asker = Asker { client, wallet: Wallet::new(&made)? };
-    println!(
-        "{:<18} {:>12} {:>9} {:>9} {:>13} {:>13} {:>7} {:>10}",
-        "operation", "alone: CPU", "p50", "p99", "at 16 in fl.", "cluster: CPU", "ratio", "NATS: CPU"
-    );
-    for (operation, alone) in Operation::ALL.into_iter().zip(alone) {
-        let measured = measure_cluster(&cluster, &servers, &asker, operation).await?;
+    for (operation, (alone, bytes)) in Operation::ALL.into_iter().zip(alone) {
+        let measured = measure_cluster(&cluster, &servers, &asker, operation, ecdsa).await?;
         println!(
-            "{:<18} {:>12} {:>9} {:>9} {:>11}/s {:>13} {:>7.2} {:>10}",
+            "{:<10} {:<18} {:>11} {:>10} {:>9} {:>9} {:>9}/s {:>12} {:>6.2} {:>9}",
+            setting.to_string(),
             operation.name(),
             shown(alone),
+            bytes,
             shown(measured.p50),
             shown(measured.p99),
             format!("{:.1}", measured.per_second),
@@ -112,13 +151,17 @@ async fn measure() -> Result<(), String> {
             shown(measured.nats),
         );
     }
-    println!("CPU per operation, all parties together; latency at 1 in flight, from the client's call to its result.");
     Ok(())
 }
 
-/// CPU time per operation of all parties in this process.
-fn measure_alone(committee: &mut Committee, operation: Operation) -> Result<Duration, String> {
-    let [times, ..] = operation.times();
+/// CPU time and bytes per operation of all parties in this process.
+fn measure_alone(
+    committee: &mut Committee,
+    operation: Operation,
+    ecdsa: EcdsaProtocol,
+) -> Result<(Duration, usize), String> {
+    let [times, ..] = operation.times(ecdsa);
+    committee.take_bytes();
     let before = own_cpu();
     for number in 0..times {
         let message = [u8::try_from(number % 256).unwrap_or_default(); 32];
@@ -128,7 +171,8 @@ fn measure_alone(committee: &mut Committee, operation: Operation) -> Result<Dura
             Operation::Wallet => committee.make_wallet().map(drop)?,
         }
     }
-    Ok((own_cpu() - before) / u32::try_from(times).unwrap_or(u32::MAX))
+    let cpu = (own_cpu() - before) / u32::try_from(times).unwrap_or(u32::MAX);
+    Ok((cpu, committee.take_bytes() / times))
 }
 
 /// What an operation costs through the cluster.
@@ -145,8 +189,9 @@ async fn measure_cluster(
     servers: &Servers,
     asker: &Asker,
     operation: Operation,
+    ecdsa: EcdsaProtocol,
 ) -> Result<Measured, String> {
-    let [_, single, many] = operation.times();
+    let [_, single, many] = operation.times(ecdsa);
     // The first ones open connections and lanes.
     once(asker, operation).await?;
     let mut latencies = Vec::new();

@@ -95,7 +95,8 @@ async fn world() -> World {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut servers = Servers::new(folder.path()).expect("servers");
     servers.start().await.expect("servers");
-    let cluster = Cluster::generate(folder.path(), 3, &servers, "").expect("a cluster");
+    let cluster = Cluster::generate(folder.path(), 3, &servers, mpcium_core::protocol::EcdsaProtocol::Cggmp24, "")
+        .expect("a cluster");
     cluster.register().await.expect("registered");
     World { folder, servers, cluster }
 }

@@ -34,7 +34,8 @@ async fn probes_and_metrics_tell_a_nodes_life_from_its_first_moment() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut servers = Servers::new(folder.path()).expect("servers");
     servers.consul.start().await.expect("consul");
-    let mut cluster = Cluster::generate(folder.path(), 3, &servers, "").expect("a cluster");
+    let mut cluster = Cluster::generate(folder.path(), 3, &servers, mpcium_core::protocol::EcdsaProtocol::Cggmp24, "")
+        .expect("a cluster");
     let mut ports = Vec::new();
     for node in &mut cluster.nodes {
         let (health, metrics) = (free_port().expect("a port"), free_port().expect("a port"));

@@ -15,9 +15,14 @@ mod strangers;
 mod typescript;
 mod world;
 
-use std::{io::Write as _, time::Instant};
+use std::{
+    io::Write as _,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use futures::future::LocalBoxFuture;
+use mpcium_core::protocol::EcdsaProtocol;
 use world::{Outcome, World};
 
 type Scenario = (&'static str, for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, Outcome>);
@@ -60,24 +65,48 @@ const SCENARIOS: &[Scenario] = scenarios![
     secrets::no_secret_is_in_any_log,
 ];
 
+/// What differs with the other ECDSA protocol, or leans on its speed.
+const WITH_DKLS23: &[Scenario] = scenarios![
+    signing::ecdsa_is_signed_once_auxiliary_data_is_there,
+    requests::the_same_request_has_one_answer,
+    signing::the_command_line_signs,
+    signing::each_pair_signs,
+    restarts::a_node_is_killed_in_the_middle_of_200_signatures,
+    restarts::every_node_is_killed_and_restarted_under_load,
+    secrets::no_secret_is_in_any_log,
+];
+
+/// One cluster at a time: the machine is small.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_cluster_of_processes_keeps_its_promises() {
+    run_all(EcdsaProtocol::Cggmp24, SCENARIOS);
+}
+
+#[test]
+fn a_cluster_that_signs_with_dkls23_keeps_its_promises() {
+    run_all(EcdsaProtocol::Dkls23, WITH_DKLS23);
+}
+
+fn run_all(ecdsa: EcdsaProtocol, scenarios: &[Scenario]) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let failures = runtime.block_on(run());
+    let failures = runtime.block_on(run(ecdsa, scenarios));
     assert!(failures.is_empty(), "{} scenarios failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-async fn run() -> Vec<String> {
+async fn run(ecdsa: EcdsaProtocol, scenarios: &[Scenario]) -> Vec<String> {
     let began = Instant::now();
-    let mut world = match World::start().await {
+    let mut world = match World::start(ecdsa).await {
         Ok(world) => world,
         Err(failure) => return vec![failure],
     };
-    say(&format!("a cluster that was started before NATS is ready ({} s)", began.elapsed().as_secs()));
+    say(&format!("a cluster with {ecdsa} that was started before NATS is ready ({} s)", began.elapsed().as_secs()));
     let only = std::env::var("E2E_ONLY").ok();
     let chosen = |name: &str| only.as_ref().is_none_or(|words| words.split(',').any(|word| name.contains(word)));
     let mut failures = Vec::new();
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| chosen(name)) {
+    for (name, scenario) in scenarios.iter().filter(|(name, _)| chosen(name)) {
         let began = Instant::now();
         let mut outcome = scenario(&mut world).await;
         if outcome.is_ok() {

@@ -24,7 +24,13 @@ pub async fn a_typescript_client_comes_before_the_nodes(world: &mut World) -> Ou
     let Some(node) = Node::ready().await? else { return Ok(()) };
     let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
     let mut servers = Servers::new(folder.path())?;
-    let mut cluster = Cluster::generate(folder.path(), world.cluster.nodes.len(), &servers, "")?;
+    let mut cluster = Cluster::generate(
+        folder.path(),
+        world.cluster.nodes.len(),
+        &servers,
+        mpcium_core::protocol::EcdsaProtocol::Cggmp24,
+        "",
+    )?;
     servers.start().await?;
     cluster.register().await?;
     node.test("test-empty/", Some(&whereabouts(&cluster)?)).await?;

@@ -15,6 +15,7 @@ use e2e::{
     wait::{self, PATIENCE},
 };
 use mpcium_client::{Kind, client::ClientError};
+use mpcium_core::protocol::EcdsaProtocol;
 
 /// How a scenario ended.
 pub type Outcome = Result<(), String>;
@@ -37,11 +38,11 @@ pub struct World {
 
 impl World {
     /// Starts the nodes while there is no NATS yet, then NATS, and creates a wallet with the command line.
-    pub async fn start() -> Result<Self, String> {
+    pub async fn start(ecdsa: EcdsaProtocol) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
         let mut servers = Servers::new(folder.path())?;
-        let mut cluster = Cluster::generate(folder.path(), NODES, &servers, "")?;
-        let started = Self::bring_up(&mut cluster, &mut servers).await;
+        let mut cluster = Cluster::generate(folder.path(), NODES, &servers, ecdsa, "")?;
+        let started = Self::bring_up(&mut cluster, &mut servers, ecdsa).await;
         let (asker, answers, nats) = started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
         Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), folder })
     }
@@ -49,6 +50,7 @@ impl World {
     async fn bring_up(
         cluster: &mut Cluster,
         servers: &mut Servers,
+        ecdsa: EcdsaProtocol,
     ) -> Result<(Asker, Answers, async_nats::Client), String> {
         servers.consul.start().await?;
         cluster.register().await?;
@@ -66,7 +68,8 @@ impl World {
         cluster.ready().await?;
         for node in &cluster.nodes {
             check(node.printed(0).contains("[READY] Node is ready"), || format!("{} prints no [READY]", node.name))?;
-            check(node.status()?["test_primes"] == true, || format!("{} hides its test primes", node.name))?;
+            let uses_primes = ecdsa == EcdsaProtocol::Cggmp24;
+            check(node.status()?["test_primes"] == uses_primes, || format!("{} hides its test primes", node.name))?;
         }
         let client = cluster.client().await?;
         programs::run(&cluster.folder, &["wallet", "create", "shared", "--json", "-t", "120"])?;

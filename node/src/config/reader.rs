@@ -27,6 +27,7 @@ pub const KEYS: &[&str] = &[
     "consul.token",
     "mpc_threshold",
     "threshold_counts",
+    "ecdsa_protocol",
     "store_password",
     "badger_password",
     "event_initiator_pubkey",

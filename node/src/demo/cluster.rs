@@ -15,7 +15,7 @@ use mpcium_core::{
     Config, Identity, NodeId, PeerInfo, Secret,
     input::RequestKind,
     node::{Node, Status},
-    protocol::Suites,
+    protocol::{EcdsaProtocol, Suites},
     report::Report,
 };
 use mpcium_io::{
@@ -53,6 +53,7 @@ pub struct Cluster {
     signer: LocalSigner,
     configs: Vec<Config>,
     identities: Vec<Identity>,
+    suites: Suites,
     running: BTreeMap<usize, Running>,
     reports: mpsc::UnboundedSender<Fact>,
     password: Secret,
@@ -92,6 +93,7 @@ impl Cluster {
     pub fn start(
         folder: &Path,
         primes: Option<&primes::Primes>,
+        ecdsa: EcdsaProtocol,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Fact>), String> {
         let signer = LocalSigner::from_seed(&keys::random_bytes::<32>()?);
         let mut identities = Vec::new();
@@ -115,13 +117,14 @@ impl Cluster {
             signer,
             configs,
             identities,
+            suites: Suites::production(ecdsa),
             running: BTreeMap::new(),
             reports,
             password,
         };
         for position in 0..NODES {
             if let Some(primes) = primes {
-                let share = primes.share_of(position, &Suites::production())?;
+                let share = primes.share_of(position, &cluster.suites)?;
                 primes::import(
                     &cluster.store(position),
                     &cluster.password,
@@ -148,6 +151,7 @@ impl Cluster {
         }
         let (config, identity) = (config.clone(), identity.clone());
         let (path, password, bus) = (self.store(position), self.password.clone(), self.bus.clone());
+        let suites = self.suites.clone();
         let sink = Sink { position, reports: self.reports.clone() };
         let (inbox, events) = Inbox::new();
         let node_inbox = inbox.clone();
@@ -175,7 +179,7 @@ impl Cluster {
                     let me = config.me;
                     let seed = keys::random_bytes::<32>()?;
                     let now = ports.clock.now();
-                    let mut node = Node::new(config, identity, Suites::production(), opened.boot, seed, now);
+                    let mut node = Node::new(config, identity, suites, opened.boot, seed, now);
                     let outcome = driver::run(&mut node, events, &ports).await;
                     bus.leave(me);
                     ports.workers.abandon();

@@ -33,7 +33,8 @@ pub struct Seen {
     pub primes: [usize; NODES],
     /// The nodes have begun to prove to each other that their numbers are sound.
     pub proving: bool,
-    agreed: [bool; NODES],
+    /// Auxiliary sets that can be used, by node.
+    agreed: [usize; NODES],
     /// The last run of a signing protocol that each node coordinated.
     running: BTreeMap<usize, Signing>,
     /// The run that gave each answered request its signature, by the client's id.
@@ -49,10 +50,10 @@ impl Seen {
         self.ready.iter().all(|ready| *ready) && self.links.len() == NODES * (NODES - 1)
     }
 
-    /// Whether every node can use the auxiliary data.
+    /// Whether every node can use this many auxiliary sets.
     #[must_use]
-    pub fn auxiliary_ready(&self) -> bool {
-        self.agreed.iter().all(|agreed| *agreed)
+    pub fn auxiliary_ready(&self, sets: usize) -> bool {
+        self.agreed.iter().all(|agreed| *agreed >= sets)
     }
 
     fn absorb(&mut self, node: usize, report: &Report) {
@@ -65,7 +66,7 @@ impl Seen {
             Report::IngredientMade { pieces, .. } => {
                 self.primes.iter_mut().skip(node).take(1).for_each(|known| *known = *pieces);
             }
-            Report::AuxiliaryReady { .. } => set(&mut self.agreed, true),
+            Report::AuxiliaryReady { .. } => self.agreed.iter_mut().skip(node).take(1).for_each(|sets| *sets += 1),
             Report::SessionStarted { protocol, .. } if protocol == "auxiliary" => self.proving = true,
             Report::SessionEnded { protocol, reason, .. } if protocol == "auxiliary" && !reason.is_empty() => {
                 self.proving = false;

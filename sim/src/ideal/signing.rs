@@ -94,7 +94,7 @@ impl SigningSuite for IdealSigning {
         if self.curve == Curve::Secp256k1 && signing.message.len() != 32 {
             return Err(Abort::new(format!("a digest has 32 bytes, not {}", signing.message.len())));
         }
-        match (&self.auxiliary, &signing.auxiliary) {
+        match (&self.auxiliary, signing.auxiliary.first()) {
             (Some(_), None) => return Err(Abort::new("auxiliary data is missing")),
             (None, Some(_)) => return Err(Abort::new("auxiliary data that nobody needs")),
             (Some(_), Some(view)) => {

@@ -2,11 +2,10 @@
 //!
 //! The protocol is a library's. This folder adds what the library leaves open: both range proofs of round 1b are
 //! enforced ([`range_proofs`]), the ring-Pedersen proof has its full strength ([`ring_pedersen`]), the sender of a
-//! wrong partial signature is named, and no signature leaves unverified ([`ecdsa`]). Nothing outside of it knows of
+//! wrong partial signature is named, and no signature leaves unverified (`protocol::ecdsa`). Nothing outside of it knows of
 //! Paillier keys.
 
 mod auxiliary;
-mod ecdsa;
 mod primes;
 mod range_proofs;
 mod ring_pedersen;
@@ -74,7 +73,7 @@ impl<L: SecurityLevel> SigningSuite for Cggmp<L> {
     }
 
     fn verify(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
-        ecdsa::verify(public_key, message, signature)
+        super::ecdsa::verify(public_key, message, signature)
     }
 
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {

@@ -14,11 +14,11 @@ use generic_ec::curves::Secp256k1;
 use generic_ec::{Point, Scalar};
 use sha2::Sha256;
 
+use super::modulus_bytes;
 use super::range_proofs::Verifier;
 use super::rows::{self, Primes, Row};
-use super::{ecdsa, modulus_bytes};
 use crate::protocol::runner::{self, Guard, Kind, Run as ProtocolRun, SingleRun};
-use crate::protocol::{Abort, Outcome, Party, Run, Signing};
+use crate::protocol::{Abort, Outcome, Party, Run, Signing, ecdsa};
 
 type E = Secp256k1;
 type LibraryShare<L> = cggmp24::KeyShare<E, L>;
@@ -38,7 +38,9 @@ pub(super) fn start<L: SecurityLevel>(run: Run, signing: Signing) -> Result<Box<
         return Err(Abort::new(format!("own share is number {own} among the signers, the run says {index}")));
     }
     let public_key = core.shared_public_key.into_inner();
-    let auxiliary = signing.auxiliary.ok_or_else(|| Abort::new("no auxiliary data"))?;
+    let Ok([auxiliary]) = <[_; 1]>::try_from(signing.auxiliary) else {
+        return Err(Abort::new("expected exactly one auxiliary set"));
+    };
     if auxiliary.rows.len() != signers {
         return Err(Abort::new(format!("{} rows of auxiliary data for {signers} signers", auxiliary.rows.len())));
     }

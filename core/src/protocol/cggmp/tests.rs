@@ -1,8 +1,5 @@
 //! What the guards around the library refuse, and whom they name. Each test changes messages between honest parties.
 
-#[path = "../../../tests/common_protocol/mod.rs"]
-mod common_protocol;
-
 use std::sync::{Arc, OnceLock};
 
 use cggmp24::define_security_level;
@@ -10,21 +7,16 @@ use cggmp24::signing::msg::Msg as SigningMessage;
 use generic_ec::curves::Secp256k1;
 use sha2::Sha256;
 
-use self::common_protocol::{End, Envelope, pump, pump_honestly, runs};
 use super::auxiliary::Wire;
 use super::ring_pedersen::tests::proof_with_zero_challenge;
 use super::ring_pedersen::{self, Parameters, Statement};
 use super::{Cggmp, primes};
 use crate::Secret;
+use crate::protocol::testing::common_protocol::{End, Envelope, pump, pump_honestly, runs};
 use crate::protocol::{
     AuxiliarySet, AuxiliarySuite, AuxiliaryView, Curve, DistributedKeyGeneration, KeyGeneration, KeyShare, Outcome,
     Party, Signing, SigningSuite,
 };
-
-/// What [`common_protocol`] calls the protocol module.
-mod api {
-    pub(super) use crate::protocol::{Abort, Incoming, Outcome, Party, Run, Status};
-}
 
 /// 600-bit moduli: fast, and worthless.
 #[derive(Clone)]
@@ -104,10 +96,10 @@ fn signing_parties(occasion: u8) -> Vec<Box<dyn Party>> {
                 key: shares()[usize::from(signer)].clone(),
                 signers: signers.to_vec(),
                 message: vec![7; 32],
-                auxiliary: Some(AuxiliaryView {
+                auxiliary: vec![AuxiliaryView {
                     secret: set.secret.clone(),
                     rows: signers.iter().map(|signer| set.rows[usize::from(*signer)].clone()).collect(),
-                }),
+                }],
             };
             SigningSuite::start(&suite(), run, signing).expect("fits")
         })

@@ -360,7 +360,7 @@ impl Coordinator {
         deliveries: &Deliveries,
         key: RequestKey,
         wallet: &Wallet,
-        (nodes, auxiliary): (Vec<NodeId>, Option<[u8; 32]>),
+        (nodes, auxiliary): (Vec<NodeId>, Vec<[u8; 32]>),
         curve: Curve,
     ) {
         let nonce = ctx.random_bytes();
@@ -856,7 +856,7 @@ fn choose(
     needs_auxiliary: bool,
     curve: Curve,
     chosen: &BTreeMap<NodeId, u64>,
-) -> Result<(Vec<NodeId>, Option<[u8; 32]>), String> {
+) -> Result<(Vec<NodeId>, Vec<[u8; 32]>), String> {
     let committee = wallet.committee();
     let threshold = usize::from(committee.threshold);
     let passed_over =
@@ -873,14 +873,11 @@ fn choose(
     if !needs_auxiliary {
         candidates.truncate(threshold);
         candidates.sort();
-        return Ok((candidates, None));
+        return Ok((candidates, Vec::new()));
     }
-    match auxiliary.choose(&candidates, threshold) {
-        Some((set, mut nodes)) => {
-            nodes.sort();
-            Ok((nodes, Some(set)))
-        }
-        None => Err("the auxiliary data that ECDSA needs (see the safe primes in the status)".to_owned()),
+    match auxiliary.choose(ctx, &candidates, threshold) {
+        Some((sets, nodes)) => Ok((nodes, sets)),
+        None => Err("the auxiliary data that ECDSA needs (see the auxiliary sets in the status)".to_owned()),
     }
 }
 

@@ -67,8 +67,8 @@ pub(crate) struct Proposal {
     pub participants: Vec<Participant>,
     /// Hash of the certificate of the key epoch.
     pub certificate: [u8; 32],
-    /// Name of the auxiliary set, for suites that need one.
-    pub auxiliary: Option<[u8; 32]>,
+    /// Names of the auxiliary sets, for suites that need them: one, or one for each participant with every later one.
+    pub auxiliary: Vec<[u8; 32]>,
     /// The deliveries that the result will answer: a participant that remembers an error for one of them declines.
     pub deliveries: Vec<DeliveryKey>,
     /// Sixteen random bytes: no two proposals are the same.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     NodeId, Time, WallTime,
-    auxiliary::Auxiliary,
+    auxiliary::{Auxiliary, View},
     context::{After as ContextAfter, Context},
     identity::verify,
     input::RequestKind,
@@ -262,15 +262,9 @@ impl Participants {
         let message = message_to_sign(request.signing()).map_err(Decline::Refused)?;
         let suite = ctx.suites.signing(curve).clone();
         let nodes: Vec<NodeId> = proposal.participants.iter().map(|p| p.0).collect();
-        let auxiliary = match (suite.auxiliary().is_some(), proposal.auxiliary) {
-            (false, _) => None,
-            (true, Some(name)) => Some(
-                parts
-                    .auxiliary
-                    .view(name, &nodes)
-                    .ok_or_else(|| Decline::Lacks("it does not hold that auxiliary set".to_owned()))?,
-            ),
-            (true, None) => return Err(Decline::Refused("the proposal names no auxiliary set".to_owned())),
+        let view = match suite.auxiliary() {
+            None => View { views: Vec::new(), pairs: Vec::new() },
+            Some(_) => parts.auxiliary.view(ctx, &proposal.auxiliary, &nodes).map_err(Decline::Lacks)?,
         };
         let pace = suite.pace(u16::try_from(signers.len()).unwrap_or(u16::MAX));
         if !parts.sessions.has_room() || (pace.heavy && parts.sessions.heavy() >= ctx.config.workers.max(1)) {
@@ -312,6 +306,7 @@ impl Participants {
                 execution_id,
                 pace,
                 deadline: Some(proposal.deadline),
+                pairs: view.pairs,
                 priority: Priority::Signing,
                 lane: Lane::Signing,
                 start: Box::new(move |run| {
@@ -319,7 +314,7 @@ impl Participants {
                         None => share,
                         Some(shift) => std::sync::Arc::new(share.shifted(shift)?),
                     };
-                    suite.start(run, Signing { key, signers, message, auxiliary })
+                    suite.start(run, Signing { key, signers, message, auxiliary: view.views })
                 }),
             },
         );

@@ -212,6 +212,7 @@ impl Activation {
                 execution_id,
                 pace,
                 deadline: Some(proposal.deadline),
+                pairs: Vec::new(),
                 priority: Priority::Keygen,
                 // The lane of the proposal, so that neither overtakes the other.
                 lane: Lane::Control,

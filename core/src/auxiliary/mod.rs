@@ -1,9 +1,14 @@
 //! Auxiliary data of the ECDSA suite: made in the background by the nodes that answer, once, for all wallets.
 //!
+//! What follows is about suites whose sets have a whole committee as members; where every pair of nodes has a set of its
+//! own, [`pairs`] says who makes it, what covers the signers, and how a set ends whose secrets may have suffered.
+//!
 //! Every node makes ingredients (safe primes, for CGGMP24) at low priority and keeps a reserve. The lowest node that
 //! answers and has one proposes a run among all nodes; if some are missing for long, among those that answer. A set
 //! may be used once every member has stored it and signed that its public rows are the same: then no two members
 //! disagree about it. Several sets may exist; a signature uses one that contains its signers.
+
+mod pairs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +21,10 @@ use crate::{
     link::Lane,
     message::{Message as Envelope, SessionMessage},
     node::{AuxiliaryStatus, IngredientStatus, Table},
-    protocol::{AuxiliarySet, AuxiliaryView, Done, Outcome, Priority},
+    protocol::{AuxiliarySet, AuxiliaryView, Coverage, Done, Outcome, Priority},
     report::Report,
     request::signing::participant::check_participants,
-    session::{Failure, Owner, Participant, Plan, SessionId, Sessions},
+    session::{Failure, Owner, Participant, Plan, SessionId, Sessions, Unsaid},
     store::{Batch, Keyspace},
     tags,
 };
@@ -29,7 +34,14 @@ use crate::{
 pub(crate) enum Message {
     /// What the sender has: said when a link comes up and when it changes. `sets` are those that it holds; `agreed`
     /// is every member's word on them that it knows, so that a word survives the node that gave it.
-    State { has_ingredient: bool, sets: Vec<[u8; 32]>, agreed: Vec<Agreed> },
+    /// `pairs` are the sets that it would sign with, by the other member; `banned` those that it never will again.
+    State {
+        has_ingredient: bool,
+        sets: Vec<[u8; 32]>,
+        agreed: Vec<Agreed>,
+        pairs: Vec<(NodeId, [u8; 32])>,
+        banned: Vec<[u8; 32]>,
+    },
     /// Leader to participants.
     Propose(Proposal),
 }
@@ -54,6 +66,8 @@ pub(crate) struct Proposal {
 pub(crate) enum After {
     /// A set is durable here: say so.
     Stored,
+    /// A ban is durable here: say so, and what was held back until then.
+    Banned(Vec<Unsaid>),
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -70,6 +84,8 @@ struct Set {
 #[derive(Serialize, Deserialize)]
 enum StoredSet {
     V1(Set),
+    /// What is left of a set that must never be used again: its secrets are gone with the record that this replaced.
+    Banned(Ban),
 }
 
 impl Set {
@@ -81,6 +97,8 @@ impl Set {
         postcard::to_stdvec(&StoredSet::V1(self.clone())).expect("a record of plain data serialises")
     }
 }
+
+use pairs::{Ban, Tries};
 
 struct Joining {
     members: Vec<NodeId>,
@@ -108,6 +126,12 @@ pub(crate) struct Auxiliary {
     lacking_since: Option<Time>,
     next_try: Time,
     backoff: Duration,
+    /// Sets that must never be used again.
+    bans: BTreeMap<[u8; 32], Ban>,
+    /// Sets that a peer would sign with, by the other member.
+    claims: BTreeMap<NodeId, BTreeMap<NodeId, [u8; 32]>>,
+    /// When a set-up with a peer may be tried again.
+    tries: BTreeMap<NodeId, Tries>,
 }
 
 impl Default for Auxiliary {
@@ -122,6 +146,9 @@ impl Default for Auxiliary {
             lacking_since: None,
             next_try: Time(0),
             backoff: RETRY_MIN,
+            bans: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            tries: BTreeMap::new(),
         }
     }
 }
@@ -136,9 +163,20 @@ impl Auxiliary {
                     let suite = ctx.suites.secp256k1.clone();
                     let Some(auxiliary) = suite.auxiliary() else { continue };
                     // The store authenticates what it returns: an unreadable record is ours and wrong.
-                    let StoredSet::V1(set) = postcard::from_bytes(value.expose())
+                    let stored: StoredSet = postcard::from_bytes(value.expose())
                         .unwrap_or_else(|error| panic!("auxiliary set {}: {error}", hex::encode(key)));
+                    let set = match stored {
+                        StoredSet::V1(set) => set,
+                        StoredSet::Banned(ban) => {
+                            self.restore_ban(suite.name(), key, ban);
+                            continue;
+                        }
+                    };
                     let name = set_name(suite.name(), &set.members, &set.data.rows);
+                    if name.as_slice() != key.as_slice() {
+                        // The cluster signed with another protocol then, and may do so again.
+                        continue;
+                    }
                     match auxiliary.check(&set.data, set.index) {
                         Ok(()) => drop(self.sets.insert(name, set)),
                         Err(abort) => ctx.report(Report::Alarm {
@@ -154,7 +192,9 @@ impl Auxiliary {
     /// Looks at what is to be done: pieces to make, a run to propose.
     pub fn drive(&mut self, ctx: &mut Context) {
         let suite = ctx.suites.secp256k1.clone();
-        if suite.auxiliary().is_none() {
+        let Some(auxiliary) = suite.auxiliary() else { return };
+        if auxiliary.coverage() == Coverage::Pairs {
+            self.propose_pairs(ctx);
             return;
         }
         let wanted = self.wanted(ctx);
@@ -200,11 +240,14 @@ impl Auxiliary {
 
     pub fn on_link_down(&mut self, peer: NodeId) {
         self.has_ingredient.remove(&peer);
+        self.claims.remove(&peer);
     }
 
     pub fn on_message(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, message: Message) {
         match message {
-            Message::State { has_ingredient, sets, agreed } => {
+            Message::State { has_ingredient, sets, agreed, pairs, banned } => {
+                self.on_banned(ctx, sessions, from, &banned);
+                self.claims.insert(from, pairs.into_iter().take(limits::NODES_MAX).collect());
                 self.has_ingredient.insert(from, has_ingredient);
                 let lacks = self.sets.iter().filter(|(name, set)| set.members.contains(&from) && !sets.contains(name));
                 let lacks = lacks.map(|(name, _)| *name).collect();
@@ -219,6 +262,8 @@ impl Auxiliary {
                     ctx.send(from, Lane::Control, Envelope::Auxiliary(state));
                 }
                 self.drive(ctx);
+                // A pair of others may be able to sign now.
+                ctx.event(Event::Resume);
             }
             Message::Propose(proposal) => self.on_proposal(ctx, sessions, from, &proposal),
         }
@@ -245,11 +290,18 @@ impl Auxiliary {
             }
         }
         batch.put(Keyspace::Auxiliary, agreed.name.to_vec(), set.encode());
+        let (is_agreed, members) = (set.is_agreed(), set.members.clone());
+        if is_agreed && is_pairwise(ctx) {
+            self.supersede(&agreed.name, &members, &mut batch);
+        }
         ctx.persist(batch, ContextAfter::Nothing);
-        if set.is_agreed() {
-            let members = set.members.clone();
+        if is_agreed {
             ctx.report(Report::AuxiliaryReady { set: short(&agreed.name), members: ctx.names(members) });
             self.lacking_since = None;
+            if is_pairwise(ctx) {
+                // Those who coordinate signatures of this pair learn of its set.
+                self.tell_everybody(ctx);
+            }
             ctx.event(Event::Resume);
         }
         true
@@ -259,22 +311,27 @@ impl Auxiliary {
         let session = proposal.session();
         let suite = ctx.suites.secp256k1.clone();
         let Some(auxiliary) = suite.auxiliary() else { return };
+        let pairwise = auxiliary.coverage() == Coverage::Pairs;
         let members: Vec<NodeId> = proposal.participants.iter().map(|p| p.0).collect();
         let pieces: Vec<Vec<u8>> =
             self.pieces.keys().take(usize::from(auxiliary.ingredient_pieces())).cloned().collect();
         let problem = if let Err(decline) = check_participants(ctx, &proposal.participants) {
             Some(decline.to_string())
-        } else if !members.is_sorted() || members.len() < usize::from(ctx.config.threshold) || !members.contains(&from)
-        {
+        } else if !members.is_sorted() || !members.contains(&from) {
+            Some("the proposed members are no committee".to_owned())
+        } else if pairwise {
+            self.refuses_pair(ctx, from, members.len())
+        } else if members.len() < usize::from(ctx.config.threshold) {
             Some("the proposed members are no committee".to_owned())
         } else if pieces.len() < usize::from(auxiliary.ingredient_pieces()) {
             Some("it has no ingredient yet".to_owned())
-        } else if !self.joining.is_empty() || !sessions.has_room() || sessions.knows(session) {
+        } else if !self.joining.is_empty() {
             Some("another run is under way".to_owned())
         } else {
             None
         };
-        if let Some(reason) = problem {
+        let full = !sessions.has_room() || sessions.knows(session);
+        if let Some(reason) = problem.or_else(|| full.then(|| "another run is under way".to_owned())) {
             ctx.send(from, Lane::Bulk, Envelope::Session(SessionMessage::Abort { session, reason }));
             return;
         }
@@ -298,6 +355,7 @@ impl Auxiliary {
                 execution_id,
                 pace,
                 deadline: None,
+                pairs: Vec::new(),
                 priority: Priority::Background,
                 lane: Lane::Bulk,
                 start: Box::new(move |run| match starter.auxiliary() {
@@ -320,6 +378,10 @@ impl Auxiliary {
                 None
             }
         };
+        let pairwise = is_pairwise(ctx);
+        if pairwise {
+            self.on_tried(ctx, &joining.members, data.is_some());
+        }
         let Some(data) = data else {
             self.next_try = ctx.now.time.after(self.backoff);
             self.backoff = (self.backoff * 2).min(RETRY_MAX);
@@ -342,9 +404,15 @@ impl Auxiliary {
         ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
     }
 
-    pub fn on_persisted(&mut self, ctx: &mut Context, after: &After) {
+    pub fn on_persisted(&mut self, ctx: &mut Context, after: After) {
         match after {
             After::Stored => self.tell_everybody(ctx),
+            After::Banned(unsaid) => {
+                self.tell_everybody(ctx);
+                for unsaid in unsaid {
+                    unsaid.say(ctx);
+                }
+            }
         }
     }
 
@@ -353,6 +421,9 @@ impl Auxiliary {
     }
 
     pub fn wake_at(&self, ctx: &Context) -> Option<Time> {
+        if is_pairwise(ctx) {
+            return self.pairs_wake_at(ctx);
+        }
         let since = self.lacking_since?;
         let now = ctx.now.time;
         let patience = since.after(PATIENCE);
@@ -428,6 +499,8 @@ impl Auxiliary {
             has_ingredient: self.has_own_ingredient(ctx),
             sets: self.sets.keys().copied().collect(),
             agreed: agreed.collect(),
+            pairs: self.own_pairs(ctx),
+            banned: self.bans.keys().copied().collect(),
         }
     }
 
@@ -440,8 +513,22 @@ impl Auxiliary {
         }
     }
 
-    /// What a signer needs of a set: its own secrets, and the rows of the signers in their order.
-    pub fn view(&self, name: [u8; 32], signers: &[NodeId]) -> Option<AuxiliaryView> {
+    /// What this signer needs of the named sets.
+    ///
+    /// # Errors
+    /// In words: what it does not hold.
+    pub fn view(&self, ctx: &Context, names: &[[u8; 32]], signers: &[NodeId]) -> Result<View, String> {
+        if is_pairwise(ctx) {
+            return self.view_of_pairs(ctx, names, signers);
+        }
+        let [name] = names else { return Err("the proposal names no auxiliary set".to_owned()) };
+        let view = self.view_of_set(*name, signers);
+        let view = view.ok_or_else(|| "it does not hold that auxiliary set".to_owned())?;
+        Ok(View { views: vec![view], pairs: Vec::new() })
+    }
+
+    /// Its own secrets, and the rows of the signers in their order.
+    fn view_of_set(&self, name: [u8; 32], signers: &[NodeId]) -> Option<AuxiliaryView> {
         let set = self.sets.get(&name)?;
         let rows = signers.iter().map(|node| {
             let at = set.members.iter().position(|m| m == node)?;
@@ -450,9 +537,29 @@ impl Auxiliary {
         Some(AuxiliaryView { secret: set.data.secret.clone(), rows: rows.collect::<Option<_>>()? })
     }
 
-    /// The first `threshold` candidates that one agreed set covers, and that set. Candidates come in order of
-    /// preference; the set with the most preferred choice wins.
-    pub fn choose(&self, candidates: &[NodeId], threshold: usize) -> Option<([u8; 32], Vec<NodeId>)> {
+    /// The first `threshold` candidates that agreed sets cover, in order of their ids, and the names of these sets.
+    /// Candidates come in order of preference; the most preferred choice wins.
+    pub fn choose(
+        &self,
+        ctx: &Context,
+        candidates: &[NodeId],
+        threshold: usize,
+    ) -> Option<(Vec<[u8; 32]>, Vec<NodeId>)> {
+        if is_pairwise(ctx) {
+            return self.choose_pairs(ctx, candidates, threshold);
+        }
+        let (name, mut nodes) = self.choose_set(candidates, threshold)?;
+        nodes.sort();
+        Some((vec![name], nodes))
+    }
+
+    /// Whether enough nodes have auxiliary data together, wherever they are now.
+    pub fn is_ready(&self, ctx: &Context) -> bool {
+        let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
+        self.choose(ctx, &all, usize::from(ctx.config.threshold)).is_some()
+    }
+
+    fn choose_set(&self, candidates: &[NodeId], threshold: usize) -> Option<([u8; 32], Vec<NodeId>)> {
         self.sets
             .iter()
             .filter(|(_, set)| set.is_agreed())
@@ -470,11 +577,14 @@ impl Auxiliary {
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
     }
 
-    pub fn tables(&self) -> [Table; 3] {
+    pub fn tables(&self) -> [Table; 6] {
         [
             ("auxiliary sets", self.sets.len(), None),
             ("pieces of ingredients", self.pieces.len(), None),
             ("auxiliary runs", self.joining.len(), Some(limits::SESSIONS_MAX)),
+            ("banned auxiliary sets", self.bans.len(), Some(pairs::BANS_KEPT * limits::NODES_MAX)),
+            ("peers that name their pairs", self.claims.len(), Some(limits::NODES_MAX)),
+            ("pairs that are tried again", self.tries.len(), Some(limits::NODES_MAX)),
         ]
     }
 
@@ -488,7 +598,9 @@ impl Auxiliary {
                 name: short(name),
                 members: ctx.names(set.members.iter().copied()),
                 agreed: set.is_agreed(),
+                banned: String::new(),
             })
+            .chain(self.banned_status(ctx))
             .collect();
         (ingredients, sets)
     }
@@ -498,6 +610,18 @@ impl Proposal {
     fn session(&self) -> SessionId {
         SessionId(tags::SESSION.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
     }
+}
+
+/// What a signer gets of auxiliary data.
+pub(crate) struct View {
+    pub views: Vec<AuxiliaryView>,
+    /// The pairs' sets among them, by the other member.
+    pub pairs: Vec<(NodeId, [u8; 32])>,
+}
+
+/// Whether every pair of nodes has a set of its own.
+fn is_pairwise(ctx: &Context) -> bool {
+    ctx.suites.secp256k1.auxiliary().is_some_and(|auxiliary| auxiliary.coverage() == Coverage::Pairs)
 }
 
 fn set_name(suite: &str, members: &[NodeId], rows: &[Vec<u8>]) -> [u8; 32] {
