@@ -21,13 +21,16 @@ use crate::{
     attest::{Attesters, NotAttested},
     full::FullSignature,
     listen::{Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
+    query::{WALLET_QUERY_SUBJECT, WalletQuery, WalletReply},
     request::{Invalid, KeygenRequest, Kind, Request, ReshareRequest, SignRequest},
-    result::{ErrorCode, KeygenResult, ReshareResult, ResultError, SigningResult},
+    result::{ErrorCode, KeygenResult, ReshareResult, ResultError, ResultType, SigningResult},
     signer::{Signer, SignerError},
     subjects::{self, ClientIdError, StreamSpec},
 };
 
 const PUBLISH_TRIES: u32 = 3;
+/// A query without a reply for so long is sent again.
+const QUERY_REPEAT: Duration = Duration::from_secs(4);
 const PUBLISH_RETRY_MIN: Duration = Duration::from_millis(250);
 const RELISTEN_MIN: Duration = Duration::from_millis(100);
 const RELISTEN_MAX: Duration = Duration::from_secs(5);
@@ -119,6 +122,11 @@ pub enum ClientError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// No node replied to a query in time.
+    NoReply {
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// The client has been closed.
     Closed,
 }
@@ -141,6 +149,7 @@ impl std::fmt::Display for ClientError {
             Self::Timeout { kind, request_id, waited } => {
                 write!(f, "no answer to the {kind:?} request {request_id:?} within {waited:?}")
             }
+            Self::NoReply { waited } => write!(f, "no node replied within {waited:?}"),
             Self::Closed => f.write_str("the client is closed"),
         }
     }
@@ -336,6 +345,60 @@ impl Client {
             return Err(refused(result.code(), result.error_code, result.error_reason));
         }
         Ok(result)
+    }
+
+    /// Asks for a wallet that exists: its public keys, threshold, committee and epoch. A cluster that does not know it
+    /// refuses with [`ErrorCode::KeyNotFound`]. With [`Options::attesters`] the keys must carry as many members'
+    /// signatures as a success needs.
+    ///
+    /// # Errors
+    /// If the signer fails, nobody answers in time, the cluster refuses, or the reply is not attested.
+    pub async fn wallet(&self, wallet_id: &str, timeout: Duration) -> Result<WalletReply, ClientError> {
+        let nats = self.inner.jetstream.client();
+        let inbox = nats.new_inbox();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut query = WalletQuery {
+            wallet_id: wallet_id.to_owned(),
+            request_id: inbox.rsplit('.').next().unwrap_or(&inbox).to_owned(),
+            expires_at: u64::try_from(now.saturating_add(timeout).as_millis()).unwrap_or(u64::MAX),
+            signature: None,
+        };
+        query.validate()?;
+        query.signature = Some(self.inner.signer.sign(&query.signed_bytes()).await?);
+        let mut late = ClientError::NoReply { waited: timeout };
+        let ask = async {
+            loop {
+                // A node that stops may take a query with it, and at first there may be none.
+                let reply =
+                    tokio::time::timeout(QUERY_REPEAT, nats.request(WALLET_QUERY_SUBJECT, query.to_json().into()))
+                        .await;
+                let Ok(Ok(message)) = reply else {
+                    tokio::time::sleep(PUBLISH_RETRY_MIN).await;
+                    continue;
+                };
+                let reply = match WalletReply::from_json(&message.payload) {
+                    Ok(reply) if reply.request_id == query.request_id && reply.wallet_id == query.wallet_id => reply,
+                    // Somebody else's words.
+                    _ => continue,
+                };
+                match self.inner.attesters.as_ref().map_or(Ok(()), |attesters| reply.check(attesters)) {
+                    Ok(()) => break reply,
+                    Err(problem) => {
+                        late = ClientError::NotAttested { problem, says: None };
+                        tokio::time::sleep(PUBLISH_RETRY_MIN).await;
+                    }
+                }
+            }
+        };
+        let reply = tokio::time::timeout(timeout, ask).await;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(_) => return Err(late),
+        };
+        if reply.result_type == ResultType::Success {
+            return Ok(reply);
+        }
+        Err(refused(ErrorCode::from_name(&reply.error_code), reply.error_code, reply.error_reason))
     }
 
     /// Listens for results of key generation.

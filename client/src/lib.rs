@@ -12,6 +12,7 @@ pub mod auth;
 pub mod derive;
 pub mod full;
 pub mod gojson;
+pub mod query;
 pub mod request;
 pub mod result;
 pub mod subjects;

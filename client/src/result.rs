@@ -260,7 +260,7 @@ pub struct ReshareResult {
 
 /// A document that is not a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResultError(String);
+pub struct ResultError(pub(crate) String);
 
 impl std::fmt::Display for ResultError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -524,7 +524,7 @@ macro_rules! documents {
 
 documents!(KeygenResult, SigningResult, ReshareResult);
 
-fn write_attestations(object: &mut ObjectWriter, attestations: Option<&[Attestation]>) {
+pub(crate) fn write_attestations(object: &mut ObjectWriter, attestations: Option<&[Attestation]>) {
     if let Some(attestations) = attestations.filter(|attestations| !attestations.is_empty()) {
         object.array("attestations", Some(attestations), |out, item| {
             let mut element = ObjectWriter::new();
@@ -534,7 +534,7 @@ fn write_attestations(object: &mut ObjectWriter, attestations: Option<&[Attestat
     }
 }
 
-fn read_attestations(reader: &mut FieldReader, value: Value, into: &mut Option<Vec<Attestation>>) {
+pub(crate) fn read_attestations(reader: &mut FieldReader, value: Value, into: &mut Option<Vec<Attestation>>) {
     reader.slice("attestations", value, into, |reader, item| {
         let mut element = Attestation::default();
         let Value::Object(members) = item else {
@@ -554,7 +554,7 @@ fn read_attestations(reader: &mut FieldReader, value: Value, into: &mut Option<V
     });
 }
 
-fn read_result_type(reader: &mut FieldReader, value: Value, into: &mut ResultType) {
+pub(crate) fn read_result_type(reader: &mut FieldReader, value: Value, into: &mut ResultType) {
     match &value {
         Value::String(text) if text == "success" => *into = ResultType::Success,
         Value::String(text) if text == "error" => *into = ResultType::Error,

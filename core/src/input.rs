@@ -46,11 +46,22 @@ pub struct Delivery {
     pub deliveries: u64,
 }
 
+/// Names a query for as long as this process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u64);
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input {
     /// A request was delivered.
     Request(Delivery),
+    /// Somebody asks for a wallet: an unauthenticated document.
+    Query {
+        /// Its name towards the bus.
+        query: QueryId,
+        /// The JSON document.
+        body: Vec<u8>,
+    },
     /// Bytes arrived on this node's subject: unauthenticated, perhaps repeated, late, reordered or forged.
     Datagram(Vec<u8>),
     /// What discovery says now: which of the configured peers are registered. A hint, never a permission.

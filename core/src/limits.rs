@@ -58,6 +58,14 @@ pub const EARLY_WAIT: Duration = Duration::from_secs(10);
 
 /// Wallets of another system that this node remembers.
 pub const WALLETS_ELSEWHERE_MAX: usize = 1_000_000;
+/// Queries for wallets that are looked at in a second, whoever sent them.
+pub const QUERIES_CHECKED_PER_SECOND: u32 = 1000;
+/// Queries for wallets of the initiator that are served in a second.
+pub const QUERIES_PER_SECOND: u32 = 100;
+/// Queries for wallets that wait for records or peers.
+pub const QUERIES_OPEN_MAX: usize = 256;
+/// How long a query waits before it is answered with what is missing.
+pub const QUERY_WAIT: Duration = Duration::from_secs(3);
 /// Requests that wait or run at this node as coordinator.
 pub const REQUESTS_MAX: usize = 1024;
 /// Prepared, undecided sessions per wallet and epoch.

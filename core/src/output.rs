@@ -2,7 +2,7 @@
 
 use crate::{
     Duration, NodeId, Secret,
-    input::{DeliveryId, RequestKind},
+    input::{DeliveryId, QueryId, RequestKind},
     protocol::Job,
     report::Report,
     store::{Batch, Keyspace},
@@ -61,6 +61,13 @@ pub enum Output {
     Compute(Job),
     /// Publish a result, retrying until the stream has taken it, then give [`Input::Published`](crate::Input::Published).
     Publish(Publication),
+    /// Reply to a query. May be lost.
+    Reply {
+        /// Which query.
+        query: QueryId,
+        /// The JSON document.
+        body: Vec<u8>,
+    },
     /// Tell the queue about a delivery.
     Settle {
         /// Which delivery.

@@ -119,6 +119,7 @@ where
             Output::Scan { id, keyspace, after, limit } => ports.store.scan(id, keyspace, after, limit),
             Output::Compute(job) => ports.workers.submit(job),
             Output::Publish(publication) => ports.results.publish(publication),
+            Output::Reply { query, body } => ports.results.reply(query, body),
             Output::Settle { delivery, how } => ports.requests.settle(delivery, how),
             Output::Intake { kind, open } => ports.requests.intake(kind, open),
             Output::Report(report) => ports.reports.report(report),

@@ -15,7 +15,7 @@ use std::{
 use futures::channel::{mpsc, oneshot};
 use mpcium_core::{
     Input, NodeId, Now, Time,
-    input::{DeliveryId, RequestKind},
+    input::{DeliveryId, QueryId, RequestKind},
     node::Status,
     output::{LoadId, PersistId, Publication, Settlement},
     protocol::Job,
@@ -44,6 +44,11 @@ pub trait Requests {
 pub trait Results {
     /// Publishes, retrying without end until the stream has it; then [`Input::Published`].
     fn publish(&self, publication: Publication);
+
+    /// Replies to a query, or loses the reply. Ports that bring no [`Input::Query`] need not.
+    fn reply(&self, query: QueryId, body: Vec<u8>) {
+        let _ = (query, body);
+    }
 }
 
 /// The node's durable records. A failure is fatal: [`Inbox::fatal`].

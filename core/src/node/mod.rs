@@ -30,6 +30,7 @@ use crate::{
         deliveries::{Deliveries, error_answer, kind_name},
         keygen,
         ledger::{Ledger, Lookup},
+        query::Queries,
         signing,
     },
     session::{Owner, Sessions},
@@ -52,6 +53,7 @@ pub struct Node {
     activation: Activation,
     deliveries: Deliveries,
     answers: Answers,
+    queries: Queries,
     signing: signing::coordinator::Coordinator,
     signers: signing::participant::Participants,
     keygen: keygen::Coordinator,
@@ -99,6 +101,7 @@ impl Node {
             activation,
             deliveries: Deliveries::default(),
             answers: Answers::default(),
+            queries: Queries::default(),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
             keygen: keygen::Coordinator::default(),
@@ -126,6 +129,7 @@ impl Node {
         let time = self.ctx.now.time;
         match input {
             Input::Request(delivery) => self.take(delivery),
+            Input::Query { query, body } => self.queries.take(&mut self.ctx, &mut self.wallets, query, &body),
             Input::Datagram(bytes) => {
                 if let Some(links) = self.ctx.links.as_mut() {
                     links.handle_datagram(time, &bytes);
@@ -190,6 +194,7 @@ impl Node {
             self.sessions.wake_at(),
             self.deliveries.wake_at(),
             self.answers.wake_at(),
+            self.queries.wake_at(),
             self.signing.wake_at(&self.ctx),
             self.signers.wake_at(),
             self.keygen.wake_at(&self.ctx),
@@ -212,6 +217,7 @@ impl Node {
         self.deliveries.on_wake(&mut self.ctx);
         self.answers.drive(&mut self.ctx);
         self.wallets.on_wake(&mut self.ctx);
+        self.queries.on_wake(&mut self.ctx, &mut self.wallets);
         self.signers.on_wake(&mut self.ctx);
         self.auxiliary.on_wake(&mut self.ctx);
         self.catch_up.drive(&mut self.ctx);
@@ -270,6 +276,7 @@ impl Node {
                 self.auxiliary.ban(&mut self.ctx, &mut self.sessions, &sets, me, &reason, unsaid);
             }
             Event::WalletLoaded(wallet) => {
+                self.queries.on_wallet(&mut self.ctx, &mut self.wallets, &wallet);
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_wallet_loaded(&mut self.ctx, &mut parts, &wallet);
                 self.with_signers(|signers, ctx, parts| signers.on_wallet_loaded(ctx, parts, &wallet));
@@ -281,6 +288,7 @@ impl Node {
                 self.with_signing(|signing, ctx, parts| signing.on_ledger_loaded(ctx, parts, key));
             }
             Event::WalletActivated(wallet) => {
+                self.queries.on_wallet(&mut self.ctx, &mut self.wallets, &wallet);
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
             }

@@ -5,4 +5,5 @@ mod answers;
 mod attestations;
 mod bans;
 mod full_signatures;
+mod queries;
 mod world;

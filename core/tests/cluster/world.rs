@@ -10,11 +10,12 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use mpcium_client::{
     FullSignature,
     auth::{Authorization, InitiatorKey},
+    query::WalletQuery,
     request::{KeygenRequest, Request, SignRequest},
 };
 use mpcium_core::{
     Config, Duration, Identity, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
-    input::{Delivery, DeliveryId, RequestKind},
+    input::{Delivery, DeliveryId, QueryId, RequestKind},
     node::Node,
     output::Settlement,
     protocol::{Suites, cggmp::Cggmp, frost::Frost, keygen::DistributedKeyGeneration},
@@ -71,6 +72,8 @@ pub struct World {
     next_sequence: u64,
     /// Published results: subject, de-duplication id, document.
     pub results: Vec<(String, String, serde_json::Value)>,
+    /// Replies to queries, with the node's number.
+    pub replies: Vec<(usize, QueryId, serde_json::Value)>,
     /// All reports, with the node's number.
     pub reports: Vec<(usize, Report)>,
     /// Pairs of nodes between which datagrams are lost.
@@ -150,6 +153,7 @@ impl World {
             queue: Vec::new(),
             next_sequence: 1,
             results: Vec::new(),
+            replies: Vec::new(),
             reports: Vec::new(),
             cut: BTreeSet::new(),
             datagrams: 0,
@@ -237,6 +241,15 @@ impl World {
             deliveries: 1,
         });
         self.offer();
+    }
+
+    /// Asks node `i` for a wallet and returns its reply.
+    pub fn query(&mut self, i: usize, query: &WalletQuery) -> serde_json::Value {
+        let number = QueryId(self.replies.len() as u64 + 1);
+        self.give(i, Input::Query { query: number, body: query.to_json() });
+        let replied = |w: &mut Self| w.replies.iter().any(|r| r.1 == number);
+        assert!(self.run_until(Duration::from_secs(20), replied), "no reply; reports: {:#?}", self.last_reports());
+        self.replies.iter().find(|r| r.1 == number).expect("just seen").2.clone()
     }
 
     /// Runs until `done` holds; `false` if `limit` passes first.
@@ -399,6 +412,10 @@ impl World {
                     }
                     self.later(i, 300, Input::Published(publication.id));
                 }
+                Output::Reply { query, body } => {
+                    let document = serde_json::from_slice(&body).expect("a JSON document");
+                    self.replies.push((i, query, document));
+                }
                 Output::Settle { delivery, how } => self.schedule(100, Event::Settle(i, delivery, how)),
                 Output::Intake { kind, open } => {
                     if open {
@@ -423,6 +440,18 @@ impl World {
             self.offer();
         }
     }
+}
+
+/// A signed query for a wallet, an hour long.
+pub fn query(wallet: &str) -> WalletQuery {
+    let mut query = WalletQuery {
+        wallet_id: wallet.to_owned(),
+        request_id: "query".to_owned(),
+        expires_at: START + 3_600_000,
+        signature: None,
+    };
+    query.signature = Some(SigningKey::from_bytes(&INITIATOR).sign(&query.signed_bytes()).to_bytes().to_vec());
+    query
 }
 
 /// A signed request to create a wallet.

@@ -10,6 +10,7 @@ mod datagrams;
 mod inspect;
 mod intake;
 mod keeper;
+mod queries;
 mod requests;
 mod reshare;
 mod results;
@@ -387,10 +388,12 @@ impl Nats {
                 open: intake,
             }));
         }
+        let replies = Arc::<queries::Replies>::default();
+        self.run(queries::receive(self.client.clone(), replies.clone(), inbox.clone(), self.link.clone()));
         Ok(NatsPorts {
             datagrams: NatsDatagrams::new(self.client.clone(), self.peer_prefix.clone()),
             requests,
-            results: NatsResults::new(self.context.clone(), self.link.clone(), inbox.clone()),
+            results: NatsResults::new(self.context.clone(), self.link.clone(), inbox.clone(), replies),
         })
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_nats::jetstream::{Context, message::PublishMessage};
-use mpcium_core::{Input, output::Publication};
+use mpcium_core::{Input, input::QueryId, output::Publication};
 use tokio::runtime::Handle;
 
-use super::Link;
+use super::{Link, queries::Replies};
 use crate::{
     notice::Retry,
     ports::{Inbox, Results},
@@ -18,16 +18,21 @@ pub struct NatsResults {
     context: Context,
     link: Arc<Link>,
     inbox: Inbox,
+    replies: Arc<Replies>,
     runtime: Handle,
 }
 
 impl NatsResults {
-    pub(super) fn new(context: Context, link: Arc<Link>, inbox: Inbox) -> Self {
-        Self { context, link, inbox, runtime: Handle::current() }
+    pub(super) fn new(context: Context, link: Arc<Link>, inbox: Inbox, replies: Arc<Replies>) -> Self {
+        Self { context, link, inbox, replies, runtime: Handle::current() }
     }
 }
 
 impl Results for NatsResults {
+    fn reply(&self, query: QueryId, body: Vec<u8>) {
+        self.replies.send(&self.context.client(), query, body);
+    }
+
     fn publish(&self, publication: Publication) {
         let (context, link, inbox) = (self.context.clone(), self.link.clone(), self.inbox.clone());
         let unconfirmed = link.unconfirmed();

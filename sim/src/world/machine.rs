@@ -402,6 +402,7 @@ impl World {
 fn input_name(input: &Input) -> &'static str {
     match input {
         Input::Request(_) => "request",
+        Input::Query { .. } => "query",
         Input::Datagram(_) => "datagram",
         Input::Peers(_) => "peers",
         Input::WalletsElsewhere(_) => "wallets_elsewhere",
@@ -421,6 +422,7 @@ fn input_fields(input: &Input) -> serde_json::Value {
         Input::Request(delivery) => json!({
             "stream": delivery.stream, "sequence": delivery.sequence, "delivery": delivery.deliveries, "id": delivery.id.0
         }),
+        Input::Query { query, body } => json!({"id": query.0, "bytes": body.len()}),
         Input::Datagram(bytes) => json!({"bytes": bytes.len(), "digest": digest(bytes)}),
         Input::Peers(peers) => json!({"listed": peers.len()}),
         Input::WalletsElsewhere(wallets) => json!({"listed": wallets.len()}),
