@@ -13,6 +13,7 @@ compile_error!(
 pub mod changes;
 pub mod counters;
 pub mod dice;
+pub mod frozen;
 pub mod ideal;
 pub mod invariants;
 pub mod log;

@@ -51,6 +51,9 @@ struct Arguments {
     /// Go on after a failure and list them all.
     #[arg(long)]
     keep_going: bool,
+    /// Write to this file what a cluster of this version leaves behind, for profile `upgrade` of later versions.
+    #[arg(long)]
+    freeze: Option<PathBuf>,
 }
 
 /// What can be done besides running.
@@ -199,10 +202,27 @@ fn main() -> ExitCode {
         Some(Tool::Shrink(arguments)) => return finish(shrink_run(arguments)),
         None => {}
     }
+    if let Some(path) = &arguments.freeze {
+        return freeze(path);
+    }
     match (arguments.seed, arguments.planted) {
         (Some(seed), _) => one(seed, &arguments),
         (None, Some(Plants::Each)) => every_bug(&arguments),
         (None, _) => many(&arguments),
+    }
+}
+
+/// Writes what a cluster of this version leaves behind.
+fn freeze(path: &std::path::Path) -> ExitCode {
+    let written = sim::run::freeze()
+        .and_then(|frozen| frozen.encode().map_err(|error| error.to_string()))
+        .and_then(|bytes| std::fs::write(path, bytes).map_err(|error| error.to_string()));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nothing was frozen: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

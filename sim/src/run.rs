@@ -75,6 +75,29 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
     }
 }
 
+/// Runs the scenario that is to be frozen and returns what it leaves behind.
+///
+/// # Errors
+/// In words, if the run fails.
+pub fn freeze() -> Result<crate::frozen::Frozen, String> {
+    let thread = std::thread::spawn(|| {
+        let scenario = Scenario::to_freeze();
+        let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
+        runtime.block_on(async move {
+            let log = Log::new(None).map_err(|error| error.to_string())?;
+            let witness = Arc::new(Witness::default());
+            let suites = ideal::suites(&witness, None);
+            let world = World::new(scenario, suites, witness, invariants::all(), log);
+            let verdict = pump(world.clone()).await;
+            let mut world = lock(&world);
+            let frozen = world.freeze();
+            world.close();
+            if verdict == Verdict::Passed { Ok(frozen) } else { Err(format!("{verdict:?}")) }
+        })
+    });
+    thread.join().map_err(|_| "the run panicked".to_owned())?
+}
+
 fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Counters) {
     mpcium_core::planted::plant(scenario.planted.and_then(Planted::in_core));
     let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());

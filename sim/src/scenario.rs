@@ -11,6 +11,8 @@ use crate::{dice::Dice, planted::Planted};
 
 /// One second in the unit of simulated time.
 pub const SECOND: u64 = 1_000_000;
+/// One hour in the unit of simulated time.
+pub const HOUR: u64 = 3_600 * SECOND;
 /// One millisecond in the unit of simulated time.
 pub const MILLISECOND: u64 = 1_000;
 
@@ -98,6 +100,11 @@ pub enum Action {
         ecdsa: bool,
         /// A number that no honest request uses.
         transaction: usize,
+    },
+    /// A request that the cluster answered before the run began, unchanged.
+    Old {
+        /// Its number among them, modulo their number.
+        number: usize,
     },
     /// Something that is no request.
     Garbage,
@@ -256,6 +263,33 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether it names only nodes of a cluster of this size.
+    fn fits(&self, nodes: usize) -> bool {
+        match self {
+            Self::Kill { node }
+            | Self::Pause { node }
+            | Self::CrashAtWrite { node, .. }
+            | Self::DiskError { node }
+            | Self::DiskSlow { node }
+            | Self::Rollback { node, .. }
+            | Self::Isolate { node }
+            | Self::ClockJump { node, .. }
+            | Self::Discovery { node }
+            | Self::Slow { node }
+            | Self::DiskFull { node } => *node < nodes,
+            Self::Split { side: among }
+            | Self::Swizzle { leave: among, .. }
+            | Self::RollingRestart { order: among } => among.iter().all(|node| *node < nodes),
+            Self::OneWay { directions } => directions.iter().all(|(from, to)| *from < nodes && *to < nodes),
+            Self::Blackout
+            | Self::Loss { .. }
+            | Self::Delay { .. }
+            | Self::StalledQueue
+            | Self::QueueFailover
+            | Self::BusOutage => true,
+        }
+    }
+
     /// Its kind, for counting.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -400,11 +434,33 @@ pub struct Rates {
     pub compute: u64,
 }
 
+impl Rates {
+    /// Nothing breaks by itself.
+    fn quiet() -> Self {
+        Self {
+            loss: 0,
+            healed_loss: 0,
+            duplicate: 0,
+            corrupt: 0,
+            replay: 0,
+            late: 0,
+            latency: (200, 2 * MILLISECOND),
+            settlement_lost: 0,
+            publication_lost: 0,
+            delivery_lost: 0,
+            write: MILLISECOND,
+            compute: MILLISECOND,
+        }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Scenario {
     /// Decides everything.
     pub seed: u64,
+    /// Decides who the nodes and the clients are: the seed, unless they come from an earlier run.
+    pub people: u64,
     /// Which protocols.
     pub profile: Profile,
     /// Nodes.
@@ -487,6 +543,7 @@ impl Scenario {
         draw_insistence(&mut Dice::new(seed, "insistence"), nodes, calm, length, &mut steps, &mut faults);
         let scenario = Self {
             seed,
+            people: seed,
             profile,
             nodes,
             threshold,
@@ -521,6 +578,11 @@ impl Scenario {
         }
         // Even a network that works loses something now and then.
         self.rates.healed_loss = if hurry.chance(0.3) { hurry.between(5, 60) } else { 0 };
+        match self.profile {
+            Profile::Soak => self.draw_soak(),
+            Profile::Upgrade => self.draw_upgrade(),
+            Profile::Ideal | Profile::Small | Profile::Byzantine => {}
+        }
         if self.profile == Profile::Byzantine {
             self.draw_cheaters();
             if self.cheated_core() {
@@ -529,6 +591,102 @@ impl Scenario {
             }
         }
         self
+    }
+
+    /// One cluster for days: an operation every few minutes, about two faults an hour.
+    fn draw_soak(&mut self) {
+        let dice = &mut Dice::new(self.seed, "soak");
+        let length = dice.between(20, 28) * HOUR;
+        (self.nodes, self.threshold, self.core) = (3, 2, vec![0, 1, 2]);
+        (self.signing_deadline_s, self.keygen_deadline_s) = (60, 90);
+        self.steps = vec![Step::new(10 * SECOND, Action::Keygen { wallet: 0 })];
+        let (mut at, mut wallets) = (60 * SECOND, 1);
+        while at < length - 600 * SECOND {
+            let number = self.steps.len();
+            let action = match dice.below(40) {
+                0 => {
+                    wallets += 1;
+                    Action::Keygen { wallet: wallets - 1 }
+                }
+                1 => Action::Again { action: pick_number(dice, 0, number - 1) },
+                2 => Action::Sign { wallet: 500, ecdsa: dice.chance(0.5), transaction: 500 + number, length: 32 },
+                _ => Action::Sign {
+                    wallet: pick_number(dice, 0, wallets - 1),
+                    ecdsa: dice.chance(0.5),
+                    transaction: number,
+                    length: 32,
+                },
+            };
+            self.steps.push(Step::new(at, action));
+            at += dice.skewed(SECOND, 900 * SECOND);
+        }
+        draw_manners(dice, &mut self.steps);
+        self.faults.clear();
+        let mut at = 600 * SECOND;
+        while at < length - 900 * SECOND {
+            let until = (at + dice.skewed(SECOND, 300 * SECOND)).min(length - 600 * SECOND);
+            let fault = draw_fault(dice, self.nodes, at, self.clock_skew_ms / 2, &mut 0);
+            self.faults.push(Fault { from: at, until, kind: fault });
+            at += dice.between(60 * SECOND, HOUR);
+        }
+        self.rates = Rates { compute: self.rates.compute, write: self.rates.write, ..Rates::quiet() };
+        self.healed_at = length;
+    }
+
+    /// The cluster that an earlier version left, restarted node by node while clients go on.
+    fn draw_upgrade(&mut self) {
+        let dice = &mut Dice::new(self.seed, "upgrade");
+        let frozen = Self::to_freeze();
+        self.people = frozen.people;
+        (self.nodes, self.threshold) = (frozen.nodes, frozen.threshold);
+        self.manners = frozen.manners;
+        let nodes = self.nodes;
+        self.faults.retain(|fault| !matches!(fault.kind, FaultKind::Rollback { .. }) && fault.kind.fits(nodes));
+        self.starts.resize(nodes, SECOND);
+        self.clock_offsets_ms.resize(nodes, 0);
+        let mut order: Vec<usize> = (0..nodes).collect();
+        dice.shuffle(&mut order);
+        let (from, until) = (8 * SECOND, self.healed_at - 2 * SECOND);
+        self.faults.push(Fault { from, until, kind: FaultKind::RollingRestart { order: order.clone() } });
+        for step in &mut self.steps {
+            // Other ids than those that were used before.
+            if let Action::Sign { transaction, .. } = &mut step.action {
+                *transaction += 10_000;
+            }
+        }
+        // Requests of old times, once more.
+        for _ in 0..dice.between(2, 8) {
+            let action = Action::Old { number: pick_number(dice, 0, 1_000) };
+            self.steps.push(Step::new(dice.between(5 * SECOND, until), action));
+        }
+        self.core =
+            if dice.chance(0.5) { (0..nodes).collect() } else { order.into_iter().take(self.threshold).collect() };
+        self.core.sort_unstable();
+    }
+
+    /// The run whose end is frozen: a quiet one, with everything that leaves records.
+    #[must_use]
+    pub fn to_freeze() -> Self {
+        let mut scenario = Self::draw(crate::frozen::SEED, Profile::Ideal);
+        (scenario.nodes, scenario.threshold, scenario.core) = (3, 2, vec![0, 1, 2]);
+        scenario.manners = Manners { p256: true, authorizers: 1 };
+        scenario.faults.clear();
+        scenario.rates = Rates { compute: 1_000, write: 1_000, ..Rates::quiet() };
+        scenario.starts = vec![0; 3];
+        scenario.clock_offsets_ms = vec![0; 3];
+        (scenario.signing_deadline_s, scenario.keygen_deadline_s) = (60, 90);
+        let mut steps: Vec<Step> =
+            (0..4).map(|wallet| Step::new((1 + wallet as u64) * SECOND, Action::Keygen { wallet })).collect();
+        for transaction in 0..24 {
+            let wallet = if transaction % 8 == 7 { 500 } else { transaction % 4 };
+            let action = Action::Sign { wallet, ecdsa: transaction % 2 == 0, transaction, length: 32 };
+            let path =
+                if transaction % 3 == 0 { vec![44, 60, u32::try_from(transaction).unwrap_or(0)] } else { vec![] };
+            steps.push(Step { path, ..Step::new((10 + transaction as u64) * SECOND, action) });
+        }
+        scenario.steps = steps;
+        scenario.healed_at = 45 * SECOND;
+        scenario
     }
 
     /// At most `n − t` nodes cheat, which is fewer than `t`: what is promised holds whatever they do.
@@ -685,57 +843,62 @@ fn draw_faults(dice: &mut Dice, nodes: usize, threshold: usize, calm: At, length
         let from = dice.between(calm, length - 2 * SECOND);
         // Long enough to be noticed, short enough to end within the phase.
         let until = (from + dice.skewed(SECOND, 25 * SECOND)).min(length - SECOND);
-        let node = pick_number(dice, 0, nodes - 1);
-        let kind = match dice.below(23) {
-            0..=2 => FaultKind::Kill { node },
-            3 => FaultKind::Pause { node },
-            4..=7 => FaultKind::CrashAtWrite {
-                node,
-                after: dice.skewed(0, 12),
-                point: dice
-                    .pick(&[CrashPoint::Before, CrashPoint::Torn, CrashPoint::Written, CrashPoint::Synced])
-                    .copied()
-                    .unwrap_or(CrashPoint::Written),
-            },
-            8 => FaultKind::DiskError { node },
-            9 => FaultKind::DiskSlow { node },
-            10 if rollbacks > 0 => {
-                rollbacks -= 1;
-                FaultKind::Rollback { node, backup: dice.between(0, from) }
-            }
-            11 => FaultKind::Isolate { node },
-            12 => FaultKind::Split { side: (0..nodes).filter(|_| dice.chance(0.5)).collect() },
-            13 => {
-                let mut directions = Vec::new();
-                for a in 0..nodes {
-                    for b in 0..nodes {
-                        if a != b && dice.chance(0.3) {
-                            directions.push((a, b));
-                        }
-                    }
-                }
-                FaultKind::OneWay { directions }
-            }
-            14 => {
-                let mut leave: Vec<usize> = (0..nodes).collect();
-                dice.shuffle(&mut leave);
-                let mut back = leave.clone();
-                dice.shuffle(&mut back);
-                FaultKind::Swizzle { leave, back }
-            }
-            15 if dice.chance(0.5) => FaultKind::Loss { per_mille: dice.between(100, 900) },
-            15 => FaultKind::Delay { longest: dice.between(100 * MILLISECOND, 3 * SECOND) },
-            16 if dice.chance(0.5) => FaultKind::StalledQueue,
-            16 => FaultKind::BusOutage,
-            17 => FaultKind::ClockJump { node, offset: offset(dice, half) },
-            18 => FaultKind::Discovery { node },
-            19 => FaultKind::Blackout,
-            20 | 21 => FaultKind::QueueFailover,
-            _ => FaultKind::Slow { node },
-        };
+        let kind = draw_fault(dice, nodes, from, half, &mut rollbacks);
         faults.push(Fault { from, until, kind });
     }
     faults
+}
+
+/// One fault that begins at `from`; `half` the clock skew; as long as `rollbacks` are left.
+fn draw_fault(dice: &mut Dice, nodes: usize, from: At, half: u64, rollbacks: &mut usize) -> FaultKind {
+    let node = pick_number(dice, 0, nodes - 1);
+    match dice.below(23) {
+        0..=2 => FaultKind::Kill { node },
+        3 => FaultKind::Pause { node },
+        4..=7 => FaultKind::CrashAtWrite {
+            node,
+            after: dice.skewed(0, 12),
+            point: dice
+                .pick(&[CrashPoint::Before, CrashPoint::Torn, CrashPoint::Written, CrashPoint::Synced])
+                .copied()
+                .unwrap_or(CrashPoint::Written),
+        },
+        8 => FaultKind::DiskError { node },
+        9 => FaultKind::DiskSlow { node },
+        10 if *rollbacks > 0 => {
+            *rollbacks -= 1;
+            FaultKind::Rollback { node, backup: dice.between(0, from) }
+        }
+        11 => FaultKind::Isolate { node },
+        12 => FaultKind::Split { side: (0..nodes).filter(|_| dice.chance(0.5)).collect() },
+        13 => {
+            let mut directions = Vec::new();
+            for a in 0..nodes {
+                for b in 0..nodes {
+                    if a != b && dice.chance(0.3) {
+                        directions.push((a, b));
+                    }
+                }
+            }
+            FaultKind::OneWay { directions }
+        }
+        14 => {
+            let mut leave: Vec<usize> = (0..nodes).collect();
+            dice.shuffle(&mut leave);
+            let mut back = leave.clone();
+            dice.shuffle(&mut back);
+            FaultKind::Swizzle { leave, back }
+        }
+        15 if dice.chance(0.5) => FaultKind::Loss { per_mille: dice.between(100, 900) },
+        15 => FaultKind::Delay { longest: dice.between(100 * MILLISECOND, 3 * SECOND) },
+        16 if dice.chance(0.5) => FaultKind::StalledQueue,
+        16 => FaultKind::BusOutage,
+        17 => FaultKind::ClockJump { node, offset: offset(dice, half) },
+        18 => FaultKind::Discovery { node },
+        19 => FaultKind::Blackout,
+        20 | 21 => FaultKind::QueueFailover,
+        _ => FaultKind::Slow { node },
+    }
 }
 
 /// Names that clients give themselves.

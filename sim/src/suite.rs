@@ -67,7 +67,14 @@ pub fn execute(plan: &Plan) -> Summary {
                     }
                     let mut scenario = Scenario::draw(plan.first.wrapping_add(number), plan.profile);
                     scenario.planted = plan.planted;
-                    let outcome = execute_run(scenario, None);
+                    let mut outcome = execute_run(scenario.clone(), None);
+                    // What fails without the bug as well does not show that the bug is noticed.
+                    if plan.planted.is_some() && outcome.verdict != Verdict::Passed {
+                        scenario.planted = None;
+                        if execute_run(scenario, None).verdict != Verdict::Passed {
+                            outcome.verdict = Verdict::Passed;
+                        }
+                    }
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.0 += 1;
                     found.1.add(&outcome.counters);

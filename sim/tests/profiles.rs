@@ -2,18 +2,27 @@
 //! found a bug, and every planted bug. A harness of its own, so that what was done is printed and not only whether it
 //! was right.
 
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use sim::{
     planted::Planted,
     run::{Outcome, run},
     scenario::Profile,
     suite::{Plan, Summary, execute},
-    world::Verdict,
+    world::{TWO_MEMORIES, Verdict},
 };
 
-/// Seeds per profile: as many as fit into a few minutes.
-const SEEDS: [(Profile, u64); 3] = [(Profile::Ideal, 2_000), (Profile::Small, 40), (Profile::Byzantine, 300)];
+/// Seeds per profile, and the seconds after which no further run starts: a slow machine runs fewer.
+const SEEDS: [(Profile, u64, u64); 5] = [
+    (Profile::Ideal, 10_000, 240),
+    (Profile::Small, 200, 90),
+    (Profile::Byzantine, 500, 45),
+    (Profile::Upgrade, 300, 20),
+    (Profile::Soak, 2, 20),
+];
 
 /// Seeds that found a bug when it was there, as the scenarios are drawn today; `docs/simulation.md` says which.
 const REGRESSIONS: [(Profile, u64); 7] = [
@@ -34,14 +43,17 @@ const OPEN: [(Profile, u64); 1] = [(Profile::Ideal, 725)];
 const PLANTED_SEEDS: u64 = 400;
 
 /// States that the seeds of a profile must have reached, or the runs say less than they seem to.
-const REACHED: [(Profile, &[&str]); 2] = [
+const REACHED: [(Profile, &[&str]); 5] = [
     (
         Profile::Ideal,
         &[
+            "a write failed",
+            "alarm",
+            "auxiliary set ready",
             "crashed before a write",
-            "crashed inside a write",
-            "crashed between write and sync",
             "crashed between sync and answer",
+            "crashed between write and sync",
+            "crashed inside a write",
             "delivered again while the first taker works",
             "finished auxiliary",
             "finished keygen",
@@ -56,12 +68,14 @@ const REACHED: [(Profile, &[&str]); 2] = [
             "node not ready",
             "proposal declined",
             "redelivery",
+            "released delivery",
             "repeated publication",
             "request waits",
             "restart",
             "second or later attempt",
             "session ended with silent peers",
             "session failed",
+            "stopped in good order",
             "the same id with another payload",
             "the same request again",
             "wallet activated",
@@ -71,6 +85,55 @@ const REACHED: [(Profile, &[&str]); 2] = [
         Profile::Small,
         &["finished auxiliary", "finished keygen", "finished sign ed25519", "finished sign secp256k1", "restart"],
     ),
+    (
+        Profile::Byzantine,
+        &[
+            "cheater altered a message",
+            "cheater answered with a wrong share",
+            "cheater claimed another sender",
+            "cheater delayed a message",
+            "cheater dropped a message",
+            "cheater equivocated",
+            "cheater fell silent after preparing",
+            "cheater flooded its peers",
+            "cheater proposed what nobody asked for",
+            "cheater replayed a message",
+            "cheater reported another signature",
+            "finished sign ed25519",
+            "finished sign secp256k1",
+            "session ended with culprits",
+        ],
+    ),
+    (Profile::Upgrade, &["a request that an earlier version answered", "stopped in good order", "wallet activated"]),
+    (Profile::Soak, &["finished sign secp256k1", "restart", "the same request again"]),
+];
+
+/// Faults of every kind must have happened in the ideal profile.
+const FAULTS: [&str; 24] = [
+    "blackout",
+    "bus outage",
+    "clock jump",
+    "crash after sync",
+    "crash before sync",
+    "crash before write",
+    "crash, torn write",
+    "delay",
+    "discovery",
+    "disk error",
+    "full disk",
+    "isolation",
+    "kill",
+    "loss",
+    "one-way partition",
+    "pause",
+    "queue failover",
+    "rollback",
+    "rolling restart",
+    "slow disk",
+    "slow processor",
+    "split",
+    "stalled queue",
+    "swizzle",
 ];
 
 fn main() -> ExitCode {
@@ -84,13 +147,17 @@ fn main() -> ExitCode {
     for (profile, seed) in REGRESSIONS {
         failed |= tell(&run(seed, profile, None));
     }
-    for (profile, count) in SEEDS {
-        let summary = execute(&plan(profile, count, None));
+    for (profile, count, seconds) in SEEDS {
+        let time = Some(Duration::from_secs(seconds));
+        let summary = execute(&Plan { time, ..plan(profile, count, None) });
         println!("{summary}");
         println!("  and seed {commit}, which the current commit decides");
         let of_commit = run(commit, profile, None);
-        let (open, new): (Vec<_>, Vec<_>) =
-            summary.failures.iter().chain([&of_commit]).partition(|o| OPEN.contains(&(profile, o.seed)));
+        let (open, new): (Vec<_>, Vec<_>) = summary
+            .failures
+            .iter()
+            .chain([&of_commit])
+            .partition(|o| OPEN.contains(&(profile, o.seed)) || is_known(&o.verdict));
         for outcome in open {
             print!("known and open: ");
             tell(outcome);
@@ -98,7 +165,11 @@ fn main() -> ExitCode {
         for outcome in new {
             failed |= tell(outcome);
         }
-        failed |= missing(profile, &summary);
+        if summary.runs >= count / 4 {
+            failed |= missing(profile, &summary);
+        } else {
+            println!("  too few seeds in {seconds} s to ask which rare states were reached");
+        }
     }
     // Those inside core, where this build has them, have a target of their own: `make planted`.
     for planted in Planted::OUTSIDE {
@@ -107,6 +178,12 @@ fn main() -> ExitCode {
     // The closing line in the form that test runners read.
     println!("test result: {}. profiles", if failed { "FAILED" } else { "ok" });
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Two nodes that work on one delivery may remember different errors: known, open, and found by ever new seeds.
+fn is_known(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Violated { invariant, what }
+        if ["one_answer", "liveness"].contains(&invariant.as_str()) && what.ends_with(TWO_MEMORIES))
 }
 
 fn plan(profile: Profile, count: u64, planted: Option<Planted>) -> Plan {
@@ -122,12 +199,17 @@ fn tell(outcome: &Outcome) -> bool {
 
 /// Says which states were never reached; whether any was not.
 fn missing(profile: Profile, summary: &Summary) -> bool {
+    let faults = |kind: &str| summary.counters.faults.get(kind).copied().unwrap_or(0);
     let never: Vec<&str> = REACHED
         .iter()
         .filter(|(of, _)| *of == profile)
         .flat_map(|(_, states)| states.iter().copied())
         .filter(|state| summary.counters.rare.get(*state).is_none_or(|count| *count == 0))
         .collect();
+    let never: Vec<&str> = match profile {
+        Profile::Ideal => never.into_iter().chain(FAULTS.into_iter().filter(|fault| faults(fault) == 0)).collect(),
+        _ => never,
+    };
     if !never.is_empty() {
         println!("profile {} never reached: {}", profile.name(), never.join(", "));
     }

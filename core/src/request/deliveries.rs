@@ -172,11 +172,6 @@ impl Deliveries {
         }
     }
 
-    /// Whether the queue has never given this request to anyone else.
-    pub fn is_first(&self, id: DeliveryId) -> bool {
-        self.open.get(&id).is_some_and(|taken| taken.deliveries <= 1)
-    }
-
     /// Answers with something that depends on this document alone: every node would say the same, at any time.
     pub fn answer(&mut self, ctx: &mut Context, id: DeliveryId, request_id: &str, answer: &Answer) {
         if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {

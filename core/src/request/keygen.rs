@@ -360,14 +360,13 @@ impl Coordinator {
         if let Phase::Running { session, .. } = active.phase {
             self.by_session.remove(&session);
             let text = "the coordinator ended the attempt";
-            for peer in ctx.config.peers.clone() {
-                if peer.id != ctx.me {
-                    let abort = SessionMessage::Abort { session, reason: text.to_owned() };
-                    ctx.send(peer.id, Lane::Control, Envelope::Session(abort));
-                }
-            }
             active.phase = Phase::Waiting { until: None };
             parts.sessions.cancel(ctx, session, text);
+            // Also to this node: its own part may still wait for records, and would begin what is over.
+            for peer in ctx.config.peers.clone() {
+                let abort = SessionMessage::Abort { session, reason: text.to_owned() };
+                ctx.send(peer.id, Lane::Control, Envelope::Session(abort));
+            }
         }
         let Some(active) = self.active.get_mut(wallet) else { return };
         active.last_failure = reason.to_owned();
@@ -430,18 +429,9 @@ impl Coordinator {
             }
         }
         if ctx.now.time >= *give_up {
-            let never_proposed = active.number == 0 && !parts.activation.is_undecided(wallet);
-            if never_proposed && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
-                // The queue gave this request to nobody else and this node proposed nothing: no session exists.
-                let reason = format!("the request's deadline has passed; it waited for {}", active.waiting_for);
-                let (code, reason) = given_up(ctx, active, reason);
-                let answer = error_answer(RequestKind::Keygen, Some(&active.request.request), code, &reason);
-                if let Some(active) = self.active.remove(wallet) {
-                    for delivery in active.deliveries {
-                        parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
-                    }
-                }
-            } else if let Some(active) = self.active.remove(wallet) {
+            // Without a quorum nobody may say that nothing was made: even a request that came here first may since have
+            // been given to somebody else.
+            if let Some(active) = self.active.remove(wallet) {
                 for delivery in active.deliveries {
                     parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
                 }

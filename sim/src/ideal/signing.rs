@@ -64,7 +64,9 @@ impl SigningSuite for IdealSigning {
         {
             return verifies(self.curve, public_key, message, &other);
         }
-        verifies(self.curve, public_key, message, signature)
+        let curve = self.name().as_bytes();
+        let inputs = [b"verify".as_slice(), curve, public_key, message, signature];
+        self.witness.once(&inputs, || vec![u8::from(verifies(self.curve, public_key, message, signature))]) == [1]
     }
 
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {
@@ -199,8 +201,13 @@ impl IdealSigningParty {
             });
         }
         let nonce = self.nonce.ok_or_else(|| Abort::new("no nonce"))?;
-        let signature = sign(secret, nonce, &key.public_key, &self.signing.message)
-            .ok_or_else(|| Abort::new("the signature cannot be computed"))?;
+        let inputs = [b"sign".as_slice(), &key.public_key, &nonce.bytes(), &self.signing.message];
+        let signature = self
+            .witness
+            .once(&inputs, || sign(secret, nonce, &key.public_key, &self.signing.message).unwrap_or_default());
+        if signature.is_empty() {
+            return Err(Abort::new("the signature cannot be computed"));
+        }
         let other = if self.planted == Some(Planted::HighS) { other_s(&signature) } else { None };
         Ok(Next::Done(Outcome::Signature(other.unwrap_or(signature))))
     }

@@ -6,6 +6,10 @@ use std::{
 };
 
 use mpcium_core::protocol::Run;
+use sha2::{Digest as _, Sha256};
+
+/// Results that are kept.
+const MEMO_MAX: usize = 4_096;
 
 /// Shared by all nodes of one simulated cluster; outlives their crashes.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ struct Facts {
     /// Secrets that must not be seen outside.
     secrets: BTreeSet<Vec<u8>>,
     violations: Vec<String>,
+    /// What one party computed and the others would compute again, by the hash of all that goes in.
+    memo: BTreeMap<[u8; 32], Vec<u8>>,
     /// Runs by execution id and position, and the seed of that party.
     runs: BTreeMap<([u8; 32], u16), [u8; 32]>,
     /// Last secrets that were revealed since somebody asked.
@@ -58,6 +64,27 @@ impl Witness {
         if earlier != purpose {
             facts.violations.push("a one-time secret was used for two messages or runs".into());
         }
+    }
+
+    /// What `compute` gives, or what it gave for the same inputs before: every party of a run signs and verifies the
+    /// same, and scenarios would otherwise spend a third of their time on that.
+    pub(crate) fn once(&self, inputs: &[&[u8]], compute: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        for input in inputs {
+            hash.update((input.len() as u64).to_be_bytes());
+            hash.update(input);
+        }
+        let key: [u8; 32] = hash.finalize().into();
+        if let Some(known) = self.facts().memo.get(&key) {
+            return known.clone();
+        }
+        let computed = compute();
+        let memo = &mut self.facts().memo;
+        if memo.len() >= MEMO_MAX {
+            memo.clear();
+        }
+        memo.insert(key, computed.clone());
+        computed
     }
 
     /// A party begins a run. No two runs may have one execution id: each party has a seed of its own in every run.

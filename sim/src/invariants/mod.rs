@@ -13,6 +13,7 @@ mod epochs_grow;
 mod liveness;
 mod no_secret_seen;
 mod nobody_is_wronged;
+mod nothing_grows;
 mod one_answer;
 mod packet_counters;
 mod promises_kept;
@@ -143,6 +144,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(promises_kept::PromisesKept::default()),
         Box::new(deadlines::Deadlines::default()),
         Box::new(nobody_is_wronged::NobodyIsWronged),
+        Box::new(nothing_grows::NothingGrows::default()),
         Box::new(calm_after_healing::CalmAfterHealing::default()),
     ]
 }

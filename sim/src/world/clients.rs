@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Answer, Event, Verdict, World};
 use crate::{
     dice::Dice,
+    frozen::OldRequest,
     invariants::Fact,
     scenario::{Action, At, MILLISECOND, Manners, SECOND, Step},
 };
@@ -67,6 +68,35 @@ pub struct Keys {
     pub ed25519: Vec<u8>,
 }
 
+impl From<OldRequest> for Request {
+    fn from(old: OldRequest) -> Self {
+        let OldRequest { kind, wallet, transaction, curve, message, path, honest, body, sequence, wall_ms } = old;
+        Self {
+            kind,
+            wallet,
+            transaction,
+            curve,
+            message,
+            path,
+            honest,
+            client: None,
+            body,
+            sequence,
+            at: 0,
+            wall_ms,
+            must_succeed: false,
+        }
+    }
+}
+
+impl From<&Request> for OldRequest {
+    fn from(request: &Request) -> Self {
+        let Request { kind, wallet, transaction, curve, message, path, honest, body, sequence, wall_ms, .. } =
+            request.clone();
+        Self { kind, wallet, transaction, curve, message, path, honest, body, sequence, wall_ms }
+    }
+}
+
 /// A key that signs requests.
 enum Key {
     Ed25519(Box<ed25519_dalek::SigningKey>),
@@ -112,6 +142,8 @@ pub struct Clients {
     dice: Dice,
     /// Everything that was sent, in order.
     pub requests: Vec<Request>,
+    /// What was sent and answered before the run began.
+    pub old: Vec<Request>,
     /// Per action of the scenario, the request that it sent.
     by_action: BTreeMap<usize, usize>,
     /// Wallets that exist for certain.
@@ -147,9 +179,9 @@ impl<'a> Sent<'a> {
 impl Clients {
     /// Clients who have asked for nothing yet.
     #[must_use]
-    pub fn new(seed: u64, manners: Manners) -> Self {
+    pub fn new(people: u64, seed: u64, manners: Manners) -> Self {
         let mut dice = Dice::new(seed, "clients");
-        let mut keys = Dice::new(seed, "clients' keys");
+        let mut keys = Dice::new(people, "clients' keys");
         Self {
             initiator: Key::draw(&mut keys, manners.p256),
             stranger: Key::draw(&mut keys, manners.p256),
@@ -157,6 +189,7 @@ impl Clients {
             authorizers: (0..manners.authorizers).map(|number| Key::draw(&mut keys, number % 2 == 1)).collect(),
             dice: Dice::new(dice.any(), "messages"),
             requests: Vec::new(),
+            old: Vec::new(),
             by_action: BTreeMap::new(),
             wallets: BTreeMap::new(),
             known_since: BTreeMap::new(),
@@ -355,6 +388,13 @@ impl World {
                     Sent::of(&step, false),
                 );
                 self.send(None, request);
+            }
+            Action::Old { number } => {
+                let at = number.checked_rem(self.clients.old.len());
+                if let Some(request) = at.and_then(|at| self.clients.old.get(at)).cloned() {
+                    self.counters.sometimes("a request that an earlier version answered");
+                    self.send(None, request);
+                }
             }
             Action::Garbage => {
                 let count = usize::try_from(self.clients.dice.below(200)).unwrap_or(0);

@@ -104,6 +104,14 @@ impl Disk {
         self.live = self.durable.clone();
     }
 
+    /// Holds these records from the beginning.
+    pub(super) fn fill(&mut self, records: Vec<crate::frozen::OldRecord>) {
+        for (keyspace, key, value) in records {
+            self.durable.entry(keyspace).or_default().insert(key, Secret::new(value));
+        }
+        self.live = self.durable.clone();
+    }
+
     /// Keeps a copy for a later rollback.
     pub(super) fn back_up(&mut self, fault: usize, generation: u64) {
         self.backups.insert(fault, (generation, self.durable.clone()));

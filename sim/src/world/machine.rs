@@ -80,7 +80,7 @@ impl Machine {
     /// A machine that has never been started.
     #[must_use]
     pub fn new(scenario: &Scenario, node: usize) -> Self {
-        let mut dice = Dice::new(scenario.seed, &format!("identity {node}"));
+        let mut dice = Dice::new(scenario.people, &format!("identity {node}"));
         let mut id = [0; 16];
         id.copy_from_slice(&dice.bytes(16));
         Self {
@@ -395,7 +395,9 @@ impl World {
                 }
             });
         }
-        self.later(2 * SECOND, Event::Inspect);
+        // In long runs looking often would cost more than running.
+        let patient = self.scenario.profile == crate::scenario::Profile::Soak && !self.healed;
+        self.later(if patient { 60 * SECOND } else { 2 * SECOND }, Event::Inspect);
     }
 }
 

@@ -54,6 +54,12 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// A stream goes on after this message, which was answered before the run.
+    pub(super) fn skip(&mut self, kind: RequestKind, sequence: u64) {
+        let last = self.last.entry(kind).or_insert(0);
+        *last = sequence.max(*last);
+    }
+
     /// How many requests have not been acknowledged.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Event, World};
 use crate::{
+    frozen::OldAnswer,
     invariants::Fact,
     planted::Planted,
     scenario::{At, MILLISECOND, SECOND},
@@ -42,6 +43,8 @@ pub struct Results {
     answered: BTreeMap<(String, String), BTreeSet<String>>,
     /// Successful answers by request.
     succeeded: BTreeSet<(String, String)>,
+    /// Everything as it was published, if somebody wants to freeze it.
+    pub published: Vec<OldAnswer>,
     /// Requests that somebody who cheats has answered.
     by_cheaters: BTreeSet<(String, String)>,
 }
@@ -98,6 +101,10 @@ impl World {
             self.later(0, Event::Input { node, generation, input });
             return;
         }
+        if self.scenario.seed == crate::frozen::SEED {
+            let Publication { subject, dedup, body, .. } = publication.clone();
+            self.results.published.push(OldAnswer { subject, dedup, body });
+        }
         self.stored(node, &publication);
         if self.healed || self.dice.below(1_000) >= self.scenario.rates.publication_lost {
             let delay = self.bus_delay();
@@ -113,6 +120,12 @@ impl World {
             }
             self.later(delay, Event::Publish { node, generation, publication });
         }
+    }
+
+    /// An answer that was published before the run began.
+    pub(super) fn answered_before(&mut self, old: OldAnswer) {
+        let OldAnswer { subject, dedup, body } = old;
+        self.stored(0, &Publication { id: mpcium_core::output::PublishId(0), subject, dedup, body });
     }
 
     fn stored(&mut self, node: usize, publication: &Publication) {

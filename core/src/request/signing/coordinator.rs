@@ -70,8 +70,6 @@ struct Active {
     tries: u32,
     /// Members that know the request's id with another payload.
     other_payload: BTreeSet<NodeId>,
-    /// Whether this node ever proposed an attempt at it.
-    proposed: bool,
     backoff: Duration,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
@@ -175,7 +173,6 @@ impl Coordinator {
                         number: 0,
                         tries: 0,
                         other_payload: BTreeSet::new(),
-                        proposed: false,
                         backoff: limits::RETRY_MIN,
                         avoided: BTreeMap::new(),
                         last_failure: String::new(),
@@ -368,7 +365,6 @@ impl Coordinator {
         let clock = if planted(Bug::AttemptNotFromClock) { 0 } else { ctx.now.wall.0 };
         active.number = active.number.saturating_add(1).max(clock);
         active.tries = active.tries.saturating_add(1);
-        active.proposed = true;
         active.waiting_for.clear();
         let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
         let proposal = Proposal {
@@ -448,8 +444,15 @@ impl Coordinator {
                     self.abandon(ctx, parts, key);
                     if let Some(active) = self.active.remove(&key) {
                         let (wallet, id) = (active.request.wallet(), active.request.id());
-                        for delivery in active.deliveries {
-                            parts.deliveries.repeat(ctx, delivery, wallet, id, body.clone());
+                        match active.deliveries.as_slice() {
+                            [delivery] => parts.deliveries.repeat(ctx, *delivery, wallet, id, body),
+                            // One of them was answered with this. Which one is looked up when they come again; the
+                            // others may have been asked when it was not true any more.
+                            several => {
+                                for delivery in several {
+                                    parts.deliveries.release(ctx, *delivery, limits::RETRY_MIN);
+                                }
+                            }
                         }
                     }
                     ctx.event(crate::context::Event::Resume);
@@ -588,13 +591,12 @@ impl Coordinator {
         let (session, participants) = (attempting.session, attempting.participants.clone());
         active.phase = Phase::Waiting { until: None };
         self.by_session.remove(&session);
+        parts.sessions.cancel(ctx, session, "the coordinator ended the attempt");
+        // Also to this node: its own part may still wait for records, and would begin what is over.
         for node in participants {
             let abort = SessionMessage::Abort { session, reason: "the coordinator ended the attempt".to_owned() };
-            if node != ctx.me {
-                ctx.send(node, crate::link::Lane::Signing, Envelope::Session(abort));
-            }
+            ctx.send(node, crate::link::Lane::Signing, Envelope::Session(abort));
         }
-        parts.sessions.cancel(ctx, session, "the coordinator ended the attempt");
     }
 
     /// Asks the members to promise a higher attempt and to say what they hold.
@@ -664,18 +666,9 @@ impl Coordinator {
             return;
         }
         if ctx.now.time >= closing.give_up && late {
-            // Without a quorum nobody may say "no result", unless the queue gave this request to nobody else, and this
-            // node proposed and stored nothing.
-            let held_here = matches!(parts.ledger.lookup(ctx, key), Lookup::Held(_));
-            if !held_here && !active.proposed && active.deliveries.iter().all(|d| parts.deliveries.is_first(*d)) {
-                let (code, reason) = given_up(ctx, active);
-                let answer = error(&active.request, code, &reason);
-                if let Some(active) = self.active.remove(&key) {
-                    for delivery in active.deliveries {
-                        parts.deliveries.answer(ctx, delivery, active.request.id(), &answer);
-                    }
-                }
-            } else if let Some(active) = self.active.remove(&key) {
+            // Without a quorum nobody may say "no result": even a request that came here first may since have been given
+            // to somebody else, who can reach one.
+            if let Some(active) = self.active.remove(&key) {
                 for delivery in active.deliveries {
                     parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
                 }
