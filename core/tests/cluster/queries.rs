@@ -59,7 +59,8 @@ fn only_the_initiator_may_ask_and_not_with_an_old_query() {
     let mut world = World::new(3, 2);
     world.request(&keygen("w"));
     world.result("w", None);
-    let changes: [(fn(&mut WalletQuery), &str); 4] = [
+    type Change = fn(&mut WalletQuery);
+    let changes: [(Change, &str); 4] = [
         (|q| q.signature = None, "ERROR_INVALID_INITIATOR_SIGNATURE"),
         (|q| q.wallet_id.push('x'), "ERROR_INVALID_INITIATOR_SIGNATURE"),
         (|q| q.expires_at += 1, "ERROR_INVALID_INITIATOR_SIGNATURE"),
