@@ -12,6 +12,7 @@ import { RetentionPolicy, StorageType } from "@nats-io/jetstream";
 import { connect, headers, nanos, nuid } from "@nats-io/transport-node";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
 
+import type { Attesters } from "./attest.js";
 import { verifySignature } from "./chains.js";
 import type { WalletKeys } from "./chains.js";
 import { AnswerTimeoutError, BusError, ClosedError, messageOf } from "./errors.js";
@@ -67,6 +68,12 @@ export interface ClientOptions {
   fullSignatures?: boolean;
   /** How long a request with a full signature is valid from the moment it is signed. Default: an hour. */
   validForMs?: number;
+  /**
+   * The cluster's nodes: with them, only answers that enough of them have signed are believed. Others are passed over by
+   * calls that wait, which reject with {@link NotAttestedError} if nothing better comes in time, and are removed and
+   * reported by listeners. Default: answers are believed as the bus brings them.
+   */
+  attesters?: Attesters;
 }
 
 /** How a call waits for its result. */
@@ -129,7 +136,8 @@ export class MpciumClient {
    */
   static async connect(options: ClientOptions & NodeConnectionOptions): Promise<MpciumClient> {
     checkOptions(options);
-    const { signer: _signer, clientId: _clientId, fullSignatures: _full, validForMs: _valid, ...nats } = options;
+    const { signer: _signer, clientId: _clientId, fullSignatures: _full, ...others } = options;
+    const { validForMs: _valid, attesters: _attesters, ...nats } = others;
     const connection = await connect({ name: "mpcium-client", maxReconnectAttempts: -1, ...nats });
     try {
       return await MpciumClient.#over(connection, options, true);
@@ -153,7 +161,7 @@ export class MpciumClient {
 
   static async #over(connection: NatsConnection, options: ClientOptions, owns: boolean): Promise<MpciumClient> {
     const manager = await jetstreamManager(connection, { checkAPI: false });
-    const bus: Bus = { connection, jetstream: jetstream(connection), manager };
+    const bus: Bus = { connection, jetstream: jetstream(connection), manager, attesters: options.attesters };
     for (const stream of STREAMS) {
       await ensureStream(bus, stream);
     }
@@ -344,7 +352,10 @@ export class MpciumClient {
       const waiter = this.#waiters.register(kind, request.walletId, requestId(request));
       try {
         const sequence = await patience.wait(this.#publish(signed, this.#privateId));
-        return decodeResult(kind, await patience.wait(waiter.answer(sequence)));
+        const answer = waiter.answer(sequence, (document) => this.#bus.attesters?.check(kind, document));
+        return decodeResult(kind, await patience.wait(answer));
+      } catch (error) {
+        throw error === late && waiter.passedOver !== undefined ? waiter.passedOver : error;
       } finally {
         waiter.end();
       }

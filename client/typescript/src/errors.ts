@@ -111,6 +111,28 @@ export class UnverifiedResultError extends MpciumError {
   override readonly name = "UnverifiedResultError";
 }
 
+/**
+ * An answer came that too few nodes have signed: a forged one, or an error that follows from the request alone, which
+ * nodes do not sign. Nothing is known about what became of the request.
+ */
+export class NotAttestedError extends MpciumError {
+  override readonly name = "NotAttestedError";
+  /** Different nodes of the list whose signature is good. */
+  readonly good: number;
+  /** How many are demanded. */
+  readonly demanded: number;
+  /** Ids in the answer that are not on the list, appear twice, or have not signed this. */
+  readonly refused: readonly string[];
+
+  constructor(good: number, demanded: number, refused: readonly string[]) {
+    const notBy = refused.length === 0 ? "" : `; not by ${refused.join(", ")}`;
+    super(`the answer is signed by ${good} nodes, expected ${demanded}${notBy}`);
+    this.good = good;
+    this.demanded = demanded;
+    this.refused = refused;
+  }
+}
+
 /** The client, or its connection, has been closed. */
 export class ClosedError extends MpciumError {
   override readonly name = "ClosedError";

@@ -7,6 +7,8 @@
  * @packageDocumentation
  */
 
+export { Attesters } from "./attest.js";
+export type { Attester } from "./attest.js";
 export * from "./auth.js";
 export * from "./chains.js";
 export { DEFAULT_TIMEOUT_MS, MpciumClient } from "./client.js";
@@ -29,6 +31,7 @@ export {
   InvalidRequestError,
   KeyError,
   MpciumError,
+  NotAttestedError,
   RefusedError,
   SignerError,
   UnverifiedResultError,

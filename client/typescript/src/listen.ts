@@ -17,6 +17,7 @@ import type {
 import { nanos } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
 
+import type { Attesters } from "./attest.js";
 import { BusError, ClosedError, DocumentError, messageOf } from "./errors.js";
 import type { Kind } from "./request.js";
 import { decodeResult } from "./result.js";
@@ -51,6 +52,8 @@ export interface Bus {
   readonly jetstream: JetStreamClient;
   /** For streams and consumers. */
   readonly manager: JetStreamManager;
+  /** Whose signatures results must carry. */
+  readonly attesters: Attesters | undefined;
 }
 
 /** One result of a listener. It is delivered again, three times at most, unless it is acknowledged. */
@@ -129,6 +132,14 @@ export class Results<K extends Kind> implements AsyncIterable<Received<K>> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Received<K>, void, undefined> {
     for await (const message of this.#reader.messages()) {
       let result: ResultOf[K];
+      try {
+        this.#bus.attesters?.check(this.#kind, message.data);
+      } catch (error) {
+        // It gets no better by coming again.
+        message.term();
+        this.#onError(error);
+        continue;
+      }
       try {
         result = decodeResult(this.#kind, message.data);
       } catch (error) {
@@ -232,6 +243,9 @@ export class Waiter {
   readonly #forget: () => void;
   readonly #delivered: Delivered[] = [];
   #sequence: number | undefined;
+  #accept: (document: Uint8Array) => unknown = () => undefined;
+  /** Why the last answer was passed over. */
+  passedOver: unknown;
   #resolve: ((document: Uint8Array) => void) | undefined;
 
   constructor(forget: () => void) {
@@ -240,10 +254,11 @@ export class Waiter {
 
   /**
    * The answer to the request with this sequence in its stream. A late answer to an earlier call with the same id is
-   * passed over, where the cluster says which request it answers.
+   * passed over, where the cluster says which request it answers; and so is one that `accept` throws on.
    */
-  answer(sequence: number): Promise<Uint8Array> {
+  answer(sequence: number, accept: (document: Uint8Array) => unknown): Promise<Uint8Array> {
     this.#sequence = sequence;
+    this.#accept = accept;
     return new Promise((resolve) => {
       this.#resolve = resolve;
       this.#delivered.forEach((delivered) => this.#offer(delivered));
@@ -258,9 +273,16 @@ export class Waiter {
   }
 
   #offer({ document, answers }: Delivered): void {
-    if (this.#resolve !== undefined && (answers === undefined || answers === this.#sequence)) {
-      this.#resolve(document);
+    if (this.#resolve === undefined || (answers !== undefined && answers !== this.#sequence)) {
+      return;
     }
+    try {
+      this.#accept(document);
+    } catch (error) {
+      this.passedOver = error;
+      return;
+    }
+    this.#resolve(document);
   }
 
   /** Ends the wait. */

@@ -8,7 +8,7 @@
 import { isErrorCode } from "./codes.js";
 import type { ErrorCode } from "./codes.js";
 import { DocumentError, RefusedError } from "./errors.js";
-import { FieldReader } from "./gojson.js";
+import { FieldReader, ObjectWriter } from "./gojson.js";
 import type { JsonValue } from "./gojson.js";
 import { membersOf } from "./request.js";
 import type { Kind } from "./request.js";
@@ -218,6 +218,58 @@ export function decodeResult<K extends Kind>(kind: K, document: Uint8Array): Res
   return decoders[kind](document);
 }
 
+/** A node's signature over a result. */
+export interface Attestation {
+  /** The node's UUID. */
+  nodeId: string;
+  /** With its identity key. */
+  signature: Uint8Array;
+}
+
+/** A result document, divided into what is signed and the signatures. */
+export interface AttestedParts {
+  /** Whether the request succeeded. */
+  success: boolean;
+  /** What is signed, after the domain tag. */
+  document: Uint8Array;
+  /** The signatures. */
+  attestations: Attestation[];
+}
+
+/**
+ * What nodes sign of a result document (all its known members but the attestations, encoded anew), and their signatures.
+ *
+ * @throws {@link DocumentError} if it is no document of this kind.
+ */
+export function attestedParts(kind: Kind, document: Uint8Array): AttestedParts {
+  const fields = new ResultFields(document);
+  const object = new ObjectWriter();
+  const strings = (...names: string[]): void => names.forEach((name) => object.string(name, fields.string(name)));
+  const bytes = (...names: string[]): void => names.forEach((name) => object.bytes(name, fields.bytes(name)));
+  switch (kind) {
+    case "keygen":
+      strings("wallet_id");
+      bytes("ecdsa_pub_key", "eddsa_pub_key");
+      strings("result_type", "error_reason", "error_code");
+      break;
+    case "sign":
+      strings("result_type", "error_code", "error_reason");
+      object.boolean("is_timeout", fields.boolean("is_timeout"));
+      strings("network_internal_code", "wallet_id", "tx_id");
+      bytes("r", "s", "signature_recovery", "signature");
+      break;
+    case "reshare":
+      strings("wallet_id");
+      object.integer("new_threshold", fields.integer("new_threshold"));
+      strings("key_type");
+      bytes("pub_key");
+      strings("result_type", "error_reason", "error_code");
+      break;
+  }
+  const attestations = fields.attestations();
+  return { success: fields.failure() === undefined, document: object.finish(), attestations };
+}
+
 /** A document's members by name; the last repetition wins. */
 class ResultFields {
   private readonly members: ReadonlyMap<string, JsonValue>;
@@ -249,6 +301,27 @@ class ResultFields {
 
   bytes(name: string): Uint8Array | null {
     return this.reader.bytes(name, this.value(name), null);
+  }
+
+  attestations(): Attestation[] {
+    const field = "attestations";
+    const items = this.reader.slice<Attestation>(field, this.value(field), null, (item) => {
+      const attestation: Attestation = { nodeId: "", signature: new Uint8Array() };
+      if (item.kind !== "object") {
+        this.reader.wrongType(field, "an object", item);
+        return attestation;
+      }
+      for (const [name, value] of item.members) {
+        if (name === "node_id") {
+          attestation.nodeId = this.reader.string("attestations.node_id", value, attestation.nodeId);
+        } else if (name === "signature") {
+          const signature = this.reader.bytes("attestations.signature", value, null);
+          attestation.signature = signature ?? new Uint8Array();
+        }
+      }
+      return attestation;
+    });
+    return items ?? [];
   }
 
   /** What failed; `undefined` on success. To be asked last: it reports what the other members lacked. */

@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import {
+  Attesters,
   LocalSigner,
   MpciumClient,
   RefusedError,
@@ -101,6 +103,21 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     const short = await MpciumClient.connect({ servers: nats, signer, validForMs: -600_000 });
     await assert.rejects(short.signAndWait(ask({}), wait), (error) => error instanceof RefusedError);
     await short.close();
+  });
+
+  test("answers that the nodes have signed are believed, and those of strangers are not", async () => {
+    const signer = await LocalSigner.read("ed25519", initiatorKey);
+    const folder = dirname(initiatorKey);
+    const attesters = await Attesters.read(join(folder, "peers.json"), join(folder, "node0", "identity"), 2);
+    const careful = await MpciumClient.connect({ servers: nats, signer, attesters });
+    assert.deepEqual(await careful.createWalletAndWait(walletId, wait), wallet);
+    await careful.signAndWait(ask({}), { ...wait, wallet });
+    await careful.close();
+    const key = LocalSigner.fromSeed(randomBytes(32)).publicKey;
+    const others = new Attesters(nodeIds.map((nodeId) => ({ nodeId, key })), 2);
+    const misled = await MpciumClient.connect({ servers: nats, signer, attesters: others });
+    await assert.rejects(misled.signAndWait(ask({}), { timeoutMs: 10_000 }), { name: "NotAttestedError", good: 0 });
+    await misled.close();
   });
 
   test("two clients with ids hear their own results, each once", async () => {

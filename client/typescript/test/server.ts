@@ -172,12 +172,12 @@ export class Cluster {
     return { request, client, sequence: message.info.streamSequence, subject: message.subject };
   }
 
-  /** Publishes an answer as a cluster does. */
-  async answer(asked: Asked, document: object): Promise<void> {
+  /** Publishes an answer as a cluster does; `mark` keeps the server from taking it for a repetition. */
+  async answer(asked: Asked, document: object, mark = ""): Promise<void> {
     const id = escapeToken(requestId(asked.request));
     const name = { keygen: "mpc_keygen_result", sign: "mpc_signing_result", reshare: "mpc_reshare_result" }[this.#kind];
     const scope = asked.client === undefined ? "" : `.${asked.client}`;
-    const msgID = `mpc.${name}.${id}:${requestStream(this.#kind)}-${asked.sequence}-0`;
+    const msgID = `mpc.${name}.${mark}${id}:${requestStream(this.#kind)}-${asked.sequence}-0`;
     const subject = `mpc.${name}${scope}.${this.#kind === "sign" ? "complete" : id}`;
     await jetstream(this.#connection).publish(subject, JSON.stringify(document), { msgID });
   }
