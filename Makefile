@@ -14,6 +14,9 @@ CONSUL_PORT ?= 8500
 ECDSA ?= dkls23
 # PRIMES=FILE takes, for cggmp24, safe primes from a file (seconds instead of a minute; for tests only).
 PRIMES ?=
+# How long `make fuzz` drives each target, and which (all of them if not given).
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 # KEEP=1 leaves the demonstration running with a prompt.
 KEEP ?=
 
@@ -64,8 +67,8 @@ stop-dev: ## Stops them all
 logs: ## Follows the logs of the development cluster
 	@sh deployments/dev/cluster.sh logs $(DEV)
 
-fuzz: ## Runs the property tests over every decoder
-	$(CARGO) test -p fuzz
+fuzz: ## Fuzzes every decoder by coverage, each for FUZZ_SECONDS (needs nightly and cargo-fuzz)
+	@CARGO=$(CARGO) sh scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 fmt: ## Formats the code
 	$(CARGO) fmt --all

@@ -21,6 +21,7 @@ pub mod committee;
 pub mod config;
 pub mod consensus;
 mod context;
+pub mod decode;
 pub mod identity;
 pub mod input;
 pub mod limits;

@@ -48,10 +48,20 @@ tags! {
     LINK_KEYS = "mpcium/1 link keys";
     /// Hash of the configuration facets that peers must share.
     FINGERPRINT = "mpcium/1 configuration fingerprint";
-    /// Execution id that a protocol run is bound to.
+    /// Execution id that a run of a signing protocol is bound to.
     EXECUTION = "mpcium/1 execution id";
-    /// Id of a session.
+    /// Execution id that a key generation is bound to.
+    EXECUTION_WALLET = "mpcium/1 execution id of a wallet";
+    /// Execution id that the making of an auxiliary set is bound to.
+    EXECUTION_AUXILIARY = "mpcium/1 execution id of an auxiliary set";
+    /// What a library binds one of a run's protocols to.
+    EXECUTION_PART = "mpcium/1 execution id of a part";
+    /// Id of a signing session.
     SESSION = "mpcium/1 session id";
+    /// Id of a key generation's session.
+    SESSION_WALLET = "mpcium/1 session id of a wallet";
+    /// Id of an auxiliary set's session.
+    SESSION_AUXILIARY = "mpcium/1 session id of an auxiliary set";
     /// Seed of a session's generator.
     SESSION_SEED = "mpcium/1 session seed";
     /// Name of one delivery of a request.

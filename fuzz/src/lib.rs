@@ -1,9 +1,11 @@
 //! Every decoder of bytes that come from outside, as a function from bytes to nothing.
 //!
 //! A target may reject its input, but must not panic, and what it accepts must survive being written and read again.
-//! `tests/corpus.rs` replays the seeds in `corpus/` and random bytes and mutations on the stable toolchain; a
-//! coverage-guided fuzzer can drive the same functions.
+//! `tests/corpus.rs` replays the seeds in `corpus/` and random bytes and mutations on the stable toolchain; `libfuzzer/`
+//! drives the same functions by coverage (`make fuzz`).
 #![forbid(unsafe_code)]
+
+mod files;
 
 use mpcium_client::{
     gojson,
@@ -12,7 +14,7 @@ use mpcium_client::{
     subjects,
 };
 use mpcium_core::{
-    Identity, Incarnation, NodeId, PeerInfo, Time,
+    Identity, Incarnation, NodeId, PeerInfo, Time, decode,
     link::{LinkConfig, Links},
     wallet::{AcceptorRecord, CertificateRecord, PendingRecord, ShareRecord, record::Stored},
 };
@@ -27,13 +29,68 @@ pub const TARGETS: &[Target] = &[
     ("sign_request", |bytes| request(Kind::Sign, bytes)),
     ("reshare_request", |bytes| request(Kind::Reshare, bytes)),
     ("result", result),
+    ("header", header),
     ("subject_token", subject_token),
     ("datagram", datagram),
+    ("handshake", |bytes| decoder("handshake", bytes)),
+    ("frame", |bytes| decoder("frame", bytes)),
+    ("message", |bytes| decoder("message", bytes)),
+    ("proposal", |bytes| decoder("proposal", bytes)),
+    ("statement", |bytes| decoder("statement", bytes)),
+    ("certificate", |bytes| decoder("certificate", bytes)),
+    ("auxiliary_record", |bytes| decoder("auxiliary_record", bytes)),
+    ("ledger_record", |bytes| decoder("ledger_record", bytes)),
     ("pending_record", record::<PendingRecord>),
     ("acceptor_record", record::<AcceptorRecord>),
     ("certificate_record", record::<CertificateRecord>),
     ("share_record", record::<ShareRecord>),
+    ("config", files::config),
+    ("peers", files::peers),
+    ("identity", files::identity),
+    ("identity_key", files::identity_key),
+    ("age_key", files::age_key),
+    ("initiator_key", files::initiator_key),
+    ("initiator_public_key", files::initiator_public_key),
+    ("password", files::password),
 ];
+
+/// Drives the target of that name.
+///
+/// # Panics
+/// If there is none, or if the target finds something.
+pub fn drive(name: &str, bytes: &[u8]) {
+    match TARGETS.iter().find(|(known, _)| *known == name) {
+        Some((_, target)) => target(bytes),
+        None => panic!("no target is called {name}"),
+    }
+}
+
+/// A private decoder of core.
+fn decoder(name: &str, bytes: &[u8]) {
+    match decode::DECODERS.iter().find(|(known, _)| *known == name) {
+        // Understood or not; nothing else.
+        Some((_, decoder)) => drop(decoder(bytes)),
+        None => panic!("core has no decoder called {name}"),
+    }
+}
+
+/// Whatever a client claims to be, subjects stay subjects and two clients never share one.
+fn header(bytes: &[u8]) {
+    let Ok(client) = std::str::from_utf8(bytes) else { return };
+    for kind in [Kind::Keygen, Kind::Sign, Kind::Reshare] {
+        let subject = subjects::result_subject(kind, Some(client), "id");
+        let tokens: Vec<&str> = subject.split('.').collect();
+        assert!(tokens.iter().all(|token| !token.is_empty()), "{subject:?} has an empty token");
+        assert!(!subject.contains(['*', '>', ' ', '\t', '\r', '\n', '\0']), "{subject:?}");
+        let durable = subjects::result_durable(kind, Some(client));
+        assert!(!durable.contains(['.', '*', '>', ' ', '\t', '\r', '\n']), "{durable:?}");
+        let dedup = subjects::dedup_id(kind, "id", Some(client), "stream", 1, 2);
+        assert!(!dedup.contains(['\r', '\n', '\0']), "{dedup:?} ends a header early");
+        if subjects::check_client_id(client).is_ok() {
+            assert_ne!(subject, subjects::result_subject(kind, None, "id"), "the subject of those without a name");
+        }
+    }
+}
 
 fn json(bytes: &[u8]) {
     // Accepted or refused with a reason; nothing else.

@@ -33,6 +33,19 @@ fn every_folder_of_the_corpus_belongs_to_a_target() {
 }
 
 #[test]
+fn every_target_has_a_binary_for_libfuzzer() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("libfuzzer/Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).expect("the manifest of the fuzzers");
+    let binaries: Vec<&str> = manifest
+        .split("[[bin]]")
+        .skip(1)
+        .filter_map(|binary| binary.split_once("name = \"")?.1.split('"').next())
+        .collect();
+    let targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(binaries, targets);
+}
+
+#[test]
 fn mutations_of_the_seeds_are_digested() {
     for (name, target) in TARGETS {
         let seeds = seeds(name);

@@ -88,6 +88,14 @@ enum StoredSet {
     Banned(Ban),
 }
 
+/// Reads a stored set; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_stored(bytes: &[u8]) -> bool {
+    postcard::from_bytes(bytes).is_ok_and(|StoredSet::V1(set)| {
+        let _ = set.is_agreed();
+        crate::decode::same_again(&StoredSet::V1(set))
+    })
+}
+
 impl Set {
     fn is_agreed(&self) -> bool {
         self.agreed.len() == self.members.len()
@@ -338,7 +346,7 @@ impl Auxiliary {
         let parties = u16::try_from(members.len()).unwrap_or(u16::MAX);
         let ingredient: Vec<Secret> = pieces.iter().filter_map(|p| self.pieces.get(p).cloned()).collect();
         let body = (suite.name(), proposal);
-        let execution_id = tags::EXECUTION.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
+        let execution_id = tags::EXECUTION_AUXILIARY.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
         let pace = auxiliary.pace(parties);
         self.joining.insert(session, Joining { members, pieces });
         let starter = suite.clone();
@@ -608,7 +616,7 @@ impl Auxiliary {
 
 impl Proposal {
     fn session(&self) -> SessionId {
-        SessionId(tags::SESSION.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
+        SessionId(tags::SESSION_AUXILIARY.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
     }
 }
 

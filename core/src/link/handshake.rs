@@ -127,6 +127,20 @@ pub(super) fn peek(bytes: &[u8]) -> Option<([u8; 8], Option<NodeId>)> {
     Some((id, from))
 }
 
+/// Reads whatever can be read before a signature is checked, and writes it again: what is read has one encoding.
+pub(super) fn reads(bytes: &[u8]) -> bool {
+    let (Some(_), Some(body)) = (peek(bytes), bytes.get(2 + 8..)) else { return false };
+    let _ = claimed_incarnation(bytes);
+    let mut reader = Reader(body);
+    let Some(party) = Party::read(&mut reader) else { return false };
+    let mut again = Vec::new();
+    party.write(&mut again);
+    let read = &body[..body.len() - reader.0.len()];
+    // Where no incarnation is remembered, the place for it holds whatever the sender put there, and is signed as it is.
+    assert!(party.remembered.is_none() || again == read, "a handshake has two encodings");
+    true
+}
+
 /// The incarnation that a hello or a reply claims, read before anything is verified.
 pub(super) fn claimed_incarnation(bytes: &[u8]) -> Option<Incarnation> {
     let mut reader = Reader(bytes.get(2 + 8 + 16 + 16..)?);

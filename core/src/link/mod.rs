@@ -215,6 +215,16 @@ pub struct LinkState {
     pub waits_for: String,
 }
 
+/// Reads a handshake message as far as that goes without keys; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_handshake(bytes: &[u8]) -> bool {
+    handshake::reads(bytes)
+}
+
+/// Reads the frames of an opened packet; `false`: they are none. See [`crate::decode`].
+pub(crate) fn reads_frames(bytes: &[u8]) -> bool {
+    wire::reads_frames(bytes)
+}
+
 /// What all peers share.
 struct Common {
     identity: Identity,

@@ -333,7 +333,7 @@ pub(crate) fn generator(binding: &RunBinding, purpose: &str) -> ChaCha20Rng {
 pub(crate) fn execution_id(binding: &RunBinding, purpose: &str) -> Vec<u8> {
     let mut body = binding.execution_id.to_vec();
     body.extend_from_slice(purpose.as_bytes());
-    tags::EXECUTION.preimage(&body)
+    tags::EXECUTION_PART.preimage(&body)
 }
 
 /// What a library's error says: its chain of causes in words, and the parties that it blames.

@@ -50,6 +50,11 @@ enum Stored {
     V2(Held),
 }
 
+/// Reads a stored result; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_stored(bytes: &[u8]) -> bool {
+    postcard::from_bytes::<Stored>(bytes).is_ok_and(|stored| crate::decode::same_again(&stored))
+}
+
 /// What is known of a request here.
 pub(crate) enum Lookup {
     /// Being read: [`Event::LedgerLoaded`] follows.

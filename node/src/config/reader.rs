@@ -77,14 +77,19 @@ impl fmt::Display for Problem {
     }
 }
 
-/// One configuration while it is being read.
-#[derive(Debug)]
+/// One configuration while it is being read. `Debug` shows no values: some are passwords.
 pub struct Reader {
     path: PathBuf,
     entries: Entries,
     environment: BTreeMap<String, String>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader({}, {} keys)", self.path.display(), self.entries.len() + self.environment.len())
+    }
 }
 
 impl Reader {

@@ -189,7 +189,7 @@ impl Activation {
         let threshold = committee.threshold;
         let facts = proposal.facts(wallet, tags::REQUEST.hash(&request.all_fields), committee);
         let body = (suite.name(), &facts, proposal);
-        let execution_id = tags::EXECUTION.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
+        let execution_id = tags::EXECUTION_WALLET.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
         self.joining.insert(
             session,
             Joining {

@@ -55,7 +55,7 @@ pub(crate) struct Proposal {
 impl Proposal {
     /// The session that it proposes.
     pub fn session(&self) -> SessionId {
-        SessionId(tags::SESSION.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
+        SessionId(tags::SESSION_WALLET.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
     }
 
     /// What is fixed about the session before it runs.

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Drives every fuzz target by coverage for a while: fuzz.sh SECONDS [TARGET...]
+#
+# Where there is no nightly compiler or no cargo-fuzz it says what to install, and runs the property tests over the
+# same targets on the stable compiler instead. What is found stays in fuzz/libfuzzer/artifacts; put it into
+# fuzz/corpus/TARGET once it is mended.
+set -eu
+
+seconds=${1:-60}
+[ $# -gt 0 ] && shift
+cargo=${CARGO:-cargo}
+fuzz=$(cd "$(dirname "$0")/../fuzz" && pwd)
+
+missing=
+rustup run nightly rustc --version > /dev/null 2>&1 || missing="rustup toolchain install nightly"
+$cargo fuzz --version > /dev/null 2>&1 || missing="${missing:+$missing; }cargo install cargo-fuzz --locked"
+if [ -n "$missing" ]; then
+    echo "fuzzing by coverage needs more than is installed: $missing" >&2
+    echo "running the property tests over the same targets instead" >&2
+    exec $cargo test -p fuzz
+fi
+
+cd "$fuzz/libfuzzer"
+targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -vx libfuzzer)}
+# All code is safe Rust: coverage is worth more than an address sanitizer, which would make it several times slower.
+$cargo +nightly fuzz build --fuzz-dir . --sanitizer none
+failed=
+for target in $targets; do
+    echo "== $target, $seconds s"
+    mkdir -p "working/$target" "../corpus/$target"
+    # New inputs go into the first folder; the seeds of the second are read and never written.
+    $cargo +nightly fuzz run --fuzz-dir . --sanitizer none "$target" "working/$target" "../corpus/$target" -- \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 \
+        2> "working/$target.log" || failed="$failed $target"
+    grep -E "^(Done|stat::(number_of_executed_units|average_exec_per_sec)|==|SUMMARY|thread )" "working/$target.log" || true
+done
+if [ -n "$failed" ]; then
+    echo "found something in:$failed; see fuzz/libfuzzer/working/*.log and fuzz/libfuzzer/artifacts" >&2
+    exit 1
+fi
