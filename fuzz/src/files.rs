@@ -62,13 +62,7 @@ pub fn config(bytes: &[u8]) {
     let Ok(source) = std::str::from_utf8(bytes) else { return };
     let Ok(mut reader) = Reader::new(Path::new("config.yaml"), source, &|_| None) else { return };
     // Accepted or refused with reasons.
-    if let Ok(settings) = config::settings(&mut reader) {
-        let shown = format!("{settings:?}");
-        for (key, secret) in [("badger_password", settings.store_password.as_ref())] {
-            let told = secret.filter(|secret| secret.expose().len() >= TELLING && shown.contains(secret.expose()));
-            assert!(told.is_none(), "`Debug` of the settings shows {key}");
-        }
-    }
+    let _ = config::settings(&mut reader);
 }
 
 pub fn peers(bytes: &[u8]) {
@@ -151,11 +145,6 @@ pub fn password(bytes: &[u8]) {
     match passwords::from_file(&folder.0.join("password")) {
         Ok(password) => {
             assert!(!password.expose().is_empty() && password.expose().trim() == password.expose());
-            let shown = format!("{password:?}");
-            assert!(
-                password.expose().len() < TELLING || !shown.contains(password.expose()),
-                "`Debug` shows a password"
-            );
         }
         Err(refusal) => tells_nothing(&refusal, bytes),
     }
