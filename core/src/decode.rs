@@ -98,7 +98,13 @@ mod tests {
 
     #[test]
     fn what_nodes_write_is_understood_and_nothing_is_understood_of_nothing() {
-        let state = auxiliary::Message::State { has_ingredient: true, sets: vec![[7; 32]], agreed: Vec::new() };
+        let state = auxiliary::Message::State {
+            has_ingredient: true,
+            sets: vec![[7; 32]],
+            agreed: Vec::new(),
+            pairs: Vec::new(),
+            banned: Vec::new(),
+        };
         let message = message::Message::Auxiliary(state).encode();
         assert!(super::message(&message));
         assert!(!super::message(&[&message[..], &[0]].concat()), "something follows the message");

@@ -96,7 +96,7 @@ fn what_holds_a_secret_shows_nothing_of_it() {
         work: Box::new(|_| Done::Piece(Secret::new(SECRET.to_vec()))),
     };
     let signing =
-        Signing { key: Arc::new(share()), signers: vec![0, 1], message: vec![1], auxiliary: Some(view.clone()) };
+        Signing { key: Arc::new(share()), signers: vec![0, 1], message: vec![1], auxiliary: vec![view.clone()] };
     let boot = BootRecord { records: vec![(Keyspace::Shares, vec![1], secret())], damage: Vec::new() };
     let done = |status| Computed { id: JobId(1), done: Done::Party(None, step(status)) };
     let shown: Vec<(&str, String)> = [

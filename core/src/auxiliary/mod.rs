@@ -90,9 +90,11 @@ enum StoredSet {
 
 /// Reads a stored set; `false`: it is none. See [`crate::decode`].
 pub(crate) fn reads_stored(bytes: &[u8]) -> bool {
-    postcard::from_bytes(bytes).is_ok_and(|StoredSet::V1(set)| {
-        let _ = set.is_agreed();
-        crate::decode::same_again(&StoredSet::V1(set))
+    postcard::from_bytes(bytes).is_ok_and(|stored| {
+        if let StoredSet::V1(set) = &stored {
+            let _ = set.is_agreed();
+        }
+        crate::decode::same_again(&stored)
     })
 }
 

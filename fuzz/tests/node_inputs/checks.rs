@@ -45,6 +45,11 @@ impl Checks {
         assert!(!text.contains(['\n', '\r', '\u{1b}']), "a report with control characters: {text:?}");
     }
 
+    pub fn reply(&self, body: &[u8]) {
+        let document: Value = serde_json::from_slice(body).expect("a reply is JSON");
+        assert!(document.is_object(), "a reply is an object, not {document}");
+    }
+
     pub fn status(&self, status: &Status, coordinated: usize) {
         assert!(status.sessions.len() <= limits::SESSIONS_MAX, "{} sessions", status.sessions.len());
         assert!(coordinated <= limits::REQUESTS_MAX, "{coordinated} requests");

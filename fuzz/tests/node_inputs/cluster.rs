@@ -474,6 +474,10 @@ impl Cluster {
                 self.count(what);
                 self.fly(i, 300, Input::Published(publication.id));
             }
+            Output::Reply { query, body } => {
+                self.note(i, &format!("reply {}", query.0), &body);
+                self.checks.reply(&body);
+            }
             Output::Settle { delivery, how } => {
                 self.note(i, &format!("{how:?}"), &delivery.0.to_be_bytes());
                 self.settle(i, delivery, how);

@@ -2,7 +2,7 @@
 
 use mpcium_core::{
     Input, NodeId, Now, Secret, Time, WallTime,
-    input::{Delivery, DeliveryId, RequestKind},
+    input::{Delivery, DeliveryId, QueryId, RequestKind},
     output::{LoadId, PersistId, PublishId},
     protocol::{Abort, Computed, Done, JobId, KeyShare, Outcome, Status, Step as JobStep},
 };
@@ -235,7 +235,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         ),
         3 => (node(), any::<Index>()).prop_map(|(node, which)| Step::Old { node, which }),
         1 => (node(), bytes()).prop_map(|(node, bytes)| Step::Garbage { node, bytes }),
-        3 => (node(), 0..8_u8, number(), bytes()).prop_map(|(node, what, id, bytes)| Step::Unknown { node, what, id, bytes }),
+        3 => (node(), 0..10_u8, number(), bytes()).prop_map(|(node, what, id, bytes)| Step::Unknown { node, what, id, bytes }),
         8 => asks().prop_map(Step::Ask),
         1 => (node(), prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], number(), any::<Option<String>>(), any::<String>())
             .prop_map(|(node, timestamp, deliveries, client, stream)| {
@@ -440,6 +440,8 @@ fn unknown(cluster: &mut Cluster, node: usize, what: u8, id: u64, bytes: &[u8]) 
         4 => computed(Done::Piece(secret)),
         5 => computed(Done::Party(None, step(Status::Done(Outcome::Keys(vec![key]))))),
         6 => computed(Done::Party(None, step(Status::Failed(Abort::blaming(7, "made up"))))),
+        7 => Input::Query { query: QueryId(id), body: bytes.to_vec() },
+        8 => Input::WalletsElsewhere([String::from_utf8_lossy(bytes).into_owned()].into()),
         _ => Input::Published(PublishId(id)),
     };
     // Nothing becomes durable or published because of it.

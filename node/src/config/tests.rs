@@ -156,6 +156,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         ("KEYGEN_DEADLINE_SECONDS", "11"),
         ("CLOCK_SKEW_SECONDS", "12"),
         ("REQUIRE_FULL_SIGNATURE", "false"),
+        ("ECDSA_PROTOCOL", "dkls23"),
         ("BACKUP_ENABLED", "false"),
     ];
     let covered = |key: &&str| variables.iter().any(|(name, _)| *name == reader::variable_name(key));
@@ -187,6 +188,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         assert_eq!(settings.workers, 9);
         assert_eq!(settings.signing_deadline.as_secs(), 10);
         assert_eq!(settings.keygen_deadline.as_secs(), 11);
+        assert_eq!(settings.ecdsa_protocol, EcdsaProtocol::Dkls23);
         assert_eq!(settings.clock_skew.as_secs(), 12);
     }
 }

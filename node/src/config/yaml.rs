@@ -45,7 +45,9 @@ pub fn parse(source: &str) -> Result<Entries, String> {
     if source.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(entries);
     }
-    let root: Spanned<Tree> = serde_saphyr::from_str(source).map_err(|error| error.to_string())?;
+    // The words and the place only: the library would quote the lines, and one of them may hold a password.
+    let root: Spanned<Tree> =
+        serde_saphyr::from_str(source).map_err(|error: serde_saphyr::Error| error.without_snippet().to_string())?;
     match root.value {
         Tree::Null => {}
         Tree::Map(fields) => flatten(source, "", fields, &mut entries)?,
