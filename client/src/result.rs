@@ -356,7 +356,7 @@ impl SigningResult {
         Self {
             error_code: code.as_str().to_owned(),
             error_reason: reason.into(),
-            is_timeout: code == ErrorCode::MaxDeliveryAttempts,
+            is_timeout: matches!(code, ErrorCode::MaxDeliveryAttempts | ErrorCode::NetworkTimeout),
             ..Self::about(network, wallet_id, tx_id)
         }
     }
@@ -599,7 +599,8 @@ mod tests {
             )
         );
         assert!(SigningResult::error("", "w", "t", ErrorCode::MaxDeliveryAttempts, "late").is_timeout);
-        assert!(!SigningResult::error("", "w", "t", ErrorCode::NetworkTimeout, "late").is_timeout);
+        assert!(SigningResult::error("", "w", "t", ErrorCode::NetworkTimeout, "late").is_timeout);
+        assert!(!SigningResult::error("", "w", "t", ErrorCode::KeyNotFound, "none").is_timeout);
     }
 
     #[test]

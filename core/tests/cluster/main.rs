@@ -6,4 +6,5 @@ mod attestations;
 mod bans;
 mod full_signatures;
 mod queries;
+mod situations;
 mod world;

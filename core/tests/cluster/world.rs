@@ -167,6 +167,14 @@ impl World {
         world
     }
 
+    /// Changes every node's configuration; it holds from a node's next start.
+    pub fn reconfigure(&mut self, change: impl Fn(&mut Config)) {
+        for config in &mut self.config {
+            change(config);
+            *config = config.clone().checked().expect("a configuration");
+        }
+    }
+
     /// Starts a node from its disk.
     pub fn start(&mut self, i: usize) {
         let host = &mut self.hosts[i];
@@ -228,6 +236,15 @@ impl World {
 
     /// A request with this `ClientID` header.
     pub fn request_from(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>) {
+        self.enqueue(client, kind, body, 1);
+    }
+
+    /// A request that the queue has given out so many times, this one included.
+    pub fn request_delivered(&mut self, kind: RequestKind, body: Vec<u8>, deliveries: u64) {
+        self.enqueue(None, kind, body, deliveries);
+    }
+
+    fn enqueue(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>, deliveries: u64) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.queue.push(Delivery {
@@ -238,7 +255,7 @@ impl World {
             stream: "stream".to_owned(),
             sequence,
             timestamp: self.now().wall,
-            deliveries: 1,
+            deliveries,
         });
         self.offer();
     }
@@ -456,12 +473,12 @@ pub fn query(wallet: &str) -> WalletQuery {
 
 /// A signed request to create a wallet.
 pub fn keygen(wallet: &str) -> Request {
-    sign_request(Request::Keygen(KeygenRequest { wallet_id: wallet.to_owned(), ..KeygenRequest::default() }))
+    signed(Request::Keygen(KeygenRequest { wallet_id: wallet.to_owned(), ..KeygenRequest::default() }))
 }
 
 /// A signed request for a signature.
 pub fn sign(wallet: &str, key_type: &str, tx_id: &str, tx: &[u8], path: &[u32]) -> Request {
-    sign_request(Request::Sign(SignRequest {
+    signed(Request::Sign(SignRequest {
         key_type: key_type.to_owned(),
         wallet_id: wallet.to_owned(),
         network_internal_code: "test".to_owned(),
@@ -486,7 +503,8 @@ pub fn in_full(mut request: Request, lifetime_ms: i64, client_id: Option<&str>) 
     request
 }
 
-fn sign_request(mut request: Request) -> Request {
+/// With the initiator's signature.
+pub fn signed(mut request: Request) -> Request {
     let signature = SigningKey::from_bytes(&INITIATOR).sign(&request.canonical());
     request.set_signature(signature.to_bytes().to_vec());
     request
