@@ -16,6 +16,7 @@ import { KeyError, NotAttestedError, messageOf } from "./errors.js";
 import { encodeUtf8 } from "./gojson.js";
 import type { Kind } from "./request.js";
 import { attestedParts } from "./result.js";
+import type { Attestation } from "./result.js";
 
 /** Begins what a node signs; a zero byte and the document follow. */
 const RESULT_TAG = "mpcium/1 result\0";
@@ -74,7 +75,15 @@ export class Attesters {
    */
   check(kind: Kind, document: Uint8Array): void {
     const { success, document: signed, attestations } = attestedParts(kind, document);
-    const demanded = success ? this.forSuccess : this.forError;
+    this.checkSigned(signed, attestations, success ? this.forSuccess : this.forError);
+  }
+
+  /**
+   * Checks that so many different nodes have signed these bytes.
+   *
+   * @internal
+   */
+  checkSigned(signed: Uint8Array, attestations: readonly Attestation[], demanded: number): void {
     const message = Buffer.concat([encodeUtf8(RESULT_TAG), signed]);
     const good = new Set<string>();
     const refused: string[] = [];

@@ -15,11 +15,13 @@ import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-n
 import type { Attesters } from "./attest.js";
 import { verifySignature } from "./chains.js";
 import type { WalletKeys } from "./chains.js";
-import { AnswerTimeoutError, BusError, ClosedError, messageOf } from "./errors.js";
+import { AnswerTimeoutError, BusError, ClosedError, NotAttestedError, RefusedError, messageOf } from "./errors.js";
 import { fullBytes } from "./full.js";
 import type { FullSignature } from "./full.js";
 import { Lane, Listening, Results, Waiters } from "./listen.js";
 import type { Bus } from "./listen.js";
+import { WALLET_QUERY_SUBJECT, encodeQuery, querySignedBytes, readReply } from "./query.js";
+import type { WalletInfo } from "./query.js";
 import { KINDS, canonicalBytes, encodeRequest, requestId, validateRequest } from "./request.js";
 import type { KeygenRequest, Kind, MpciumRequest, ReshareRequest, SignRequest } from "./request.js";
 import { decodeResult, refused } from "./result.js";
@@ -38,6 +40,9 @@ import {
 import type { StreamSpec } from "./subjects.js";
 
 const VALID_FOR_MS = 3_600_000;
+const DEFAULT_QUERY_TIMEOUT_MS = 15_000;
+/** A query without a reply for so long is sent again. */
+const QUERY_REPEAT_MS = 5_000;
 const PUBLISH_TRIES = 3;
 const PUBLISH_RETRY_MIN_MS = 250;
 /** The server's word for a stream that is there, with another configuration. */
@@ -255,6 +260,49 @@ export class MpciumClient {
    */
   async reshareAndWait(request: ReshareRequest, options: WaitOptions = {}): Promise<ReshareSuccess> {
     return succeeded(await this.#ask({ kind: "reshare", ...request }, options));
+  }
+
+  /**
+   * Asks for a wallet that exists: its public keys, threshold, committee and epoch. With {@link ClientOptions.attesters}
+   * the keys must carry as many members' signatures as a success needs. Default of `timeoutMs`: 15 s.
+   *
+   * @throws {@link RefusedError}, with `ERROR_KEY_NOT_FOUND` if the cluster does not know it; {@link BusError} if nobody
+   * replies in time; {@link NotAttestedError}, {@link InvalidRequestError}, {@link SignerError} or {@link ClosedError}.
+   */
+  async wallet(walletId: string, options: WaitOptions = {}): Promise<WalletInfo> {
+    validateRequest({ kind: "keygen", walletId });
+    const timeoutMs = options.timeoutMs ?? DEFAULT_QUERY_TIMEOUT_MS;
+    const late = new BusError("query", `no reply to the query for a wallet within ${timeoutMs} ms`);
+    const query = { walletId, requestId: nuid.next(), expiresAt: Date.now() + timeoutMs };
+    const patience = new Patience(timeoutMs, late, [this.#closed.signal, options.signal]);
+    let problem: unknown = late;
+    try {
+      const document = encodeQuery(query, await patience.wait(this.#signer.sign(querySignedBytes(query))));
+      for (;;) {
+        try {
+          const connection = this.#bus.connection;
+          const ask = connection.request(WALLET_QUERY_SUBJECT, document, { timeout: QUERY_REPEAT_MS });
+          const reply = readReply(query, (await patience.wait(ask)).data, this.#bus.attesters);
+          if (reply?.success === true) {
+            return reply;
+          } else if (reply !== undefined) {
+            throw refused(reply);
+          }
+        } catch (error) {
+          const over = error === late || error instanceof RefusedError || options.signal?.aborted === true;
+          if (over || this.#closed.signal.aborted || this.#bus.connection.isClosed()) {
+            throw error;
+          }
+          problem = error instanceof NotAttestedError ? error : problem;
+        }
+        // A node that stops may take a query with it, and at first there may be none.
+        await patience.wait(new Promise((resolve) => setTimeout(resolve, PUBLISH_RETRY_MIN_MS)));
+      }
+    } catch (error) {
+      throw error === late ? problem : error;
+    } finally {
+      patience.end();
+    }
   }
 
   /** Listens for results of key generation, one by one. */

@@ -81,14 +81,16 @@ function payloadBytes(request: MpciumRequest): Uint8Array {
 }
 
 /** Length-prefixed fields: no two different lists of fields have the same bytes. */
-class FieldBytes {
+export class FieldBytes {
   private readonly parts: Uint8Array[] = [];
 
+  /** One byte. */
   tag(tag: number): this {
     this.parts.push(Uint8Array.of(tag));
     return this;
   }
 
+  /** Four bytes, big-endian. */
   u32(number: number): this {
     const bytes = Buffer.alloc(4);
     bytes.writeUInt32BE(number);
@@ -104,19 +106,23 @@ class FieldBytes {
     return this;
   }
 
+  /** Bytes after their length. */
   bytes(bytes: Uint8Array): this {
     this.u64(BigInt(bytes.length)).parts.push(bytes);
     return this;
   }
 
+  /** UTF-8 after its length. */
   text(text: string): this {
     return this.bytes(encodeUtf8(text));
   }
 
+  /** A mark whether it is there, and the bytes after their length. */
   optional(bytes: Uint8Array | null): this {
     return bytes === null ? this.tag(0) : this.tag(1).bytes(bytes);
   }
 
+  /** All of it. */
   finish(): Uint8Array {
     return Buffer.concat(this.parts);
   }

@@ -39,6 +39,7 @@ export {
 export type { SignerProblem } from "./errors.js";
 export { fullBytes } from "./full.js";
 export type { FullSignature } from "./full.js";
+export type { WalletInfo } from "./query.js";
 export { Listening, Received, Results } from "./listen.js";
 export {
   approvalBytes,

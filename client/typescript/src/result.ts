@@ -271,7 +271,7 @@ export function attestedParts(kind: Kind, document: Uint8Array): AttestedParts {
 }
 
 /** A document's members by name; the last repetition wins. */
-class ResultFields {
+export class ResultFields {
   private readonly members: ReadonlyMap<string, JsonValue>;
   private readonly reader = new FieldReader();
 
@@ -287,24 +287,33 @@ class ResultFields {
     return this.members.get(name) ?? { kind: "null" };
   }
 
+  /** A text. */
   string(name: string): string {
     return this.reader.string(name, this.value(name), "");
   }
 
+  /** A truth value. */
   boolean(name: string): boolean {
     return this.reader.boolean(name, this.value(name), false);
   }
 
+  /** A whole number. */
   integer(name: string): number {
     return this.reader.integer(name, this.value(name), 0, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
   }
 
+  /** Bytes in base64, or `null`. */
   bytes(name: string): Uint8Array | null {
     return this.reader.bytes(name, this.value(name), null);
   }
 
-  attestations(): Attestation[] {
-    const field = "attestations";
+  /** A list of texts. */
+  strings(name: string): string[] {
+    return this.reader.slice(name, this.value(name), null, (item) => this.reader.string(name, item, "")) ?? [];
+  }
+
+  /** Nodes' signatures. */
+  attestations(field = "attestations"): Attestation[] {
     const items = this.reader.slice<Attestation>(field, this.value(field), null, (item) => {
       const attestation: Attestation = { nodeId: "", signature: new Uint8Array() };
       if (item.kind !== "object") {
@@ -313,9 +322,9 @@ class ResultFields {
       }
       for (const [name, value] of item.members) {
         if (name === "node_id") {
-          attestation.nodeId = this.reader.string("attestations.node_id", value, attestation.nodeId);
+          attestation.nodeId = this.reader.string(`${field}.node_id`, value, attestation.nodeId);
         } else if (name === "signature") {
-          const signature = this.reader.bytes("attestations.signature", value, null);
+          const signature = this.reader.bytes(`${field}.signature`, value, null);
           attestation.signature = signature ?? new Uint8Array();
         }
       }
@@ -347,7 +356,8 @@ class ResultFields {
   }
 }
 
-function ofLength(field: string, bytes: Uint8Array | null, length: number): Uint8Array {
+/** A key or signature of exactly so many bytes. */
+export function ofLength(field: string, bytes: Uint8Array | null, length: number): Uint8Array {
   if (bytes?.length !== length) {
     const got = bytes === null ? "null" : `${bytes.length}`;
     throw new DocumentError(`not a result document: ${field}: expected ${length} bytes, got ${got}`);

@@ -46,6 +46,13 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     await client.close();
   });
 
+  test("a wallet can be asked for", async () => {
+    const info = await client.wallet(walletId);
+    assert.deepEqual([info.ecdsaPubKey, info.eddsaPubKey], [wallet.ecdsaPubKey, wallet.eddsaPubKey]);
+    assert.ok(info.threshold >= 2 && info.committee.length >= info.threshold);
+    await assert.rejects(client.wallet(randomUUID()), { code: "ERROR_KEY_NOT_FOUND" });
+  });
+
   test("a wallet that is created again has the same keys", async () => {
     assert.deepEqual(await client.createWalletAndWait({ walletId }, wait), wallet);
   });
