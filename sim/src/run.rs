@@ -1,4 +1,5 @@
-//! Executes one run on a fresh thread of its own, because the executor's random state is per thread.
+//! Executes one run on a fresh thread of its own, because the executor's random state is per thread, and so is the
+//! generator that DKLs23's library draws from.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +109,7 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
         };
         let witness = Arc::new(Witness::default());
         let suites = match scenario.profile {
-            Profile::Small => small::suites(),
+            Profile::Small => small::suites(scenario.seed),
             _ => ideal::suites(&witness, scenario.planted),
         };
         let world = World::new(scenario, suites, witness, invariants::all(), log);
