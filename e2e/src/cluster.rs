@@ -309,7 +309,7 @@ impl Cluster {
     /// # Errors
     /// If NATS cannot be reached or the key cannot be read.
     pub async fn client(&self) -> Result<Client, String> {
-        self.client_with(&self.initiator_key()).await
+        self.connect(&self.initiator_key(), Options { attesters: Some(self.attesters()?), ..Options::default() }).await
     }
 
     /// A client that signs with the key in a file.
@@ -317,8 +317,11 @@ impl Cluster {
     /// # Errors
     /// If NATS cannot be reached or the key cannot be read.
     pub async fn client_with(&self, key: &Path) -> Result<Client, String> {
+        self.connect(key, Options::default()).await
+    }
+
+    async fn connect(&self, key: &Path, options: Options) -> Result<Client, String> {
         let signer = LocalSigner::read(Algorithm::Ed25519, key, None).map_err(|error| error.to_string())?;
-        let options = Options { attesters: Some(self.attesters()?), ..Options::default() };
         Client::new(self.nats().await?, signer, options).await.map_err(|error| error.to_string())
     }
 
