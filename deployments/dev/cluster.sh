@@ -34,12 +34,14 @@ nodes() { for folder in "$dir"/node*/; do basename "$folder"; done; }
 # (One that has ended and that nobody has asked about yet is not there any more.)
 began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
-# NAME.pid holds the process id and when it began.
+# NAME.pid holds the process id alone, for whoever wants to kill it; NAME.began when it began.
 alive() {
-    [ -f "$run/$1.pid" ] || return 1
-    read -r pid at <"$run/$1.pid" || return 1
-    [ -n "${at:-}" ] && [ "$(began "$pid")" = "$at" ]
+    [ -f "$run/$1.pid" ] && [ -f "$run/$1.began" ] || return 1
+    read -r pid <"$run/$1.pid" && read -r at <"$run/$1.began" || return 1
+    [ "$(began "$pid")" = "$at" ]
 }
+
+forget() { rm -f "$run/$1.pid" "$run/$1.began"; }
 
 # Waits until a command succeeds; gives up when the process $1 has ended or patience is over.
 wait_until() { # wait_until NAME WHAT COMMAND...
@@ -78,7 +80,8 @@ launch() { # launch NAME FOLDER COMMAND...
         # A group of its own: Ctrl-C in this terminal is not for the servers.
         exec setsid "$@" >>"$logs/$name.log" 2>&1 </dev/null
     ) &
-    printf '%s %s\n' "$!" "$(began $!)" >"$run/$name.pid"
+    began $! >"$run/$name.began"
+    printf '%s\n' "$!" >"$run/$name.pid"
 }
 
 start() {
@@ -113,9 +116,14 @@ start() {
         wait_until "$node" "[READY] line" grep -qF '[READY] Node is ready' "$logs/$node.log"
         say "$node     ready"
     done
+    if grep -q '^ecdsa_protocol: *dkls23' "$dir"/node*/config.yaml; then
+        preparation="some seconds"
+    else
+        preparation="of safe primes: a minute or two"
+    fi
     cat <<HINT
 
-Ed25519 works at once; ECDSA signatures wait until the nodes have made their safe primes (a minute or two).
+Ed25519 works at once; ECDSA signatures wait until the nodes have made their auxiliary data ($preparation).
 Try, in $dir:
   $mpcium wallet create my-wallet
   $mpcium sign -w my-wallet -k ed25519 -m hello
@@ -133,7 +141,7 @@ ask_to_stop() {
     if alive "$1"; then
         kill "$pid" 2>/dev/null || true
     else
-        rm -f "$run/$1.pid"
+        forget "$1"
     fi
 }
 
@@ -148,7 +156,7 @@ wait_for_end() {
         fi
         sleep 0.1
     done
-    rm -f "$run/$1.pid"
+    forget "$1"
     say "$1 stopped"
 }
 
