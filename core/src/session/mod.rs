@@ -228,7 +228,7 @@ impl Sessions {
         for (from, incoming) in self.early.take(plan.id) {
             running.absorb(from, incoming);
         }
-        let given_up = self.early.given_up(plan.id).filter(|from| running.participants.contains(from));
+        let given_up = self.early.given_up(plan.id).into_iter().find(|from| running.participants.contains(from));
         self.running.insert(plan.id, running);
         if let Some((from, _)) = given_up {
             let reason = format!("{} gave up before this node had started", ctx.name(from));
