@@ -3,11 +3,15 @@
 //! One bounded pull is outstanding at a time. The server proves with heartbeats that it still knows of it; a consumer
 //! that has messages but delivers none is noticed, pulled from again, and in the end created anew. When intake
 //! closes, whatever is on its way goes back to the queue at once, for other nodes.
+//!
+//! A consumer counts its own deliveries only. What was sent before the consumer was made may have been delivered, and
+//! answered, by an earlier one of the same name, so its deliveries are never first ones.
 
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Message, StatusCode, Subscriber,
+    datetime::DateTime,
     jetstream::{
         self, Context,
         consumer::{PullConsumer, pull::BatchConfig},
@@ -116,6 +120,10 @@ async fn pull(intake: &mut Intake, consumer: &PullConsumer, watch: &mut StallWat
     let mut expected = 0;
     let mut heard = Instant::now();
     let mut check = Instant::now() + STALL_CHECK;
+    let mut created = consumer.cached_info().created;
+    // Whether there was a pull all the time: the server ends it when it removes the consumer, and another one may have
+    // been made since.
+    let mut watched = true;
     loop {
         let settled = table.settled.notified();
         let mut settled = std::pin::pin!(settled);
@@ -123,7 +131,15 @@ async fn pull(intake: &mut Intake, consumer: &PullConsumer, watch: &mut StallWat
         settled.as_mut().enable();
         if expected == 0 {
             expected = BATCH_MAX.min(table.room(intake.spec.kind));
+            watched &= expected > 0;
             if expected > 0 {
+                if !watched {
+                    match consumer.get_info().await {
+                        Err(error) => return Ended::Trouble(error.to_string()),
+                        Ok(info) => created = info.created,
+                    }
+                    watched = true;
+                }
                 let batch = BatchConfig {
                     batch: expected,
                     expires: Some(PULL_EXPIRES),
@@ -144,7 +160,7 @@ async fn pull(intake: &mut Intake, consumer: &PullConsumer, watch: &mut StallWat
                     return Ended::Closed;
                 }
             }
-            _ = connections.changed() => expected = 0,
+            _ = connections.changed() => (expected, watched) = (0, false),
             message = subscriber.next() => {
                 heard = Instant::now();
                 match message {
@@ -155,7 +171,7 @@ async fn pull(intake: &mut Intake, consumer: &PullConsumer, watch: &mut StallWat
                             check = heard + STALL_CHECK;
                             watch.delivered();
                             retry.succeeded();
-                            deliver(intake, message);
+                            deliver(intake, message, created);
                         }
                         Some(status) => match pull_state(status, message.description.as_deref()) {
                             PullState::Alive => {}
@@ -174,6 +190,7 @@ async fn pull(intake: &mut Intake, consumer: &PullConsumer, watch: &mut StallWat
                 match consumer.get_info().await {
                     Err(error) => return Ended::Trouble(error.to_string()),
                     Ok(info) => {
+                        created = info.created;
                         let full = i64::try_from(info.num_ack_pending).unwrap_or(i64::MAX)
                             >= info.config.max_ack_pending;
                         let progress = Progress {
@@ -210,8 +227,15 @@ fn pull_state(status: StatusCode, description: Option<&str>) -> PullState {
     }
 }
 
+/// How often a request has been delivered, as far as anybody knows. `counted` is what the consumer says that was made at
+/// `created`.
+fn deliveries(counted: i64, published: DateTime, created: DateTime) -> u64 {
+    let counted = u64::try_from(counted).unwrap_or(0);
+    if published < created { counted.saturating_add(1) } else { counted }
+}
+
 /// Hands one message to the core.
-fn deliver(intake: &Intake, message: Message) {
+fn deliver(intake: &Intake, message: Message, created: DateTime) {
     let message = jetstream::Message { message, context: intake.context.clone() };
     let Ok(info) = message.info() else {
         intake.link.notices.warn(format!("a message on {} is no delivery and is ignored", intake.spec.durable));
@@ -221,7 +245,7 @@ fn deliver(intake: &Intake, message: Message) {
     let sequence = info.stream_sequence;
     let millis = info.published.unix_timestamp_nanos() / 1_000_000;
     let timestamp = WallTime(u64::try_from(millis).unwrap_or(0));
-    let deliveries = u64::try_from(info.delivered).unwrap_or(0);
+    let deliveries = deliveries(info.delivered, info.published, created);
     let Message { payload, headers, reply, .. } = message.message;
     let Some(reply) = reply else { return };
     let client = headers

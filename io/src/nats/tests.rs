@@ -10,6 +10,7 @@ use async_nats::jetstream::{
 use mpcium_core::{
     Input, NodeId,
     input::{Delivery, RequestKind},
+    limits,
     output::{Publication, PublishId, Settlement},
 };
 
@@ -250,6 +251,40 @@ async fn a_consumer_that_disappears_is_created_anew_and_pulled_from() {
             break;
         }
         assert_eq!(next.body, b"first");
+        assert!(next.deliveries > 1, "it was answered, and is taken for a first delivery");
+    }
+    // What comes later is new.
+    send_request(&client, "mpc.signing_request.c", "third").await;
+    let third = delivery(&mut node.events).await;
+    assert_eq!((third.body.as_slice(), third.deliveries), (&b"third"[..], 1));
+}
+
+#[tokio::test]
+async fn requests_that_an_earlier_consumer_may_have_delivered_are_redeliveries_for_a_node_that_only_waited() {
+    let server = Server::nats().started();
+    let mut one = node(&server, 1).await;
+    let client = client(&server).await;
+    // Full: it has no pull outstanding, so the server does not tell it that the consumer goes.
+    one.ports.requests.intake(RequestKind::Sign, true);
+    let mut held = Vec::new();
+    for _ in 0..limits::REQUESTS_MAX {
+        send_request(&client, "mpc.signing_request.a", "held").await;
+        held.push(delivery(&mut one.events).await);
+    }
+    send_request(&client, "mpc.signing_request.b", "waits").await;
+    delete_signing_consumer(&client).await;
+    let _two = node(&server, 2).await;
+    let recreated =
+        eventually("it is made anew", async || consumer_info(&client, "mpc-signing", "mpc_signing_consumer").await)
+            .await;
+    assert_eq!(recreated.delivered.consumer_sequence, 0);
+    for held in held {
+        one.ports.requests.settle(held.id, Settlement::Acknowledge);
+    }
+    for _ in 0..=limits::REQUESTS_MAX {
+        let again = delivery(&mut one.events).await;
+        assert!(again.deliveries > 1, "{:?} is taken for a first delivery", again.body);
+        one.ports.requests.settle(again.id, Settlement::Acknowledge);
     }
 }
 
