@@ -9,9 +9,9 @@ use rand_core::{RngCore as _, SeedableRng as _};
 use crate::{
     Config, Identity, Incarnation, NodeId, Now, Output, Time,
     input::DeliveryId,
-    link::{Lane, Links, SendError},
+    link::{Lane, Links, Mark, SendError},
     message::Message,
-    node::Table,
+    node::{Table, records},
     output::{LoadId, PersistId, Publication, PublishId, Settlement},
     protocol::{Job, JobId, Outcome, Priority, Suites, Work},
     report::Report,
@@ -48,8 +48,8 @@ pub(crate) enum Event {
 pub(crate) enum After {
     /// The node's own incarnation is durable: links may begin.
     Boot,
-    /// A peer's incarnation is remembered.
-    Remembered(NodeId, Incarnation),
+    /// It is noted that what this start of the node had written is lost.
+    Conceded(Incarnation),
     /// Signing goes on.
     Signing(crate::request::signing::After),
     /// A wallet's creation goes on.
@@ -84,6 +84,15 @@ pub(crate) enum JobFor {
     Piece,
 }
 
+/// A write under way.
+struct Write {
+    after: After,
+    /// How many commits the store holds once it is durable, if it counts.
+    commits: Option<u64>,
+    /// Marks of peers that it takes along.
+    marks: Vec<(NodeId, Mark)>,
+}
+
 /// The shared state of a node's parts.
 pub(crate) struct Context {
     pub config: Config,
@@ -100,7 +109,11 @@ pub(crate) struct Context {
     events: VecDeque<Event>,
     rng: ChaCha20Rng,
     next_id: u64,
-    writes: BTreeMap<PersistId, After>,
+    writes: BTreeMap<PersistId, Write>,
+    /// Commits that the store holds, or will once it has done what was ordered.
+    ordered: u64,
+    /// Commits that the store is known to hold.
+    durable: u64,
     loads: BTreeMap<LoadId, Wanted>,
     jobs: BTreeMap<JobId, JobFor>,
     publications: BTreeMap<PublishId, DeliveryId>,
@@ -115,7 +128,8 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    pub fn new(config: Config, identity: Identity, suites: Suites, seed: [u8; 32], now: Now) -> Self {
+    /// `commits`: how many the store held at the start.
+    pub fn new(config: Config, identity: Identity, suites: Suites, commits: u64, seed: [u8; 32], now: Now) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut incarnation = [0; 16];
         rng.fill_bytes(&mut incarnation);
@@ -133,6 +147,8 @@ impl Context {
             rng,
             next_id: 0,
             writes: BTreeMap::new(),
+            ordered: commits,
+            durable: commits,
             loads: BTreeMap::new(),
             jobs: BTreeMap::new(),
             publications: BTreeMap::new(),
@@ -185,15 +201,49 @@ impl Context {
 
     // Promises.
 
-    /// Makes `batch` durable; `after` comes back once it is.
-    pub fn persist(&mut self, batch: Batch, after: After) {
+    /// Makes `batch` durable; `after` comes back once it is. It counts: what this node says afterwards tells its peers
+    /// that the store holds so much, and a store that is found without it was rolled back.
+    pub fn persist(&mut self, mut batch: Batch, after: After) {
+        self.ordered += 1;
+        records::put_commits(&mut batch, self.ordered);
+        self.write(batch, after, Some(self.ordered));
+    }
+
+    /// Remembers how far a peer has come. That does not count, or two nodes would remember each other for ever.
+    pub fn remember(&mut self, peer: NodeId, mark: Mark) {
+        let mut batch = Batch::default();
+        records::put_mark(&mut batch, peer, &mark);
+        let others = self.write(batch, After::Nothing, None);
+        others.push((peer, mark));
+    }
+
+    /// Orders a write, which takes along what peers have said of themselves meanwhile.
+    fn write(&mut self, mut batch: Batch, after: After, commits: Option<u64>) -> &mut Vec<(NodeId, Mark)> {
+        let marks = self.links.as_mut().map(Links::take_unwritten).unwrap_or_default();
+        for (peer, mark) in &marks {
+            records::put_mark(&mut batch, *peer, mark);
+        }
         let id = PersistId(self.fresh_id());
-        self.writes.insert(id, after);
         self.outputs.push_back(Output::Persist { id, batch });
+        &mut self.writes.entry(id).or_insert(Write { after, commits, marks }).marks
     }
 
     pub fn persisted(&mut self, id: PersistId) -> Option<After> {
-        self.writes.remove(&id)
+        let Write { after, commits, marks } = self.writes.remove(&id)?;
+        // Batches become durable in the order in which they were ordered.
+        self.durable = commits.map_or(self.durable, |commits| self.durable.max(commits));
+        if let Some(links) = self.links.as_mut() {
+            links.committed(self.durable);
+            for (peer, mark) in marks {
+                links.remembered(self.now.time, peer, mark);
+            }
+        }
+        Some(after)
+    }
+
+    /// Commits that the store holds.
+    pub fn commits(&self) -> u64 {
+        self.durable
     }
 
     pub fn load(&mut self, keyspace: Keyspace, key: Vec<u8>, wanted: Wanted) {

@@ -2,6 +2,8 @@
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
 use crate::tags::Tag;
 
@@ -100,6 +102,14 @@ impl Identity {
     #[must_use]
     pub fn public(&self) -> VerifyingKey {
         self.key.verifying_key()
+    }
+
+    /// What this key and another node's give in an X25519 exchange, both converted from Ed25519: the same at both nodes
+    /// and for ever, so nothing may depend on it that must stay secret if an identity leaks.
+    #[must_use]
+    pub fn agree(&self, peer: &VerifyingKey) -> Zeroizing<[u8; 32]> {
+        let secret = StaticSecret::from(self.key.to_scalar_bytes());
+        Zeroizing::new(secret.diffie_hellman(&PublicKey::from(peer.to_montgomery().to_bytes())).to_bytes())
     }
 
     /// Signs `body` under a domain tag.

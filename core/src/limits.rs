@@ -34,8 +34,10 @@ pub const RESEND_MAX: Duration = Duration::from_secs(2);
 pub const HANDSHAKE_RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest wait before a handshake is tried again.
 pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(4);
-/// Handshakes answered per claimed sender per second.
+/// Handshakes of one peer that are answered per second; and repetitions of old ones, whoever sends them.
 pub const HANDSHAKES_PER_SECOND: u32 = 8;
+/// A peer's mark that no other write has taken along is written after this long.
+pub const MARK_WAIT: Duration = Duration::from_secs(1);
 
 /// Sessions of all kinds that this node takes part in at once.
 pub const SESSIONS_MAX: usize = 512;
@@ -49,9 +51,9 @@ pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 pub const ROUND_LEAD_MAX: u64 = 1000;
 /// Messages of one session that wait for its proposal or its worker.
 pub const SESSION_INBOX_MAX: usize = 1024;
-/// Sessions for which messages wait that overtook their proposal.
+/// Sessions for which messages of one peer wait that overtook their proposal.
 pub const EARLY_SESSIONS_MAX: usize = 64;
-/// Bytes of all messages that overtook their proposal.
+/// Bytes of one peer's messages that overtook their proposal.
 pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long they wait.
 pub const EARLY_WAIT: Duration = Duration::from_secs(10);
@@ -84,6 +86,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
 /// Wallets whose certificates and shares stay in memory.
 pub const WALLETS_CACHED: usize = 4096;
+/// Stopped wallets that a status names.
+pub const STOPPED_SHOWN: usize = 64;
 /// Answered requests that stay in memory.
 pub const LEDGER_CACHED: usize = 8192;
 

@@ -142,6 +142,8 @@ fn datagram(bytes: &[u8]) {
             peers,
             facets: vec![("threshold".to_owned(), "2".to_owned())],
             incarnation: Incarnation([7; 16]),
+            found: 0,
+            commits: 1,
             history: Default::default(),
             remembered: Default::default(),
             seed: [3; 32],

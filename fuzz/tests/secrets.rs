@@ -1,11 +1,7 @@
 //! No secret is shown by `Debug` of anything that holds one, nor repeated by the refusal of a file that holds one.
 //! What runs is watched elsewhere: `sim` looks at reports, answers and datagrams, `e2e` at the logs of real processes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use mpcium_client::{auth::Algorithm, signer::LocalSigner};
@@ -82,7 +78,9 @@ fn what_holds_a_secret_shows_nothing_of_it() {
         peers: Vec::new(),
         facets: Vec::new(),
         incarnation: Incarnation([7; 16]),
-        history: BTreeSet::new(),
+        found: 0,
+        commits: 1,
+        history: BTreeMap::new(),
         remembered: BTreeMap::new(),
         seed: *SECRET,
     };

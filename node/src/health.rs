@@ -117,6 +117,7 @@ mod tests {
                 requests: Vec::new(),
                 undecided: Vec::new(),
                 alarms: Vec::new(),
+                stopped: Vec::new(),
                 tables: Vec::new(),
             }),
         }

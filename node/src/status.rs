@@ -314,6 +314,9 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     for alarm in &node.alarms {
         writeln!(out, "  ALARM        {alarm}")?;
     }
+    for stopped in &node.stopped {
+        writeln!(out, "  STOPPED KEYS {stopped}")?;
+    }
     writeln!(out, "peers")?;
     let width = node.peers.iter().map(|peer| peer.name.len()).max().unwrap_or(0);
     for peer in &node.peers {
@@ -405,6 +408,7 @@ pub(crate) mod tests {
             }],
             undecided: vec!["w at epoch 0".to_owned()],
             alarms: vec!["look here".to_owned()],
+            stopped: vec!["two certificates for epoch 0 of wallet w".to_owned()],
             tables: Vec::new(),
         }
     }
@@ -439,6 +443,7 @@ pub(crate) mod tests {
             "waits for primes",
             "w at epoch 0",
             "look here",
+            "STOPPED KEYS two certificates for epoch 0",
             "NOT CONNECTED",
         ] {
             assert!(text.contains(part), "{part} in:\n{text}");

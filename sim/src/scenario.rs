@@ -359,11 +359,13 @@ pub enum Lie {
     WrongResult,
     /// Messages for sessions that never were.
     Flood,
+    /// Says that nodes have told it what they have not.
+    FalseClaim,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Drop,
         Self::Delay,
         Self::Alter,
@@ -375,6 +377,7 @@ impl Lie {
         Self::WrongShare,
         Self::WrongResult,
         Self::Flood,
+        Self::FalseClaim,
     ];
 
     /// Its name, for counting.
@@ -382,6 +385,7 @@ impl Lie {
     pub fn name(self) -> &'static str {
         match self {
             Self::Drop => "cheater dropped a message",
+            Self::FalseClaim => "cheater claimed what nobody told it",
             Self::Delay => "cheater delayed a message",
             Self::Alter => "cheater altered a message",
             Self::Equivocate => "cheater equivocated",

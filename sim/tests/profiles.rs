@@ -89,6 +89,7 @@ const REACHED: [(Profile, &[&str]); 5] = [
         Profile::Byzantine,
         &[
             "cheater altered a message",
+            "cheater claimed what nobody told it",
             "cheater answered with a wrong share",
             "cheater claimed another sender",
             "cheater delayed a message",

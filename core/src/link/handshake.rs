@@ -1,20 +1,22 @@
 //! The handshake: hello, reply, confirmation (SIGMA).
 //!
-//! Both sides sign everything said so far (version, roles, ids, incarnations, what each remembers of the other, fresh
-//! X25519 keys, hashes of the configuration), and each proves that it holds the keys that follow from it. Invariant:
-//! traffic keys depend on nothing but the two ephemeral secrets and the transcript, so whoever learns an identity key
-//! later cannot open recorded traffic.
+//! Both sides sign everything said so far (version, roles, ids, how far each has come, what each remembers of the other,
+//! fresh X25519 keys, hashes of the configuration), and each proves that it holds the keys that follow from it.
+//! Invariant: traffic keys depend on nothing but the two ephemeral secrets and the transcript, so whoever learns an
+//! identity key later cannot open recorded traffic.
 //!
 //! ```text
-//! hello   = 1 version | handshake id 8 | party | signature 64            signed: 'H' | all before the signature
+//! hello   = 1 version | handshake id 8 | party | number 8 | signature 64 signed: 'H' | all before the signature
 //! reply   = 2 version | handshake id 8 | party | known 1 | signature 64 | confirmation 32
 //!                                                                        signed: 'R' | hello | all before it
 //! confirm = 3 version | handshake id 8 | known 1 | signature 64 | confirmation 32
 //!                                                                        signed: 'C' | hello | reply | all before it
-//! party   = from 16 | to 16 | incarnation 16 | flag 1 | remembered incarnation 16 | X25519 key 32 | facets
+//! party   = from 16 | to 16 | mark 88 | flag 1 | remembered mark 88 | X25519 key 32 | facets
+//! mark    = incarnation 16 | commits 8 | signature 64                    signed: node id | incarnation | commits
 //! facets  = count 1 | (length 1 | name | SHA-256 of the value 32)*
 //! ```
-//! `known` says whether the sender's store knows the incarnation that the other side remembers of it.
+//! `known` says whether the sender's store reaches the mark that the other side remembers of it. Each message travels
+//! with 32 more bytes that say at little cost whose it is: `acquaintance`.
 
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
@@ -22,7 +24,10 @@ use subtle::ConstantTimeEq as _;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::wire::{self, Reader};
+use super::{
+    mark::Mark,
+    wire::{self, Reader},
+};
 use crate::{Identity, Incarnation, NodeId, PeerInfo, identity, limits, tags};
 
 const SIGNATURE: usize = 64;
@@ -64,9 +69,10 @@ pub(super) fn differences(ours: &Facets, theirs: &Facets) -> Vec<String> {
 pub(super) struct Party {
     pub from: NodeId,
     pub to: NodeId,
-    pub incarnation: Incarnation,
-    /// The last incarnation of the other side that this side durably remembers.
-    pub remembered: Option<Incarnation>,
+    /// Its start, and how far it has come.
+    pub mark: Mark,
+    /// The last mark of the other side that this side remembers.
+    pub remembered: Option<Mark>,
     pub key: [u8; 32],
     pub facets: Facets,
 }
@@ -75,9 +81,9 @@ impl Party {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.from.as_bytes());
         out.extend_from_slice(self.to.as_bytes());
-        out.extend_from_slice(&self.incarnation.0);
+        out.extend_from_slice(&self.mark.to_bytes());
         out.push(u8::from(self.remembered.is_some()));
-        out.extend_from_slice(&self.remembered.map_or([0; 16], |i| i.0));
+        out.extend_from_slice(&self.remembered.map_or([0; Mark::BYTES], |mark| mark.to_bytes()));
         out.extend_from_slice(&self.key);
         out.push(self.facets.len() as u8);
         for (name, hash) in &self.facets {
@@ -90,9 +96,9 @@ impl Party {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let from = NodeId::from_bytes(reader.array()?);
         let to = NodeId::from_bytes(reader.array()?);
-        let incarnation = Incarnation(reader.array()?);
+        let mark = Mark::from_bytes(&reader.array()?);
         let known = reader.flag()?;
-        let remembered = Incarnation(reader.array()?);
+        let remembered = Mark::from_bytes(&reader.array()?);
         let key = reader.array()?;
         let count = usize::from(reader.u8()?);
         if count > limits::FACETS_MAX {
@@ -111,7 +117,7 @@ impl Party {
             }
             facets.push((name.to_owned(), reader.array()?));
         }
-        Some(Self { from, to, incarnation, remembered: known.then_some(remembered), key, facets })
+        Some(Self { from, to, mark, remembered: known.then_some(remembered), key, facets })
     }
 }
 
@@ -136,7 +142,7 @@ pub(super) fn reads(bytes: &[u8]) -> bool {
     let mut again = Vec::new();
     party.write(&mut again);
     let read = &body[..body.len() - reader.0.len()];
-    // Where no incarnation is remembered, the place for it holds whatever the sender put there, and is signed as it is.
+    // Where no mark is remembered, the place for it holds whatever the sender put there, and is signed as it is.
     assert!(party.remembered.is_none() || again == read, "a handshake has two encodings");
     true
 }
@@ -233,7 +239,7 @@ pub(super) struct Agreed {
     pub id: [u8; 8],
     pub keys: Keys,
     pub peer: Party,
-    /// Whether the peer knows the incarnation that we remember of it.
+    /// Whether the peer's store reaches the mark that we remember of it.
     pub peer_known: bool,
 }
 
@@ -246,26 +252,20 @@ pub(super) struct Initiator {
 }
 
 impl Initiator {
-    /// `secret` and `id` are fresh random bytes.
-    pub fn new(identity: &Identity, mut me: Party, id: [u8; 8], secret: [u8; 32]) -> Self {
+    /// `secret` and `id` are fresh random bytes; `number` is greater than in any earlier hello of this process.
+    pub fn new(identity: &Identity, mut me: Party, id: [u8; 8], number: u64, secret: [u8; 32]) -> Self {
         let secret = StaticSecret::from(secret);
         me.key = PublicKey::from(&secret).to_bytes();
         let mut hello = start(wire::HELLO, id);
         me.write(&mut hello);
+        hello.extend_from_slice(&number.to_le_bytes());
         let signature = identity.sign(tags::HANDSHAKE, &preimage(b'H', &[&hello]));
         hello.extend_from_slice(&signature);
         Self { id, secret, me, hello }
     }
 
-    /// Verifies the reply. On success: what is agreed, and our last message.
-    /// `known` answers whether our store knows an incarnation of ours.
-    pub fn finish(
-        &self,
-        identity: &Identity,
-        peer: &PeerInfo,
-        reply: &[u8],
-        known: impl Fn(Option<Incarnation>) -> bool,
-    ) -> Result<(Agreed, Vec<u8>), Refused> {
+    /// Verifies the reply.
+    pub fn verify(&self, peer: &PeerInfo, reply: &[u8]) -> Result<Verified, Refused> {
         let (signed, tail) = split(reply, SIGNATURE + CONFIRMATION).ok_or(Refused::Malformed)?;
         let (signature, confirmation) = tail.split_at_checked(SIGNATURE).ok_or(Refused::Malformed)?;
         let mut reader = Reader(signed.get(10..).ok_or(Refused::Malformed)?);
@@ -277,45 +277,77 @@ impl Initiator {
         if party.from != peer.id || party.to != self.me.from {
             return Err(Refused::Misaddressed);
         }
-        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature) {
+        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature)
+            || !party.mark.is_of(peer.id, &peer.key)
+        {
             return Err(Refused::Signature);
         }
         let keys = Keys::derive(&self.secret, party.key, &preimage(b'K', &[&self.hello, signed]), true)?;
         if !bool::from(keys.confirm_responder.as_slice().ct_eq(confirmation)) {
             return Err(Refused::Keys);
         }
+        Ok(Verified { agreed: Agreed { id: self.id, keys, peer: party, peer_known }, reply: signed.to_vec() })
+    }
+
+    /// Our last message, which ends the handshake. `known`: whether our store reaches what the peer remembers of us.
+    pub fn confirm(&self, identity: &Identity, verified: Verified, known: bool) -> (Agreed, Vec<u8>) {
+        let Verified { agreed, reply } = verified;
         let mut confirm = start(wire::CONFIRM, self.id);
-        confirm.push(u8::from(known(party.remembered)));
-        let signature = identity.sign(tags::HANDSHAKE, &preimage(b'C', &[&self.hello, signed, &confirm]));
+        confirm.push(u8::from(known));
+        let signature = identity.sign(tags::HANDSHAKE, &preimage(b'C', &[&self.hello, &reply, &confirm]));
         confirm.extend_from_slice(&signature);
-        confirm.extend_from_slice(&keys.confirm_initiator);
-        Ok((Agreed { id: self.id, keys, peer: party, peer_known }, confirm))
+        confirm.extend_from_slice(&agreed.keys.confirm_initiator);
+        (agreed, confirm)
     }
 }
 
-/// A hello that bears the peer's signature. It may be a replay.
+/// A reply that bears the peer's signature and fits the keys: it answers our hello, so it is no replay.
+pub(super) struct Verified {
+    pub agreed: Agreed,
+    /// The signed part.
+    reply: Vec<u8>,
+}
+
+/// A hello of the peer's. It may be a replay.
 pub(super) struct Hello {
     pub id: [u8; 8],
     pub peer: Party,
+    number: u64,
     bytes: Vec<u8>,
 }
 
 impl Hello {
+    /// Reads it; its signature is yet to be [`verified`](Self::verified).
     pub fn read(me: NodeId, peer: &PeerInfo, bytes: &[u8]) -> Result<Self, Refused> {
-        let (signed, signature) = split(bytes, SIGNATURE).ok_or(Refused::Malformed)?;
+        let (signed, _) = split(bytes, SIGNATURE).ok_or(Refused::Malformed)?;
         let mut reader = Reader(signed.get(2..).ok_or(Refused::Malformed)?);
         let id = reader.array().ok_or(Refused::Malformed)?;
         let party = Party::read(&mut reader).ok_or(Refused::Malformed)?;
+        let number = reader.u64().ok_or(Refused::Malformed)?;
         if !reader.0.is_empty() {
             return Err(Refused::Malformed);
         }
         if party.from != peer.id || party.to != me {
             return Err(Refused::Misaddressed);
         }
-        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'H', &[signed]), signature) {
-            return Err(Refused::Signature);
+        Ok(Self { id, peer: party, number, bytes: bytes.to_vec() })
+    }
+
+    /// Its place among all hellos of the node: commits only grow from start to start, numbers within one.
+    pub fn place(&self) -> (u64, u64) {
+        (self.peer.mark.commits, self.number)
+    }
+
+    /// Checks the signatures of the peer.
+    pub fn verified(self, peer: &PeerInfo) -> Result<Self, Refused> {
+        let (signed, signature) = split(&self.bytes, SIGNATURE).ok_or(Refused::Malformed)?;
+        if identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'H', &[signed]), signature)
+            && self.peer.mark.is_of(peer.id, &peer.key)
+        {
+            Ok(self)
+        } else {
+            Err(Refused::Signature)
         }
-        Ok(Self { id, peer: party, bytes: bytes.to_vec() })
     }
 }
 
@@ -329,7 +361,7 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// `secret` is fresh random bytes; `known`: whether our store knows what the peer remembers of us.
+    /// `secret` is fresh random bytes; `known`: whether our store reaches what the peer remembers of us.
     pub fn new(
         identity: &Identity,
         mut me: Party,
@@ -350,16 +382,22 @@ impl Responder {
         Ok(Self { id: hello.id, reply, signed, hello, keys })
     }
 
+    /// Whether a confirmation shows that its sender has the keys: no repetition of an older one does.
+    pub fn is_fresh(&self, confirm: &[u8]) -> bool {
+        split(confirm, CONFIRMATION)
+            .is_some_and(|(_, confirmation)| bool::from(self.keys.confirm_initiator.as_slice().ct_eq(confirmation)))
+    }
+
     /// Verifies the confirmation.
     pub fn finish(&self, peer: &PeerInfo, confirm: &[u8]) -> Result<Agreed, Refused> {
         let (signed, tail) = split(confirm, SIGNATURE + CONFIRMATION).ok_or(Refused::Malformed)?;
-        let (signature, confirmation) = tail.split_at_checked(SIGNATURE).ok_or(Refused::Malformed)?;
+        let (signature, _) = tail.split_at_checked(SIGNATURE).ok_or(Refused::Malformed)?;
         let mut reader = Reader(signed.get(10..).ok_or(Refused::Malformed)?);
         let peer_known = reader.flag().ok_or(Refused::Malformed)?;
         if !reader.0.is_empty() {
             return Err(Refused::Malformed);
         }
-        if !bool::from(self.keys.confirm_initiator.as_slice().ct_eq(confirmation)) {
+        if !self.is_fresh(confirm) {
             return Err(Refused::Keys);
         }
         let replied = self.reply.get(..self.signed).ok_or(Refused::Malformed)?;
@@ -379,7 +417,7 @@ mod tests {
         Party {
             from: NodeId::from_bytes([from; 16]),
             to: NodeId::from_bytes([to; 16]),
-            incarnation: Incarnation([from; 16]),
+            mark: Mark::sign(&node(from).0, Incarnation([from; 16]), 1),
             remembered: None,
             key: [0; 32],
             facets: facets(&[("threshold".into(), "2".into())]),
@@ -392,13 +430,18 @@ mod tests {
         (identity, info)
     }
 
+    fn hello_of(me: &Identity, peer: &PeerInfo, bytes: &[u8]) -> Result<Hello, Refused> {
+        Hello::read(me.id(), peer, bytes)?.verified(peer)
+    }
+
     #[test]
     fn both_sides_derive_the_same_keys_crosswise() {
         let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
-        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], [3; 32]);
-        let hello = Hello::read(bob.id(), &alice_info, &initiator.hello).expect("genuine");
+        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], 1, [3; 32]);
+        let hello = hello_of(&bob, &alice_info, &initiator.hello).expect("genuine");
         let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
-        let (ours, confirm) = initiator.finish(&alice, &bob_info, &responder.reply, |_| false).expect("genuine");
+        let verified = initiator.verify(&bob_info, &responder.reply).expect("genuine");
+        let (ours, confirm) = initiator.confirm(&alice, verified, false);
         let theirs = responder.finish(&alice_info, &confirm).expect("genuine");
         assert_eq!(ours.keys.send, theirs.keys.receive);
         assert_eq!(ours.keys.receive, theirs.keys.send);
@@ -411,21 +454,22 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_every_handshake_message_is_refused() {
         let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
-        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], [3; 32]);
-        let hello = Hello::read(bob.id(), &alice_info, &initiator.hello).expect("genuine");
+        let initiator = Initiator::new(&alice, party(1, 2), [7; 8], 1, [3; 32]);
+        let hello = hello_of(&bob, &alice_info, &initiator.hello).expect("genuine");
         let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
-        let (_, confirm) = initiator.finish(&alice, &bob_info, &responder.reply, |_| true).expect("genuine");
+        let verified = initiator.verify(&bob_info, &responder.reply).expect("genuine");
+        let (_, confirm) = initiator.confirm(&alice, verified, true);
         let flipped = |bytes: &[u8], at: usize| {
             let mut bytes = bytes.to_vec();
             bytes[at] ^= 1;
             bytes
         };
         for at in 0..initiator.hello.len() {
-            assert!(Hello::read(bob.id(), &alice_info, &flipped(&initiator.hello, at)).is_err(), "hello {at}");
+            assert!(hello_of(&bob, &alice_info, &flipped(&initiator.hello, at)).is_err(), "hello {at}");
         }
         for at in 0..responder.reply.len() {
             let reply = flipped(&responder.reply, at);
-            assert!(initiator.finish(&alice, &bob_info, &reply, |_| true).is_err(), "reply {at}");
+            assert!(initiator.verify(&bob_info, &reply).is_err(), "reply {at}");
         }
         for at in 0..confirm.len() {
             assert!(responder.finish(&alice_info, &flipped(&confirm, at)).is_err(), "confirmation {at}");
@@ -438,9 +482,10 @@ mod tests {
         // The peer itself signs a hello with a key of small order.
         let mut weak = start(wire::HELLO, [7; 8]);
         party(1, 2).write(&mut weak);
+        weak.extend_from_slice(&1_u64.to_le_bytes());
         let signature = alice.sign(tags::HANDSHAKE, &preimage(b'H', &[&weak]));
         weak.extend_from_slice(&signature);
-        let hello = Hello::read(bob.id(), &alice_info, &weak).expect("signed");
+        let hello = hello_of(&bob, &alice_info, &weak).expect("signed");
         assert_eq!(Responder::new(&bob, party(2, 1), hello, true, [4; 32]).err(), Some(Refused::Keys));
     }
 

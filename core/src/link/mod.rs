@@ -11,11 +11,17 @@
 //! - When both sides start, the node with the lower id leads: while its hello is out it answers a hello of the other
 //!   side with its own, so two handshakes never finish crosswise.
 //!
-//! `handshake` says who it is and agrees on keys, `packets` seals and acknowledges, `lane` repeats and orders, `peer`
+//! - A peer that remembers more of this node than its store does is believed if it shows this node's own signature; the
+//!   store notes that before the peer may forget it.
+//!
+//! `acquaintance` tells a peer's handshakes from a stranger's, `handshake` says who it is and agrees on keys, `mark` is how
+//! far a node has come, `packets` seals and acknowledges, `lane` repeats and orders, `peer`
 //! is the state of one pair, `wire` holds the byte layouts, `trouble` what goes into reports.
 
+mod acquaintance;
 mod handshake;
 mod lane;
+mod mark;
 mod packets;
 mod peer;
 mod trouble;
@@ -26,9 +32,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
+pub use mark::{Mark, Start};
 pub use trouble::Trouble;
 
-use self::{handshake::Facets, peer::Peer, trouble::Gate};
+use self::{
+    handshake::Facets,
+    mark::{History, Signer},
+    peer::Peer,
+    trouble::Gate,
+};
 use crate::{Duration, Identity, Incarnation, NodeId, PeerInfo, Time, limits};
 
 /// What links need to begin.
@@ -44,10 +56,15 @@ pub struct LinkConfig {
     pub facets: Vec<(String, String)>,
     /// This start of this node, durable already.
     pub incarnation: Incarnation,
-    /// All earlier starts of this node that its store knows.
-    pub history: BTreeSet<Incarnation>,
-    /// The last start of each peer that this node's store remembers.
-    pub remembered: BTreeMap<NodeId, Incarnation>,
+    /// How many commits the store held when this start began.
+    pub found: u64,
+    /// How many it holds now, that of this start's own record among them.
+    pub commits: u64,
+    /// All earlier starts of this node that its store knows or has conceded.
+    pub history: BTreeMap<Incarnation, Start>,
+    /// The last mark of each peer that this node's store remembers, if the peer has signed it with the key that it has
+    /// now: to show another one is a lie.
+    pub remembered: BTreeMap<NodeId, Mark>,
     /// Fresh random bytes.
     pub seed: [u8; 32],
 }
@@ -106,22 +123,6 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// What the two sides' stores know of each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The peer has never met this node.
-    First,
-    /// Each side knows the start that the other remembers.
-    Known,
-    /// The peer remembers a start of this node that our store does not know: our store was rolled back, restored or
-    /// copied.
-    RolledBack,
-    /// We remember a start of the peer that its store does not know.
-    PeerRolledBack,
-    /// Both of the above.
-    BothRolledBack,
-}
-
 /// Why a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DownReason {
@@ -156,12 +157,23 @@ pub enum LinkOutput {
         /// At most [`DATAGRAM_BYTES_MAX`](limits::DATAGRAM_BYTES_MAX).
         bytes: Vec<u8>,
     },
-    /// Remember durably that this was the peer's last start, then call [`Links::remembered`].
+    /// Remember durably that this was the peer's last mark, then call [`Links::remembered`].
     Remember {
         /// The peer.
         peer: NodeId,
-        /// Its start.
+        /// Its start, and how far it had come.
+        mark: Mark,
+    },
+    /// The peer has shown, with this node's own signature, that this node's store lacks what one of its starts had
+    /// written: it was rolled back, restored or copied. Note that durably, then call [`Links::conceded`]; until then no
+    /// link with that peer comes up.
+    RolledBack {
+        /// The peer.
+        peer: NodeId,
+        /// The start.
         incarnation: Incarnation,
+        /// What the store is to say of that start from now on.
+        start: Start,
     },
     /// The peer answers.
     Up {
@@ -169,8 +181,6 @@ pub enum LinkOutput {
         peer: NodeId,
         /// Its start.
         incarnation: Incarnation,
-        /// What the stores know of each other.
-        standing: Standing,
     },
     /// The link ended; whatever was sent through it and not answered is lost.
     Down {
@@ -230,16 +240,20 @@ struct Common {
     identity: Identity,
     me: NodeId,
     facets: Facets,
-    incarnation: Incarnation,
-    history: BTreeSet<Incarnation>,
+    history: History,
+    signer: Signer,
+    /// Starts of ours that a peer has shown to be lost, in this process.
+    lost: BTreeSet<Incarnation>,
+    /// Hellos so far.
+    hellos: u64,
     rng: ChaCha20Rng,
     outputs: VecDeque<LinkOutput>,
 }
 
 impl Common {
-    /// Whether our store knows this start of ours; a peer that remembers none has nothing to contradict.
-    fn knows(&self, incarnation: Option<Incarnation>) -> bool {
-        incarnation.is_none_or(|i| i == self.incarnation || self.history.contains(&i))
+    /// How far this node has come.
+    fn mark(&mut self) -> Mark {
+        self.signer.mark(&self.identity, &self.history)
     }
 }
 
@@ -276,8 +290,10 @@ impl Links {
             me,
             facets,
             identity: config.identity,
-            incarnation: config.incarnation,
-            history: config.history,
+            history: History::new(config.incarnation, config.found, config.commits, config.history),
+            signer: Signer::default(),
+            lost: BTreeSet::new(),
+            hellos: 0,
             rng: ChaCha20Rng::from_seed(config.seed),
             outputs: VecDeque::new(),
         };
@@ -288,7 +304,7 @@ impl Links {
             .filter(|info| info.id != me)
             .map(|info| {
                 let known = remembered.get(&info.id).copied();
-                Peer::new(info, known, now)
+                Peer::new(&common, info, known, now)
             })
             .collect();
         peers.sort_by_key(Peer::id);
@@ -329,6 +345,7 @@ impl Links {
             },
         };
         let Some(peer) = peer else { return self.stranger() };
+        let Some(bytes) = peer.recognise(&mut self.common, self.now, bytes) else { return };
         match kind {
             wire::HELLO => peer.hello(&mut self.common, self.now, bytes),
             wire::REPLY => peer.reply(&mut self.common, self.now, id, bytes),
@@ -344,14 +361,34 @@ impl Links {
         }
     }
 
-    /// Answers [`LinkOutput::Remember`] once it is durable.
-    pub fn remembered(&mut self, now: Time, peer: NodeId, incarnation: Incarnation) {
+    /// Answers [`LinkOutput::Remember`] once it is durable, and [`take_unwritten`](Self::take_unwritten).
+    pub fn remembered(&mut self, now: Time, peer: NodeId, mark: Mark) {
         self.advance(now);
         if let Some(at) = self.position(peer)
             && let Some(peer) = self.peers.get_mut(at)
         {
-            peer.remembered(&mut self.common, self.now, incarnation);
+            peer.remembered(&mut self.common, self.now, mark);
         }
+    }
+
+    /// Answers [`LinkOutput::RolledBack`] once it is durable.
+    pub fn conceded(&mut self, now: Time, incarnation: Incarnation) {
+        self.advance(now);
+        self.common.history.concede(incarnation);
+        for peer in self.peers.iter_mut().filter(|peer| peer.incarnation().is_none()) {
+            peer.begin_anew(&mut self.common, self.now);
+        }
+    }
+
+    /// So many commits of this node's store are durable now. From here on peers are told with everything that they hear.
+    pub fn committed(&mut self, commits: u64) {
+        self.common.history.committed(commits);
+    }
+
+    /// The peers' newest marks that no write has taken along yet. Whoever writes something takes them, so that what rests
+    /// on a peer's word is durable together with how far the peer had come; then calls [`remembered`](Self::remembered).
+    pub fn take_unwritten(&mut self) -> Vec<(NodeId, Mark)> {
+        self.peers.iter_mut().filter_map(|peer| Some((peer.id(), peer.take_unwritten()?))).collect()
     }
 
     /// Queues a message; it leaves with the next [`poll`](Self::poll)s.
@@ -375,7 +412,8 @@ impl Links {
         }
         while let Some(peer) = self.peers.get_mut(self.flushing) {
             let to = peer.id();
-            if let Some(bytes) = peer.link_mut().and_then(|link| link.seal_next(self.now)) {
+            let common = &mut self.common;
+            if let Some(bytes) = peer.link_mut().and_then(|link| link.seal_next(self.now, || common.mark())) {
                 return Some(LinkOutput::Datagram { to, bytes });
             }
             self.flushing += 1;

@@ -14,6 +14,7 @@ use super::{
     LANES, Lane,
     handshake::Agreed,
     lane::{Accepted, ReceiveLane, SendLane},
+    mark::Mark,
     wire::{self, Frame, PacketHeader, Reader},
 };
 use crate::{
@@ -80,6 +81,8 @@ pub(super) enum Rejected {
 /// An established link.
 pub(super) struct Link {
     pub agreed: Agreed,
+    /// The newest mark that the peer has said, unverified.
+    pub said: Mark,
     pub since: Time,
     pub last_heard: Time,
     last_sent: Time,
@@ -100,6 +103,7 @@ pub(super) struct Link {
 impl Link {
     pub fn new(agreed: Agreed, now: Time) -> Self {
         Self {
+            said: agreed.peer.mark,
             agreed,
             since: now,
             last_heard: now,
@@ -119,7 +123,7 @@ impl Link {
     }
 
     pub fn incarnation(&self) -> Incarnation {
-        self.agreed.peer.incarnation
+        self.agreed.peer.mark.incarnation
     }
 
     pub fn round_trip(&self) -> Option<Duration> {
@@ -193,6 +197,11 @@ impl Link {
                     }
                     self.newest_arrived = self.newest_arrived.max(learned.newest);
                 }
+                Frame::Mark { commits, signature } => {
+                    if commits > self.said.commits {
+                        self.said = Mark::from_parts(self.incarnation(), commits, signature);
+                    }
+                }
                 Frame::Data { lane, sequence, total, payload } => {
                     let receiving = &mut self.receiving[lane.index()];
                     let accepted = receiving
@@ -241,8 +250,9 @@ impl Link {
             || self.sending.iter().any(|lane| lane.next_length().is_some())
     }
 
-    /// Builds the next packet, if something must leave now. Acknowledgements ride on whatever leaves.
-    pub fn seal_next(&mut self, now: Time) -> Option<Vec<u8>> {
+    /// Builds the next packet, if something must leave now. Acknowledgements ride on whatever leaves; and so does this
+    /// node's mark, so that whoever hears what rests on a commit has heard of the commit.
+    pub fn seal_next(&mut self, now: Time, mark: impl FnOnce() -> Mark) -> Option<Vec<u8>> {
         if !self.writes(now) {
             return None;
         }
@@ -252,8 +262,9 @@ impl Link {
         let stays = planted(Bug::CounterNotAdvanced) && self.sending.iter().all(|lane| lane.next_length().is_none());
         self.counter = counter.checked_add(u64::from(!stays))?;
         let first = self.sending.iter().find_map(SendLane::next_length).unwrap_or(0);
-        let mut packet =
-            Vec::with_capacity(wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX);
+        let mut packet = Vec::with_capacity(
+            wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX + wire::MARK_BYTES,
+        );
         PacketHeader { link: self.agreed.keys.link, counter }.write(&mut packet);
         for (lane, receiving) in LANES.into_iter().zip(&mut self.receiving) {
             if receiving.unacknowledged > 0 {
@@ -261,6 +272,8 @@ impl Link {
                 wire::write_ack(&mut packet, lane, below, &ranges);
             }
         }
+        let mark = mark();
+        wire::write_mark(&mut packet, mark.commits, mark.signature());
         self.acknowledge_at = None;
         self.speak = false;
         let timeout = self.timeout();

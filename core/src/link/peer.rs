@@ -1,7 +1,8 @@
 //! The state of one pair of nodes: the link that is up, and handshakes under way.
 //!
-//! Invariant: a handshake changes nothing about an existing link until it has finished on fresh evidence from both
-//! sides and the peer's incarnation is durably remembered.
+//! Invariants: a handshake changes nothing about an existing link until it has finished on fresh evidence from both
+//! sides and the peer's incarnation is durably remembered; and no handshake goes on with a peer that remembers more of
+//! this node than its store does, before the store says so too: the peer forgets that once the handshake is over.
 
 use std::collections::VecDeque;
 
@@ -9,8 +10,10 @@ use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::{
-    Common, DownReason, LinkOutput, LinkState, Standing, Trouble,
+    Common, DownReason, LinkOutput, LinkState, Trouble,
+    acquaintance::Acquaintance,
     handshake::{self, Agreed, Hello, Initiator, Party, Refused, Responder},
+    mark::{Claim, Mark},
     packets::{Link, Rejected},
     trouble::Gate,
 };
@@ -61,6 +64,8 @@ struct Initiation {
 /// A handshake that the peer began.
 struct Answer {
     responder: Responder,
+    /// Its hello may be an old one that somebody repeats.
+    doubtful: bool,
     /// Finished, while the peer's incarnation is being remembered.
     agreed: Option<Agreed>,
 }
@@ -68,18 +73,27 @@ struct Answer {
 /// One pair of nodes.
 pub(super) struct Peer {
     info: PeerInfo,
+    acquaintance: Acquaintance,
     /// Durable.
-    remembered: Option<Incarnation>,
+    remembered: Option<Mark>,
     /// What is being made durable.
-    remembering: Option<Incarnation>,
+    remembering: Option<Mark>,
+    /// The newest mark of the start that is remembered.
+    heard: Option<Mark>,
+    /// Since when it is newer than what is being made durable.
+    unwritten_since: Option<Time>,
     link: Option<Link>,
     initiation: Option<Initiation>,
     answers: VecDeque<Answer>,
     retry_at: Option<Time>,
     retry_wait: Duration,
-    /// Hellos in the peer's name.
+    /// The last place of a hello among all of the peer's.
+    latest: (u64, u64),
+    /// Hellos that the peer has just made.
     hellos: Bucket,
-    /// Replies and confirmations in the peer's name.
+    /// Hellos of the peer that are not its newest: repeated on their way or by a stranger, or of a store put back.
+    repetitions: Bucket,
+    /// Replies and confirmations of the peer.
     proofs: Bucket,
     /// Starts of the peer that were up before the present one.
     earlier: VecDeque<Incarnation>,
@@ -90,17 +104,22 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub fn new(info: PeerInfo, remembered: Option<Incarnation>, now: Time) -> Self {
+    pub fn new(common: &Common, info: PeerInfo, remembered: Option<Mark>, now: Time) -> Self {
         Self {
+            acquaintance: Acquaintance::new(&common.identity, &info),
             info,
             remembered,
             remembering: None,
+            heard: remembered,
+            unwritten_since: None,
             link: None,
             initiation: None,
             answers: VecDeque::new(),
             retry_at: None,
             retry_wait: limits::HANDSHAKE_RETRY_MIN,
+            latest: (remembered.map_or(0, |mark| mark.commits), 0),
             hellos: Bucket::new(now),
+            repetitions: Bucket::new(now),
             proofs: Bucket::new(now),
             earlier: VecDeque::new(),
             last_up: None,
@@ -128,7 +147,8 @@ impl Peer {
         common.rng.fill_bytes(&mut id);
         let mut secret = Zeroizing::new([0; 32]);
         common.rng.fill_bytes(secret.as_mut_slice());
-        let handshake = Initiator::new(&common.identity, me, id, *secret);
+        common.hellos += 1;
+        let handshake = Initiator::new(&common.identity, me, id, common.hellos, *secret);
         self.say(common, handshake.hello.clone());
         self.initiation = Some(Initiation { handshake, stage: Stage::Greeted, begun: now });
         if common.me < self.info.id {
@@ -140,36 +160,78 @@ impl Peer {
     }
 
     /// Begins again without the patience that earlier tries had built up.
-    fn begin_anew(&mut self, common: &mut Common, now: Time) {
+    pub fn begin_anew(&mut self, common: &mut Common, now: Time) {
         self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
         self.begin(common, now);
     }
 
-    fn party(&self, common: &Common) -> Party {
+    fn party(&self, common: &mut Common) -> Party {
         Party {
             from: common.me,
             to: self.info.id,
-            incarnation: common.incarnation,
-            remembered: self.remembered,
+            mark: common.mark(),
+            remembered: self.heard,
             key: [0; 32],
             facets: common.facets.clone(),
         }
     }
 
+    /// A handshake message in the peer's name: what is inside, if the peer has made it.
+    pub fn recognise<'a>(&mut self, common: &mut Common, now: Time, datagram: &'a [u8]) -> Option<&'a [u8]> {
+        let message = self.acquaintance.open(datagram);
+        // One of our own that somebody sends back is no more than a repetition.
+        if message.is_none() && !self.acquaintance.made(datagram) {
+            self.refuse(common, now, Refused::Signature);
+        }
+        message
+    }
+
+    /// What to say of what the peer remembers of us: whether our store reaches it. `None`: not yet, because it does not
+    /// and has to note that first.
+    fn weigh(&mut self, common: &mut Common, now: Time, peer: &Party) -> Option<bool> {
+        match (common.history.judge(peer.remembered.as_ref(), &common.identity), peer.remembered) {
+            (Claim::Conceded, _) => Some(false),
+            (Claim::Lost(start), Some(Mark { incarnation, .. })) => {
+                if common.lost.insert(incarnation) {
+                    self.complain(common, now, Trouble::RolledBack { peer: self.info.name.clone() });
+                    common.outputs.push_back(LinkOutput::RolledBack { peer: self.info.id, incarnation, start });
+                }
+                None
+            }
+            (Claim::False, _) => {
+                self.complain(common, now, Trouble::FalseClaim { peer: self.info.name.clone() });
+                Some(true)
+            }
+            (Claim::Sound | Claim::Lost(_), _) => Some(true),
+        }
+    }
+
     /// The peer begins a handshake, or somebody repeats an old beginning.
     pub fn hello(&mut self, common: &mut Common, now: Time, bytes: &[u8]) {
-        if !self.hellos.admits(now) {
-            return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
-        }
         let hello = match Hello::read(common.me, &self.info, bytes) {
             Ok(hello) => hello,
             Err(refused) => return self.refuse(common, now, refused),
         };
+        let doubtful = hello.place() <= self.latest;
+        let quota = if doubtful { &mut self.repetitions } else { &mut self.hellos };
+        if !quota.admits(now) {
+            return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
+        }
         if let Some(answer) = self.answers.iter().find(|answer| answer.responder.id == hello.id) {
             let reply = answer.responder.reply.clone();
             return self.say(common, reply);
         }
+        let hello = match hello.verified(&self.info) {
+            Ok(hello) => hello,
+            Err(refused) => return self.refuse(common, now, refused),
+        };
+        self.latest = self.latest.max(hello.place());
+        let Some(known) = self.weigh(common, now, &hello.peer) else { return };
         if common.me < self.info.id && self.link.is_none() {
+            // No repetition of an old hello ends a handshake that is under way.
+            if doubtful {
+                return;
+            }
             // We lead: answer with our own hello. One that has only just left is said again as it is: it may have left
             // before the peer could hear anything, and if it was heard, its repetition is answered as the first time.
             let Some(initiation) = self.initiation.as_ref() else { return self.begin_anew(common, now) };
@@ -178,24 +240,28 @@ impl Peer {
                 Stage::Greeted if young => self.say(common, initiation.handshake.hello.clone()),
                 Stage::Greeted => self.begin_anew(common, now),
                 Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } => {
-                    if agreed.peer.incarnation != hello.peer.incarnation && !young {
+                    if agreed.peer.mark.incarnation != hello.peer.mark.incarnation && !young {
                         self.begin_anew(common, now);
                     }
                 }
             }
             return;
         }
+        if self.answers.len() >= limits::HANDSHAKES_OPEN_MAX {
+            // Nor does one take the place of an answer to a new hello.
+            match self.answers.iter().position(|answer| answer.doubtful) {
+                Some(at) => drop(self.answers.remove(at)),
+                None if doubtful => return,
+                None => drop(self.answers.pop_front()),
+            }
+        }
         let me = self.party(common);
-        let known = common.knows(hello.peer.remembered);
         let mut secret = Zeroizing::new([0; 32]);
         common.rng.fill_bytes(secret.as_mut_slice());
         match Responder::new(&common.identity, me, hello, known, *secret) {
             Ok(responder) => {
                 let reply = responder.reply.clone();
-                if self.answers.len() >= limits::HANDSHAKES_OPEN_MAX {
-                    self.answers.pop_front();
-                }
-                self.answers.push_back(Answer { responder, agreed: None });
+                self.answers.push_back(Answer { responder, doubtful, agreed: None });
                 // Give the leader's handshake its time before ours begins again.
                 self.retry_at = self.retry_at.map(|at| at.max(now.after(limits::HANDSHAKE_RETRY_MIN)));
                 self.say(common, reply);
@@ -210,11 +276,11 @@ impl Peer {
         if let Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } = &initiation.stage {
             // Repetitions are common. A second answer from another start may come from a peer that was started again
             // in between; from a start that was over already it means a second process.
-            if handshake::claimed_incarnation(bytes) == Some(agreed.peer.incarnation) || !self.proofs.admits(now) {
+            if handshake::claimed_incarnation(bytes) == Some(agreed.peer.mark.incarnation) || !self.proofs.admits(now) {
                 return;
             }
-            let second = initiation.handshake.finish(&common.identity, &self.info, bytes, |i| common.knows(i));
-            if second.is_ok_and(|(second, _)| self.earlier.contains(&second.peer.incarnation)) {
+            let second = initiation.handshake.verify(&self.info, bytes);
+            if second.is_ok_and(|second| self.earlier.contains(&second.agreed.peer.mark.incarnation)) {
                 self.complain(common, now, Trouble::DuplicateIdentity { peer: self.info.name.clone() });
             }
             return;
@@ -222,11 +288,13 @@ impl Peer {
         if !self.proofs.admits(now) {
             return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
         }
-        let finished = initiation.handshake.finish(&common.identity, &self.info, bytes, |i| common.knows(i));
-        let (agreed, confirm) = match finished {
-            Ok(finished) => finished,
+        let verified = match initiation.handshake.verify(&self.info, bytes) {
+            Ok(verified) => verified,
             Err(refused) => return self.refuse(common, now, refused),
         };
+        let Some(known) = self.weigh(common, now, &verified.agreed.peer) else { return };
+        let Some(initiation) = self.initiation.as_ref() else { return };
+        let (agreed, confirm) = initiation.handshake.confirm(&common.identity, verified, known);
         if self.differs_from(common, now, &agreed.peer) {
             // The other side should learn of it too; it makes no link either.
             self.say(common, confirm);
@@ -234,14 +302,14 @@ impl Peer {
             self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX));
             return;
         }
-        let incarnation = agreed.peer.incarnation;
+        let mark = agreed.peer.mark;
         if let Some(initiation) = self.initiation.as_mut() {
             initiation.stage = Stage::Storing { agreed, confirm };
         }
-        if self.is_durable(incarnation) {
+        if self.is_durable(mark) {
             self.proceed(common, now);
         } else {
-            self.remember(common, incarnation);
+            self.remember(common, mark);
             self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MAX));
         }
     }
@@ -252,52 +320,89 @@ impl Peer {
             // It did not hear our first packet.
             return link.speak();
         }
-        let Some(at) = self.answers.iter().position(|a| a.responder.id == id && a.agreed.is_none()) else { return };
+        let open = |answer: &Answer| answer.responder.id == id && answer.agreed.is_none();
+        let Some(at) = self.answers.iter().position(open) else { return };
+        // Most likely an old confirmation repeated after its old hello: it proves nothing and harms nothing.
+        if !self.answers.get(at).is_some_and(|answer| answer.responder.is_fresh(bytes)) {
+            return;
+        }
         if !self.proofs.admits(now) {
             return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
         }
         let Some(answer) = self.answers.get_mut(at) else { return };
         let agreed = match answer.responder.finish(&self.info, bytes) {
             Ok(agreed) => agreed,
-            // Most likely an old confirmation repeated after its old hello: it proves nothing and harms nothing.
-            Err(Refused::Keys) => return,
             Err(refused) => return self.refuse(common, now, refused),
         };
         if self.differs_from(common, now, &agreed.peer) {
             self.answers.remove(at);
             return;
         }
-        let incarnation = agreed.peer.incarnation;
-        if self.is_durable(incarnation) {
+        let mark = agreed.peer.mark;
+        if self.is_durable(mark) {
             self.establish(common, now, agreed);
         } else {
             if let Some(answer) = self.answers.get_mut(at) {
                 answer.agreed = Some(agreed);
             }
-            self.remember(common, incarnation);
+            self.remember(common, mark);
         }
     }
 
-    /// Whether the store's last word on the peer, writes under way included, is this incarnation.
-    fn is_durable(&self, incarnation: Incarnation) -> bool {
-        self.remembered == Some(incarnation) && self.remembering.is_none_or(|i| i == incarnation)
+    /// Whether the store's last word on the peer, writes under way included, is of this start.
+    fn is_durable(&self, mark: Mark) -> bool {
+        let same = |known: Mark| known.incarnation == mark.incarnation;
+        self.remembered.is_some_and(same) && self.remembering.is_none_or(same)
     }
 
-    fn remember(&mut self, common: &mut Common, incarnation: Incarnation) {
-        if self.remembering != Some(incarnation) {
-            self.remembering = Some(incarnation);
-            common.outputs.push_back(LinkOutput::Remember { peer: self.info.id, incarnation });
+    /// Has the peer's start remembered before the link is up.
+    fn remember(&mut self, common: &mut Common, mark: Mark) {
+        if self.remembering.is_none_or(|known| known.incarnation != mark.incarnation) {
+            self.remembering = Some(mark);
+            common.outputs.push_back(LinkOutput::Remember { peer: self.info.id, mark });
         }
     }
 
-    /// The peer's incarnation is durable.
-    pub fn remembered(&mut self, common: &mut Common, now: Time, incarnation: Incarnation) {
-        self.remembered = Some(incarnation);
-        if self.remembering == Some(incarnation) {
+    /// What the peer said last of how far it has come, if no write has taken that along; the caller writes it now.
+    pub fn take_unwritten(&mut self) -> Option<Mark> {
+        let heard = self.heard?;
+        let last = self.remembering.or(self.remembered)?;
+        if last.incarnation != heard.incarnation || last.commits >= heard.commits {
+            return None;
+        }
+        self.unwritten_since = None;
+        self.remembering = Some(heard);
+        Some(heard)
+    }
+
+    /// The peer said how far it has come; whether it has signed that.
+    fn hear(&mut self, now: Time, mark: Mark) -> bool {
+        // What an older start says is of no use: the newer one is remembered, or about to be.
+        let newer = self.heard.is_some_and(|h| h.incarnation == mark.incarnation && h.commits < mark.commits);
+        if !newer {
+            return true;
+        }
+        if !mark.is_of(self.info.id, &self.info.key) {
+            return false;
+        }
+        self.heard = Some(mark);
+        self.unwritten_since.get_or_insert(now);
+        true
+    }
+
+    /// A mark of the peer is durable.
+    pub fn remembered(&mut self, common: &mut Common, now: Time, mark: Mark) {
+        self.remembered = Some(mark);
+        if self.remembering == Some(mark) {
             self.remembering = None;
         }
+        if self.heard.is_none_or(|heard| heard.incarnation != mark.incarnation || heard.commits < mark.commits) {
+            self.heard = Some(mark);
+            self.unwritten_since = None;
+        }
         self.proceed(common, now);
-        let ready = |answer: &Answer| answer.agreed.as_ref().is_some_and(|a| a.peer.incarnation == incarnation);
+        let ready =
+            |answer: &Answer| answer.agreed.as_ref().is_some_and(|a| a.peer.mark.incarnation == mark.incarnation);
         if let Some(at) = self.answers.iter().position(ready)
             && let Some(agreed) = self.answers.remove(at).and_then(|answer| answer.agreed)
         {
@@ -310,7 +415,7 @@ impl Peer {
         let durable = self.remembered;
         let Some(initiation) = self.initiation.as_mut() else { return };
         if let Stage::Storing { agreed, confirm } = &initiation.stage
-            && durable == Some(agreed.peer.incarnation)
+            && durable.is_some_and(|mark| mark.incarnation == agreed.peer.mark.incarnation)
         {
             let (agreed, confirm) = (agreed.clone(), confirm.clone());
             initiation.stage = Stage::Confirming { agreed, confirm: confirm.clone(), tries: 1 };
@@ -366,6 +471,11 @@ impl Peer {
         let opened = link.open(now, bytes, |lane, bytes| {
             outputs.push_back(LinkOutput::Message { peer, incarnation, lane, bytes });
         });
+        let said = link.said;
+        let opened = match opened {
+            Ok(()) if !self.hear(now, said) => Err(Rejected::Violation("a count of commits that it did not sign")),
+            opened => opened,
+        };
         match opened {
             Ok(()) | Err(Rejected::Repeated) => {}
             Err(Rejected::Forged) => self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() }),
@@ -391,7 +501,8 @@ impl Peer {
 
     fn establish_as(&mut self, common: &mut Common, now: Time, link: Link) {
         let incarnation = link.incarnation();
-        let standing = self.standing(common, &link.agreed);
+        let peer_known = link.agreed.peer_known;
+        self.hear(now, link.said);
         if let Some(old) = self.incarnation() {
             self.end(common, if old == incarnation { DownReason::Replaced } else { DownReason::Restarted });
         }
@@ -410,10 +521,7 @@ impl Peer {
                 self.earlier.push_back(last);
             }
         }
-        if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
-            troubles.push(Trouble::RolledBack { peer: name() });
-        }
-        if matches!(standing, Standing::PeerRolledBack | Standing::BothRolledBack) {
+        if !peer_known {
             troubles.push(Trouble::PeerRolledBack { peer: name() });
         }
         for trouble in troubles {
@@ -425,17 +533,7 @@ impl Peer {
         self.retry_at = None;
         self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
         self.differs.clear();
-        common.outputs.push_back(LinkOutput::Up { peer: self.info.id, incarnation, standing });
-    }
-
-    fn standing(&self, common: &Common, agreed: &Agreed) -> Standing {
-        match (common.knows(agreed.peer.remembered), agreed.peer_known) {
-            (false, false) => Standing::BothRolledBack,
-            (false, true) => Standing::RolledBack,
-            (true, false) => Standing::PeerRolledBack,
-            (true, true) if agreed.peer.remembered.is_none() => Standing::First,
-            (true, true) => Standing::Known,
-        }
+        common.outputs.push_back(LinkOutput::Up { peer: self.info.id, incarnation });
     }
 
     fn end(&mut self, common: &mut Common, reason: DownReason) {
@@ -447,6 +545,12 @@ impl Peer {
 
     /// Timers.
     pub fn wake(&mut self, common: &mut Common, now: Time) {
+        if self.unwritten_since.is_some_and(|since| since.after(limits::MARK_WAIT) <= now) {
+            self.unwritten_since = None;
+            if let Some(mark) = self.take_unwritten() {
+                common.outputs.push_back(LinkOutput::Remember { peer: self.info.id, mark });
+            }
+        }
         if let Some(link) = self.link.as_mut() {
             if link.last_heard.after(limits::LINK_SILENCE_MAX) <= now {
                 self.end(common, DownReason::Silent);
@@ -475,12 +579,13 @@ impl Peer {
     }
 
     pub fn wake_at(&self) -> Time {
-        match (&self.link, self.retry_at) {
+        let at = match (&self.link, self.retry_at) {
             (Some(link), _) => link.wake_at(),
             (None, Some(at)) => at,
             // Without a link a retry is always set; this only keeps a mistake from waiting for ever.
             (None, None) => Time(u64::MAX),
-        }
+        };
+        self.unwritten_since.map_or(at, |since| at.min(since.after(limits::MARK_WAIT)))
     }
 
     pub fn state(&self) -> LinkState {
@@ -528,7 +633,9 @@ impl Peer {
         );
     }
 
-    fn say(&self, common: &mut Common, bytes: Vec<u8>) {
+    /// Sends a handshake message.
+    fn say(&self, common: &mut Common, message: Vec<u8>) {
+        let bytes = self.acquaintance.seal(message);
         common.outputs.push_back(LinkOutput::Datagram { to: self.info.id, bytes });
     }
 

@@ -58,12 +58,17 @@ pub enum Trouble {
         /// Names of the facets that differ.
         differs: Vec<String>,
     },
-    /// A peer remembers a start of this node that this node's store does not know.
+    /// A peer remembers more of this node than this node's store does.
     RolledBack {
         /// Who remembers it.
         peer: String,
     },
-    /// The peer's store does not know a start of the peer that this node remembers.
+    /// A peer says that this node told it something that this node has never signed.
+    FalseClaim {
+        /// The peer.
+        peer: String,
+    },
+    /// The peer's store lacks something that the peer had told this node.
     PeerRolledBack {
         /// The peer.
         peer: String,
@@ -83,6 +88,7 @@ impl Trouble {
             self,
             Self::Configuration { .. }
                 | Self::RolledBack { .. }
+                | Self::FalseClaim { .. }
                 | Self::PeerRolledBack { .. }
                 | Self::DuplicateIdentity { .. }
         )
@@ -102,6 +108,7 @@ impl Trouble {
             Self::RolledBack { .. } => 9,
             Self::PeerRolledBack { .. } => 10,
             Self::DuplicateIdentity { .. } => 11,
+            Self::FalseClaim { .. } => 12,
         }
     }
 }
@@ -126,13 +133,16 @@ impl std::fmt::Display for Trouble {
             }
             Self::RolledBack { peer } => write!(
                 f,
-                "{peer} remembers a start of this node that this node's store does not know: the store was rolled \
+                "{peer} remembers what this node told it and this node's store does not know: the store was rolled \
                  back, restored or copied, or another process runs with this identity"
             ),
+            Self::FalseClaim { peer } => {
+                write!(f, "{peer} says that this node told it what this node has never signed: {peer} lies")
+            }
             Self::PeerRolledBack { peer } => write!(
                 f,
-                "the store of {peer} does not know its own last start that this node remembers: it was rolled back, \
-                 restored or copied, or two processes run with this identity"
+                "the store of {peer} does not know what {peer} told this node: it was rolled back, restored or copied, \
+                 or two processes run with this identity"
             ),
             Self::DuplicateIdentity { peer } => {
                 write!(f, "two processes run with the identity of {peer}: an earlier start of it is back")

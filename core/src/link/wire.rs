@@ -24,12 +24,15 @@ pub(super) const SEAL: usize = 16;
 pub(super) const ACK_RANGES_MAX: usize = 32;
 /// Bytes of the longest acknowledgement of one lane.
 pub(super) const ACK_BYTES_MAX: usize = 1 + 8 + 1 + 4 * ACK_RANGES_MAX;
+/// Bytes of a mark.
+pub(super) const MARK_BYTES: usize = 1 + 8 + 64;
 /// Bytes of the longest data frame without its payload.
 pub(super) const DATA_OVERHEAD: usize = 1 + 8 + 4 + 4;
 
 const FRAME_ACK: u8 = 0x10;
 const FRAME_FIRST: u8 = 0x20;
 const FRAME_NEXT: u8 = 0x30;
+const FRAME_MARK: u8 = 0x40;
 
 /// A position in borrowed bytes.
 pub(super) struct Reader<'a>(pub &'a [u8]);
@@ -102,6 +105,11 @@ pub(super) struct Ack {
 /// A frame inside a packet.
 pub(super) enum Frame<'a> {
     Ack(Ack),
+    /// How far the sender has come in the start that the link is with.
+    Mark {
+        commits: u64,
+        signature: [u8; 64],
+    },
     Data {
         lane: Lane,
         sequence: u64,
@@ -119,6 +127,9 @@ impl<'a> Frame<'a> {
     /// Reads the next frame; `None` if the bytes are no frame of this version.
     pub fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let code = reader.u8()?;
+        if code == FRAME_MARK {
+            return Some(Self::Mark { commits: reader.u64()?, signature: reader.array()? });
+        }
         let lane = lane(code)?;
         match code & 0xf0 {
             FRAME_ACK => {
@@ -161,6 +172,7 @@ pub(super) fn reads_frames(bytes: &[u8]) -> bool {
                 let ranges: Vec<(u16, u16)> = ranges.into_iter().map(small).collect();
                 write_ack(&mut again, lane, below, &ranges);
             }
+            Some(Frame::Mark { commits, signature }) => write_mark(&mut again, commits, &signature),
             Some(Frame::Data { lane, sequence, total, payload }) => {
                 write_data(&mut again, lane, sequence, total, payload);
             }
@@ -179,6 +191,12 @@ pub(super) fn write_ack(out: &mut Vec<u8>, lane: Lane, below: u64, ranges: &[(u1
         out.extend_from_slice(&offset.to_le_bytes());
         out.extend_from_slice(&count.to_le_bytes());
     }
+}
+
+pub(super) fn write_mark(out: &mut Vec<u8>, commits: u64, signature: &[u8; 64]) {
+    out.push(FRAME_MARK);
+    out.extend_from_slice(&commits.to_le_bytes());
+    out.extend_from_slice(signature);
 }
 
 pub(super) fn write_data(out: &mut Vec<u8>, lane: Lane, sequence: u64, total: Option<u32>, payload: &[u8]) {

@@ -1,39 +1,21 @@
 //! A start: this incarnation becomes durable, what earlier ones knew is taken back, and doubts about the store make
 //! the node unfit to promise, vote or sign.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::records::{self, Starts};
 use crate::{
-    Config, Incarnation, NodeId,
+    Config,
     context::{After, Context},
-    link::LinkConfig,
+    link::{LinkConfig, Start},
     protocol::Suites,
     report::Report,
-    store::{Batch, BootRecord, Keyspace},
+    store::{Batch, BootRecord},
 };
 
 /// Begins a start; the links begin once [`After::Boot`] comes.
-pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
-    let mut history = BTreeSet::new();
-    let mut remembered = BTreeMap::new();
+pub(super) fn begin(ctx: &mut Context, boot: &BootRecord, starts: Starts) -> LinkConfig {
     ctx.unfit.extend(boot.damage.iter().cloned());
-    for (keyspace, key, value) in &boot.records {
-        match keyspace {
-            Keyspace::Meta => {
-                if let Ok(incarnation) = key.as_slice().try_into() {
-                    history.insert(Incarnation(incarnation));
-                }
-            }
-            Keyspace::Peers => {
-                if let (Ok(peer), Ok(incarnation)) = (key.as_slice().try_into(), value.expose().try_into()) {
-                    remembered.insert(NodeId::from_bytes(peer), Incarnation(incarnation));
-                }
-            }
-            _ => {}
-        }
-    }
     let mut batch = Batch::default();
-    batch.put(Keyspace::Meta, ctx.incarnation.0.to_vec(), Vec::new());
+    records::put_start(&mut batch, ctx.incarnation, Start { found: Some(starts.commits), conceded: false });
     ctx.persist(batch, After::Boot);
     ctx.report(Report::Started {
         node: ctx.name(ctx.me),
@@ -44,13 +26,18 @@ pub(super) fn begin(ctx: &mut Context, boot: &BootRecord) -> LinkConfig {
     for what in ctx.unfit.clone() {
         ctx.report(Report::Alarm { what: format!("{what}; this node does not sign until that is mended") });
     }
+    let remembered = starts.peers.into_iter();
+    let remembered =
+        remembered.filter(|(id, mark)| ctx.config.peer(*id).is_some_and(|peer| mark.is_of(*id, &peer.key)));
     LinkConfig {
+        remembered: remembered.collect(),
         identity: ctx.identity.clone(),
         peers: ctx.config.peers.clone(),
         facets: facets(&ctx.config, &ctx.suites),
         incarnation: ctx.incarnation,
-        history,
-        remembered,
+        found: starts.commits,
+        commits: starts.commits,
+        history: starts.own,
         seed: ctx.random_bytes(),
     }
 }

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::records;
 use crate::{
-    NodeId, Time,
+    Incarnation, NodeId, Time,
     context::{After, Context, Wanted},
     limits,
-    link::Lane,
+    link::{Lane, Start},
     message::Message as Envelope,
     output::Record,
     planted::{Bug, planted},
@@ -87,20 +88,22 @@ impl CatchUp {
         catch_up
     }
 
-    /// A peer remembers a start of this node that the store does not know.
-    pub fn on_rolled_back(&mut self, ctx: &mut Context, peer: &str) {
-        if self.behind.is_some() || planted(Bug::RolledBackVotes) {
-            return;
-        }
-        let reason = format!(
-            "the store was rolled back, restored or copied ({peer} remembers a start of this node that it does not \
-             know): the node is being brought up to date"
-        );
+    /// A peer has shown that the store lacks what an earlier start of this node had written.
+    ///
+    /// That is durable before the link with the peer is up, because then the peer remembers this start instead.
+    pub fn on_rolled_back(&mut self, ctx: &mut Context, peer: &str, incarnation: Incarnation, start: Start) {
         let mut batch = Batch::default();
-        batch.put(Keyspace::Meta, ROLLED_BACK.to_vec(), reason.clone().into_bytes());
-        ctx.persist(batch, After::Nothing);
-        ctx.report(Report::Alarm { what: format!("{reason}; until then it does not sign") });
-        self.begin(ctx, reason);
+        records::put_start(&mut batch, incarnation, start);
+        if self.behind.is_none() && !planted(Bug::RolledBackVotes) {
+            let reason = format!(
+                "the store was rolled back, restored or copied ({peer} remembers more of this node than it does): the \
+                 node is being brought up to date"
+            );
+            batch.put(Keyspace::Meta, ROLLED_BACK.to_vec(), reason.clone().into_bytes());
+            ctx.report(Report::Alarm { what: format!("{reason}; until then it does not sign") });
+            self.begin(ctx, reason);
+        }
+        ctx.persist(batch, After::Conceded(incarnation));
     }
 
     fn begin(&mut self, ctx: &mut Context, reason: String) {

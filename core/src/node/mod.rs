@@ -3,6 +3,7 @@
 
 mod boot;
 mod catch_up;
+pub(crate) mod records;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ pub use boot::facets;
 pub(crate) use catch_up::Message as CatchUpMessage;
 pub use status::*;
 
-use self::catch_up::CatchUp;
+use self::{catch_up::CatchUp, records::Starts};
 
 use crate::{
     Config, Identity, Incarnation, Input, NodeId, Now, Output, Time,
@@ -19,7 +20,7 @@ use crate::{
     context::{After, Context, Event, JobFor, Wanted},
     input::{Delivery, RequestKind},
     limits,
-    link::{Lane, LinkConfig, LinkOutput, Links, Standing},
+    link::{Lane, LinkConfig, LinkOutput, Links, Start},
     message::Message,
     planted::{Bug, planted},
     protocol::{Done, Suites},
@@ -34,7 +35,7 @@ use crate::{
         signing,
     },
     session::{Owner, Sessions},
-    store::{Batch, BootRecord, Keyspace},
+    store::BootRecord,
     wallet::{
         activation::{self, Activation},
         cache::Wallets,
@@ -84,18 +85,21 @@ impl Node {
     /// If a record of the store cannot be read although the store authenticated it: the software is older than its data.
     #[must_use]
     pub fn new(config: Config, identity: Identity, suites: Suites, boot: BootRecord, seed: [u8; 32], now: Now) -> Self {
-        let mut ctx = Context::new(config, identity, suites, seed, now);
+        let starts = Starts::read(&boot);
+        let mut ctx = Context::new(config, identity, suites, starts.commits, seed, now);
         let mut auxiliary = Auxiliary::default();
         let mut activation = Activation::default();
         auxiliary.restore(&mut ctx, &boot.records);
         activation.restore(&mut ctx, &boot.records);
+        let mut wallets = Wallets::default();
+        wallets.restore(&mut ctx, &boot.records);
         let catch_up = CatchUp::restore(&mut ctx, &mut activation, &boot);
-        let link_config = boot::begin(&mut ctx, &boot);
+        let link_config = boot::begin(&mut ctx, &boot, starts);
         let mut node = Self {
             ctx,
             link_config: Some(link_config),
             sessions: Sessions::default(),
-            wallets: Wallets::default(),
+            wallets,
             ledger: Ledger::default(),
             auxiliary,
             activation,
@@ -394,13 +398,14 @@ impl Node {
         match after {
             After::Boot => {
                 if let Some(config) = self.link_config.take() {
+                    let config = LinkConfig { commits: self.ctx.commits(), ..config };
                     self.ctx.links = Some(Links::new(config, self.ctx.now.time));
                 }
             }
-            After::Remembered(peer, incarnation) => {
+            After::Conceded(incarnation) => {
                 let time = self.ctx.now.time;
                 if let Some(links) = self.ctx.links.as_mut() {
-                    links.remembered(time, peer, incarnation);
+                    links.conceded(time, incarnation);
                 }
             }
             After::Signing(after) => signing::participant::Participants::on_persisted(&mut self.ctx, after),
@@ -417,12 +422,9 @@ impl Node {
     fn on_link_output(&mut self, output: LinkOutput) {
         match output {
             LinkOutput::Datagram { to, bytes } => self.ctx.output(Output::Datagram { to, bytes }),
-            LinkOutput::Remember { peer, incarnation } => {
-                let mut batch = Batch::default();
-                batch.put(Keyspace::Peers, peer.as_bytes().to_vec(), incarnation.0.to_vec());
-                self.ctx.persist(batch, After::Remembered(peer, incarnation));
-            }
-            LinkOutput::Up { peer, incarnation, standing } => self.on_link_up(peer, incarnation, standing),
+            LinkOutput::Remember { peer, mark } => self.ctx.remember(peer, mark),
+            LinkOutput::RolledBack { peer, incarnation, start } => self.on_rolled_back(peer, incarnation, start),
+            LinkOutput::Up { peer, incarnation } => self.on_link_up(peer, incarnation),
             LinkOutput::Down { peer, incarnation, reason } => {
                 let peer_name = self.ctx.name(peer);
                 self.ctx.report(Report::LinkDown { peer: peer_name, reason: reason.to_string() });
@@ -446,13 +448,16 @@ impl Node {
         }
     }
 
-    fn on_link_up(&mut self, peer: NodeId, incarnation: Incarnation, standing: Standing) {
+    fn on_rolled_back(&mut self, peer: NodeId, incarnation: Incarnation, start: Start) {
+        // What must not be used again is gone before the loss counts as known.
+        self.auxiliary.on_rolled_back(&mut self.ctx);
         let name = self.ctx.name(peer);
-        self.ctx.report(Report::LinkUp { peer: name.clone(), incarnation: incarnation.to_string() });
-        if matches!(standing, Standing::RolledBack | Standing::BothRolledBack) {
-            self.catch_up.on_rolled_back(&mut self.ctx, &name);
-            self.auxiliary.on_rolled_back(&mut self.ctx);
-        }
+        self.catch_up.on_rolled_back(&mut self.ctx, &name, incarnation, start);
+    }
+
+    fn on_link_up(&mut self, peer: NodeId, incarnation: Incarnation) {
+        let name = self.ctx.name(peer);
+        self.ctx.report(Report::LinkUp { peer: name, incarnation: incarnation.to_string() });
         self.catch_up.drive(&mut self.ctx);
         self.ctx.forgive(peer);
         self.auxiliary.on_link_up(&mut self.ctx, peer);
@@ -643,6 +648,7 @@ impl Node {
             requests,
             undecided: self.activation.undecided(),
             alarms: ctx.unfit.clone(),
+            stopped: self.wallets.stopped().take(limits::STOPPED_SHOWN).cloned().collect(),
             tables: self.tables().into_iter().map(TableStatus::from).collect(),
         }
     }

@@ -31,6 +31,10 @@ pub struct Status {
     pub undecided: Vec<String>,
     /// What the store lacks, and other things that somebody must look at.
     pub alarms: Vec<String>,
+    /// Wallets whose keys sign no more because two certificates exist for their epoch, in words; not more than
+    /// [`STOPPED_SHOWN`](crate::limits::STOPPED_SHOWN).
+    #[serde(default)]
+    pub stopped: Vec<String>,
     /// How full everything is that the node keeps in memory.
     #[serde(default)]
     pub tables: Vec<TableStatus>,

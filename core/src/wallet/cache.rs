@@ -6,20 +6,21 @@ use std::{
 };
 
 use super::{
-    Certificate, CertificateRecord, ShareRecord,
+    Certificate, CertificateRecord, ShareRecord, StoppedRecord,
     activation::Message,
-    record::{Stored as _, certificate_key, share_key, wallet_prefix},
+    record::{STOPPED, Stored as _, certificate_key, share_key, wallet_prefix},
 };
 use crate::{
     NodeId, Secret, Time,
     committee::Committee,
-    context::{Context, Event, Wanted as ContextWanted},
+    context::{After, Context, Event, Wanted as ContextWanted},
     limits,
     link::Lane,
     message::Message as Envelope,
     node::Table,
     planted::{Bug, planted},
     protocol::{Curve, KeyShare},
+    report::Report,
     store::{Batch, Keyspace},
 };
 
@@ -30,7 +31,7 @@ pub(crate) struct WalletData {
     pub certificate_hash: [u8; 32],
     /// This node's shares, one per curve; missing if the store has none.
     shares: Vec<Arc<KeyShare>>,
-    /// Whether this node voted for a successor whose outcome it does not know, or holds two certificates for the epoch.
+    /// Whether two certificates exist for the epoch: its keys sign no more.
     pub frozen: bool,
 }
 
@@ -106,6 +107,8 @@ pub(crate) struct Wallets {
     entries: BTreeMap<String, Entry>,
     order: VecDeque<String>,
     inquiries: BTreeMap<String, Asked>,
+    /// Wallets whose keys sign no more, and why: for ever, and whatever else is read or written.
+    stopped: BTreeMap<String, String>,
 }
 
 /// Name of the record that holds a wallet's newest epoch.
@@ -114,6 +117,24 @@ fn head_key(wallet: &str) -> Vec<u8> {
 }
 
 impl Wallets {
+    /// Takes back which keys are stopped.
+    pub fn restore(&mut self, ctx: &mut Context, records: &[(Keyspace, Vec<u8>, Secret)]) {
+        let stopped =
+            |(keyspace, key, _): &&(Keyspace, Vec<u8>, Secret)| *keyspace == Keyspace::Meta && key.starts_with(STOPPED);
+        for (_, key, value) in records.iter().filter(stopped) {
+            // The store authenticates what it returns: an unreadable record is ours and wrong.
+            let record = StoppedRecord::decode(value.expose())
+                .unwrap_or_else(|error| panic!("record {}: {error}", String::from_utf8_lossy(key)));
+            ctx.report(Report::Alarm { what: record.to_string() });
+            self.stopped.insert(record.wallet().to_owned(), record.to_string());
+        }
+    }
+
+    /// Keys that sign no more, in words.
+    pub fn stopped(&self) -> impl Iterator<Item = &String> {
+        self.stopped.values()
+    }
+
     pub fn lookup(&mut self, ctx: &mut Context, wallet: &str) -> Lookup {
         match self.entries.get(wallet) {
             Some(Entry::Loading(_)) => Lookup::Loading,
@@ -128,11 +149,13 @@ impl Wallets {
         }
     }
 
-    pub fn tables(&self) -> [Table; 2] {
+    pub fn tables(&self) -> [Table; 3] {
         [
-            // Wallets that are being read and frozen ones are not thrown out.
+            // Wallets that are being read are not thrown out.
             ("wallets in memory", self.entries.len(), Some(2 * limits::WALLETS_CACHED)),
             ("inquiries", self.inquiries.len(), Some(2 * limits::REQUESTS_MAX)),
+            // Each needs a quorum of acceptors that voted twice.
+            ("stopped wallets", self.stopped.len(), None),
         ]
     }
 
@@ -177,12 +200,13 @@ impl Wallets {
             }
         }
         if parts.open == 0 {
+            let frozen = self.stopped.contains_key(&wallet);
             let entry = match std::mem::take(&mut **parts) {
                 Parts { certificate: Some(certificate), shares, .. } => Entry::Found(Arc::new(WalletData {
                     certificate_hash: certificate.hash(),
                     certificate,
                     shares,
-                    frozen: false,
+                    frozen,
                 })),
                 _ => Entry::Absent,
             };
@@ -206,8 +230,16 @@ impl Wallets {
         self.inquiries.remove(wallet);
     }
 
-    /// Stops a key: two certificates for one epoch exist.
-    pub fn freeze(&mut self, wallet: &str) {
+    /// Stops a wallet's keys, durably: two certificates for one epoch exist.
+    pub fn stop(&mut self, ctx: &mut Context, record: &StoppedRecord) {
+        let (wallet, what) = (record.wallet(), record.to_string());
+        if self.stopped.insert(wallet.to_owned(), what.clone()).is_some() {
+            return;
+        }
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Meta, record.key(), record.encode());
+        ctx.persist(batch, After::Nothing);
+        ctx.report(Report::Alarm { what });
         if let Some(Entry::Found(data)) = self.entries.get_mut(wallet) {
             *data = Arc::new(WalletData {
                 certificate: data.certificate.clone(),
@@ -287,9 +319,8 @@ impl Wallets {
             looked_at += 1;
             let Some(oldest) = self.order.pop_front() else { break };
             match self.entries.get(&oldest) {
-                // A frozen key stays known as such; a reader is still to be answered.
+                // A reader is still to be answered.
                 Some(Entry::Loading(_)) => self.order.push_back(oldest),
-                Some(Entry::Found(data)) if data.frozen => self.order.push_back(oldest),
                 _ => {
                     self.entries.remove(&oldest);
                 }

@@ -61,6 +61,8 @@ pub enum CertificateError {
     BadPrepared(NodeId),
     /// A vote for another wallet, epoch or session.
     VoteForOther(NodeId),
+    /// Two certificates that are of different epochs, or mean the same.
+    NoContradiction,
     /// The votes are of more than one ballot.
     MixedBallots {
         /// The ballot of the first vote.
@@ -114,6 +116,7 @@ impl std::fmt::Display for CertificateError {
             Self::PreparedByStranger(node) => write!(f, "prepared statement of {node}, which is no member"),
             Self::DuplicatePrepared(node) => write!(f, "prepared statement of {node} twice or out of order"),
             Self::BadPrepared(node) => write!(f, "the signature under the prepared statement of {node} is not valid"),
+            Self::NoContradiction => f.write_str("two certificates that do not contradict each other"),
             Self::VoteForOther(node) => write!(f, "the vote of {node} is for something else"),
             Self::MixedBallots { expected, got } => write!(f, "votes of ballot {got:?} among those of {expected:?}"),
             Self::VoteByStranger(node) => write!(f, "vote of {node}, which is no member of the deciding committee"),

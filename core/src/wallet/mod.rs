@@ -14,7 +14,9 @@ pub mod record;
 pub mod statement;
 
 pub use certificate::{Certificate, CertificateError, Value};
-pub use record::{AcceptorRecord, CertificateRecord, PendingRecord, PreparedRecord, RecordError, ShareRecord};
+pub use record::{
+    AcceptorRecord, CertificateRecord, PendingRecord, PreparedRecord, RecordError, ShareRecord, StoppedRecord,
+};
 pub use statement::{
     Activated, FormError, Keys, Prepared, PreparedSession, Promised, Refused, SessionFacts, SessionId, Signature,
     StatementError, Vote,

@@ -6,6 +6,7 @@
 //! | `Decisions` | [`decision_key`] | [`AcceptorRecord`]: this node's promise and vote |
 //! | `Certificates` | [`certificate_key`] | [`CertificateRecord`] |
 //! | `Shares` | [`share_key`] | [`ShareRecord`]: one key share, the only secret here |
+//! | `Meta` | [`stopped_key`] | [`StoppedRecord`]: two certificates of one epoch, so the key signs no more |
 //!
 //! Invariant: what [`Stored::decode`] returns is well formed and would be encoded to exactly the bytes that were read.
 //! Every record is an enum of schema versions; old versions are read for ever.
@@ -73,6 +74,15 @@ pub struct AcceptorRecord {
 pub struct CertificateRecord {
     /// The proof.
     pub certificate: Certificate,
+}
+
+/// Two decisions about one epoch, of which there can be only one: proof that acceptors voted twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedRecord {
+    /// The one that this node held, or was about to hold.
+    pub known: Certificate,
+    /// The one that contradicts it.
+    pub other: Certificate,
 }
 
 /// One key share.
@@ -169,6 +179,7 @@ stored! {
     PendingRecord: "record of a prepared or refused session", at most RECORD_BYTES_MAX + REQUEST_BYTES_MAX;
     AcceptorRecord: "record of an acceptor", at most RECORD_BYTES_MAX;
     CertificateRecord: "record of a certificate", at most RECORD_BYTES_MAX;
+    StoppedRecord: "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
     ShareRecord: "record of a key share", at most RECORD_BYTES_MAX;
 }
 
@@ -279,6 +290,44 @@ impl CertificateRecord {
     }
 }
 
+impl StoppedRecord {
+    /// The wallet.
+    #[must_use]
+    pub fn wallet(&self) -> &str {
+        &self.known.facts().wallet
+    }
+
+    /// The name to store it under.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        stopped_key(self.wallet())
+    }
+
+    fn check(&self) -> Result<(), CertificateError> {
+        self.known.check()?;
+        self.other.check()?;
+        let (known, other) = (self.known.facts(), self.other.facts());
+        if (&known.wallet, known.epoch) != (&other.wallet, other.epoch) || self.known.hash() == self.other.hash() {
+            return Err(CertificateError::NoContradiction);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for StoppedRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let facts = self.known.facts();
+        write!(
+            f,
+            "two certificates for epoch {} of wallet {}: {} and {}; its keys sign no more",
+            facts.epoch,
+            facts.wallet,
+            hex::encode(self.known.hash()),
+            hex::encode(self.other.hash())
+        )
+    }
+}
+
 impl ShareRecord {
     fn check(&self) -> Result<(), CertificateError> {
         let KeyShare { curve, threshold, index, secret, public_key, public_shares } = &self.share;
@@ -331,6 +380,15 @@ pub fn pending_key(wallet: &str, epoch: u32, session: SessionId) -> Vec<u8> {
     key.extend_from_slice(&session.0);
     key
 }
+
+/// Name of the proof that stops a wallet's keys; all begin with [`STOPPED`].
+#[must_use]
+pub fn stopped_key(wallet: &str) -> Vec<u8> {
+    [STOPPED, wallet.as_bytes()].concat()
+}
+
+/// How the names of such proofs begin.
+pub const STOPPED: &[u8] = b"stopped ";
 
 /// Name of a key share: a wallet's sort by epoch, then session, then curve.
 #[must_use]

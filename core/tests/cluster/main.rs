@@ -4,7 +4,9 @@
 mod answers;
 mod attestations;
 mod bans;
+mod contradiction;
 mod full_signatures;
 mod queries;
+mod rollback;
 mod situations;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_core::{
     Duration, Identity, Incarnation, NodeId, PeerInfo, Time,
-    link::{DownReason, Lane, LinkConfig, LinkOutput, Links, Standing, Trouble},
+    link::{DownReason, Lane, LinkConfig, LinkOutput, Links, Mark, Start, Trouble},
 };
 
 /// What the channel does; chances are of 100.
@@ -22,8 +22,9 @@ pub const CLEAN: Faults = Faults { loss: 0, duplication: 0, corruption: 0, delay
 /// What a node's store keeps over restarts.
 #[derive(Clone, Default)]
 pub struct Disk {
-    pub history: BTreeSet<Incarnation>,
-    pub remembered: BTreeMap<NodeId, Incarnation>,
+    pub commits: u64,
+    pub history: BTreeMap<Incarnation, Start>,
+    pub remembered: BTreeMap<NodeId, Mark>,
 }
 
 pub struct Net {
@@ -99,13 +100,16 @@ impl Net {
         self.starts += 1;
         let incarnation = Incarnation([self.starts; 16]);
         let disk = &mut self.disks[node];
-        let history = disk.history.clone();
-        disk.history.insert(incarnation);
+        let (found, history) = (disk.commits, disk.history.clone());
+        disk.history.insert(incarnation, Start { found: Some(found), conceded: false });
+        disk.commits += 1;
         LinkConfig {
             identity: identity(node),
             peers: peers(self.links.len()),
             facets: self.facets[node].clone(),
             incarnation,
+            found,
+            commits: disk.commits,
             history,
             remembered: disk.remembered.clone(),
             seed: [self.starts; 32],
@@ -139,20 +143,32 @@ impl Net {
                         self.carry(to, bytes);
                     }
                 }
-                LinkOutput::Remember { peer, incarnation } if self.fast_disk => {
-                    self.log.push((node, LinkOutput::Remember { peer, incarnation }));
-                    self.persist(node, peer, incarnation);
+                LinkOutput::Remember { peer, mark } if self.fast_disk => {
+                    self.log.push((node, LinkOutput::Remember { peer, mark }));
+                    self.persist(node, peer, mark);
+                }
+                LinkOutput::RolledBack { peer, incarnation, start } if self.fast_disk => {
+                    self.log.push((node, LinkOutput::RolledBack { peer, incarnation, start }));
+                    self.concede(node, incarnation, start);
                 }
                 other => self.log.push((node, other)),
             }
         }
     }
 
-    pub fn persist(&mut self, node: usize, peer: NodeId, incarnation: Incarnation) {
-        self.disks[node].remembered.insert(peer, incarnation);
+    pub fn persist(&mut self, node: usize, peer: NodeId, mark: Mark) {
+        self.disks[node].remembered.insert(peer, mark);
         let now = self.now;
         if let Some(links) = self.links[node].as_mut() {
-            links.remembered(now, peer, incarnation);
+            links.remembered(now, peer, mark);
+        }
+    }
+
+    pub fn concede(&mut self, node: usize, incarnation: Incarnation, start: Start) {
+        self.disks[node].history.insert(incarnation, start);
+        let now = self.now;
+        if let Some(links) = self.links[node].as_mut() {
+            links.conceded(now, incarnation);
         }
     }
 
@@ -269,11 +285,11 @@ impl Net {
             .collect()
     }
 
-    pub fn ups(&self, node: usize) -> Vec<(NodeId, Incarnation, Standing)> {
+    pub fn ups(&self, node: usize) -> Vec<(NodeId, Incarnation)> {
         self.log
             .iter()
             .filter_map(|(n, output)| match output {
-                LinkOutput::Up { peer, incarnation, standing } if *n == node => Some((*peer, *incarnation, *standing)),
+                LinkOutput::Up { peer, incarnation } if *n == node => Some((*peer, *incarnation)),
                 _ => None,
             })
             .collect()

@@ -11,8 +11,9 @@ use mpcium_client::{
     request::{KeygenRequest, Request, SignRequest},
 };
 use mpcium_core::{
-    Config, Duration, Identity, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
+    Config, Duration, Identity, Incarnation, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
     input::{Delivery, DeliveryId, RequestKind},
+    link::Start,
     node::Node,
     output::{PersistId, Settlement},
     protocol::Suites,
@@ -218,17 +219,22 @@ impl Cluster {
             return;
         }
         self.kill(LIAR);
-        let history = self.hosts[LIAR]
-            .durable
-            .keys()
-            .filter(|(keyspace, _)| *keyspace == Keyspace::Meta)
-            .filter_map(|(_, key)| Some(mpcium_core::Incarnation(key.as_slice().try_into().ok()?)))
+        let records = &self.hosts[LIAR].durable;
+        let meta = |name: &[u8]| records.get(&(Keyspace::Meta, name.to_vec()));
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).expect("a number");
+        let commits = meta(b"commits").map_or(0, |record| number(&record.expose()[1..]));
+        let history = records
+            .iter()
+            .filter_map(|((_, key), record)| {
+                let incarnation = Incarnation(key.strip_prefix(b"start ")?.try_into().ok()?);
+                Some((incarnation, Start { found: Some(number(&record.expose()[3..])), conceded: false }))
+            })
             .collect();
         self.entropy += 1;
         let facets = mpcium_core::node::facets(&self.configs[LIAR], &self.suites);
         let identity = identity(self.ids[LIAR], LIAR);
         let peers = self.configs[LIAR].peers.clone();
-        self.liar = Some(Liar::new(identity, peers, facets, history, self.entropy, self.now));
+        self.liar = Some(Liar::new(identity, peers, facets, (commits, history), self.entropy, self.now));
         self.checks.lied = true;
         self.drain(LIAR);
     }

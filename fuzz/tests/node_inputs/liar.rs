@@ -1,10 +1,10 @@
 //! A peer with a valid identity and real links that says what it should not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use mpcium_core::{
     Identity, Incarnation, NodeId, PeerInfo, Time,
-    link::{Lane, LinkConfig, LinkOutput, Links},
+    link::{Lane, LinkConfig, LinkOutput, Links, Start},
 };
 
 /// Messages that are kept to be said again.
@@ -23,7 +23,7 @@ impl Liar {
         identity: Identity,
         peers: Vec<PeerInfo>,
         facets: Vec<(String, String)>,
-        history: BTreeSet<Incarnation>,
+        (commits, history): (u64, BTreeMap<Incarnation, Start>),
         number: u64,
         now: Time,
     ) -> Self {
@@ -34,6 +34,8 @@ impl Liar {
             peers,
             facets,
             incarnation: Incarnation(incarnation),
+            found: commits,
+            commits: commits + 1,
             history,
             remembered: BTreeMap::new(),
             seed: [number as u8; 32],
@@ -76,7 +78,8 @@ impl Liar {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Datagram { to, bytes } => self.out.push_back((to, bytes)),
-                LinkOutput::Remember { peer, incarnation } => self.links.remembered(self.now, peer, incarnation),
+                LinkOutput::Remember { peer, mark } => self.links.remembered(self.now, peer, mark),
+                LinkOutput::RolledBack { incarnation, .. } => self.links.conceded(self.now, incarnation),
                 LinkOutput::Message { bytes, .. } => {
                     if self.heard.len() < HEARD_MAX {
                         self.heard.push(bytes);

@@ -145,6 +145,9 @@ fn running(settings: &Settings, answer: &Answer, findings: &mut Findings) {
     for alarm in &node.alarms {
         findings.fail("alarms", alarm, "see \"Alarms\" in docs/operations.md");
     }
+    for stopped in &node.stopped {
+        findings.fail("keys", stopped, "see \"Alarms\" in docs/operations.md");
+    }
     if node.ready {
         findings.ok("readiness", "the node takes requests");
     } else {

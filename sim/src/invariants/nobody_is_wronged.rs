@@ -40,7 +40,10 @@ impl Invariant for NobodyIsWronged {
         let rolled_back = world.machines.iter().any(|machine| machine.rolled_back);
         let restored = |node: usize| world.machines.get(node).is_some_and(|machine| machine.rolled_back);
         let unlikely = match report {
-            Report::LinkTrouble { what, alarm: true } => !rolled_back && !what.is_empty(),
+            Report::LinkTrouble { what, alarm: true } => {
+                let liar = what.split(' ').next().unwrap_or_default().to_owned();
+                !(rolled_back || what.ends_with(" lies") && cheats(&liar))
+            }
             Report::Alarm { what } => {
                 let known = what.contains("rolled back") && restored(*node);
                 !(known || rolled_back && what.contains("certificates"))

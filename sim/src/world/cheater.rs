@@ -7,11 +7,11 @@
 //! Messages are altered by their layout, not by core's own types, which core does not hand out. A layout that has
 //! changed makes a lie miss; `tests/profiles.rs` demands that each of them is told.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use mpcium_core::{
     Incarnation, NodeId, Time,
-    link::{Lane, LinkConfig, LinkOutput, Links},
+    link::{Lane, LinkConfig, LinkOutput, Links, Mark, Start},
     store::{Batch, Keyspace},
 };
 use serde_json::json;
@@ -30,9 +30,9 @@ const FLOOD: (u64, usize) = (90, 200);
 /// What a cheater keeps in mind across its restarts.
 #[derive(Debug, Default)]
 struct Memory {
-    starts: BTreeSet<Incarnation>,
-    peers: BTreeMap<NodeId, Incarnation>,
-    peers_starts: BTreeMap<NodeId, BTreeSet<Incarnation>>,
+    starts: BTreeMap<Incarnation, Start>,
+    peers: BTreeMap<NodeId, Mark>,
+    peers_starts: BTreeMap<NodeId, BTreeMap<Incarnation, Start>>,
     sent: VecDeque<(usize, Lane, Vec<u8>)>,
 }
 
@@ -171,20 +171,31 @@ impl World {
             return;
         }
         let start = batch.writes.iter().filter(|write| write.keyspace == Keyspace::Meta && write.value.is_some());
-        let Some(incarnation) = start.filter_map(|w| w.key.as_slice().try_into().ok()).map(Incarnation).next() else {
-            return;
-        };
+        let mut start = start.filter_map(|w| w.key.strip_prefix(b"start ")?.try_into().ok());
+        let Some(incarnation) = start.next().map(Incarnation) else { return };
+        let liar = self.machines[node].identity();
+        for peer in (0..self.machines.len()).filter(|peer| *peer != node).collect::<Vec<_>>() {
+            if self.lies(node, Lie::FalseClaim) {
+                self.tells(node, Lie::FalseClaim);
+                let never = Incarnation(std::array::from_fn(|at| self.machines[peer].id.as_bytes()[at] ^ 0x5a));
+                let memory = self.cheating.memories.entry(node).or_default();
+                memory.peers.insert(self.machines[peer].id, Mark::sign(&liar, never, 1_000_000));
+            }
+        }
         let memory = self.cheating.memories.entry(node).or_default();
+        let found = memory.starts.len() as u64;
         let config = LinkConfig {
             identity: self.machines[node].identity(),
             peers: self.machines.iter().enumerate().map(|(at, machine)| machine.info(at)).collect(),
             facets: self.machines[node].facets.clone(),
             incarnation,
+            found,
+            commits: found + 1,
             history: memory.starts.clone(),
             remembered: memory.peers.clone(),
             seed: self.cheating.dice.bytes32(),
         };
-        memory.starts.insert(incarnation);
+        memory.starts.insert(incarnation, Start { found: Some(found), conceded: false });
         let outer = Links::new(config, self.time());
         let proxy = Proxy { generation, incarnation, outer, inner: BTreeMap::new(), silent_until: 0, wakes: None };
         self.proxies.insert(node, proxy);
@@ -271,26 +282,31 @@ impl World {
                     self.datagram_travels(node, to, bytes);
                 }
             }
-            LinkOutput::Remember { peer, incarnation } => {
-                self.cheating.memories.entry(node).or_default().peers.insert(peer, incarnation);
+            LinkOutput::Remember { peer, mark } => {
+                self.cheating.memories.entry(node).or_default().peers.insert(peer, mark);
                 if let Some(proxy) = self.proxies.get_mut(&node) {
-                    proxy.outer.remembered(now, peer, incarnation);
+                    proxy.outer.remembered(now, peer, mark);
                 }
             }
-            LinkOutput::Up { peer, incarnation, .. } => {
+            LinkOutput::Up { peer, incarnation } => {
                 let Some(at) = self.at_of(peer) else { return };
                 let memory = self.cheating.memories.entry(node).or_default();
                 let starts = memory.peers_starts.entry(peer).or_default();
-                starts.insert(incarnation);
+                let next = starts.len() as u64;
+                let start = *starts.entry(incarnation).or_insert(Start { found: Some(next), conceded: false });
+                let found = start.found.unwrap_or_default();
                 let history = starts.clone();
+                let me = self.machines[node].identity();
                 let Some(proxy) = self.proxies.get_mut(&node) else { return };
                 let config = LinkConfig {
                     identity: self.machines[at].identity(),
                     peers: vec![self.machines[node].info(node)],
                     facets: self.machines[node].facets.clone(),
                     incarnation,
+                    found,
+                    commits: found + 1,
                     history,
-                    remembered: [(self.machines[node].id, proxy.incarnation)].into(),
+                    remembered: [(me.id(), Mark::sign(&me, proxy.incarnation, 0))].into(),
                     seed: self.cheating.dice.bytes32(),
                 };
                 proxy.inner.insert(at, Links::new(config, now));
@@ -309,7 +325,7 @@ impl World {
                     let _ = links.send(now, me, lane, bytes);
                 }
             }
-            LinkOutput::Trouble(_) => {}
+            LinkOutput::RolledBack { .. } | LinkOutput::Trouble(_) => {}
         }
     }
 
@@ -321,10 +337,10 @@ impl World {
                 let input = Box::new(mpcium_core::Input::Datagram(bytes));
                 self.later(20, Event::Input { node, generation, input });
             }
-            LinkOutput::Remember { peer: id, incarnation } => {
+            LinkOutput::Remember { peer: id, mark } => {
                 let now = self.time();
                 if let Some(links) = self.proxies.get_mut(&node).and_then(|proxy| proxy.inner.get_mut(&peer)) {
-                    links.remembered(now, id, incarnation);
+                    links.remembered(now, id, mark);
                 }
             }
             LinkOutput::Message { lane, bytes, .. } => {
@@ -340,7 +356,10 @@ impl World {
                     }
                 }
             }
-            LinkOutput::Up { .. } | LinkOutput::Down { .. } | LinkOutput::Trouble(_) => {}
+            LinkOutput::RolledBack { .. }
+            | LinkOutput::Up { .. }
+            | LinkOutput::Down { .. }
+            | LinkOutput::Trouble(_) => {}
         }
     }
 

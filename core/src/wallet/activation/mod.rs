@@ -17,8 +17,8 @@ use self::{
     member::{Joining, Prepared as PreparedHere},
 };
 use super::{
-    AcceptorRecord, Activated, Certificate, PendingRecord, Prepared, Promised, Refused, SessionFacts, Value, Vote,
-    cache::Wallets, record::Stored as _,
+    AcceptorRecord, Activated, Certificate, PendingRecord, Prepared, Promised, Refused, SessionFacts, StoppedRecord,
+    Value, Vote, cache::Wallets, record::Stored as _,
 };
 use crate::{
     NodeId, Secret, Time, WallTime,
@@ -156,6 +156,10 @@ pub(crate) struct Activation {
     incoming: BTreeMap<SessionId, member::Incoming>,
     /// Decisions in which an earlier life of this node, since rolled back, may have promised or voted.
     sits_out: std::collections::BTreeSet<String>,
+    /// Certificates that are being stored, by wallet.
+    storing: BTreeMap<String, Certificate>,
+    /// Decisions of this node's own that wait for the wallet's records.
+    decided: BTreeMap<String, Certificate>,
     /// Who holds which certificate durably, by its hash, for coordinators that wait for it. Others may be faster than
     /// this node, so what they say is kept before the certificate is known here.
     activated: BTreeMap<[u8; 32], Activations>,
@@ -242,6 +246,9 @@ impl Activation {
     }
 
     pub fn on_wallet_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
+        if let Some(certificate) = self.decided.remove(wallet) {
+            self.adopt(ctx, parts, None, certificate);
+        }
         self.drive_incoming(ctx, parts, wallet);
     }
 
@@ -291,6 +298,7 @@ impl Activation {
             ("wallets whose rounds are remembered", self.rounds.len(), None),
             ("key generation proposals that wait", self.incoming.len(), Some(limits::REQUESTS_MAX)),
             ("decisions sat out", self.sits_out.len(), None),
+            ("certificates being stored", self.storing.len() + self.decided.len(), None),
             ("activations", self.activated.len(), Some(limits::REQUESTS_MAX)),
         ]
     }
@@ -343,29 +351,30 @@ impl Activation {
             });
             return;
         }
-        match parts.wallets.lookup(ctx, &facts.wallet) {
-            super::cache::Lookup::Found(known) if known.certificate_hash != certificate.hash() => {
-                parts.wallets.freeze(&facts.wallet);
-                ctx.report(Report::Alarm {
-                    what: format!(
-                        "two certificates for epoch {} of wallet {}: {} and {}; its keys sign no more",
-                        facts.epoch,
-                        facts.wallet,
-                        hex::encode(known.certificate_hash),
-                        hex::encode(certificate.hash())
-                    ),
-                });
-            }
+        let found = parts.wallets.lookup(ctx, &facts.wallet);
+        let known = match &found {
+            super::cache::Lookup::Found(known) => Some(&known.certificate),
+            _ => self.storing.get(&facts.wallet),
+        };
+        if let Some(known) = known.filter(|known| known.hash() != certificate.hash()) {
+            let record = StoppedRecord { known: known.clone(), other: certificate };
+            return parts.wallets.stop(ctx, &record);
+        }
+        match found {
             super::cache::Lookup::Found(_) => {
                 self.prepared.remove(&facts.wallet);
                 self.say_activated(ctx, from, &certificate);
             }
             // Whoever sent it is asked again, once it is known whether another one is held here.
             super::cache::Lookup::Loading if from.is_some() => {}
-            _ => {
+            super::cache::Lookup::Loading => drop(self.decided.insert(facts.wallet, certificate)),
+            // It is durable soon.
+            super::cache::Lookup::Absent if self.storing.contains_key(&facts.wallet) => {}
+            super::cache::Lookup::Absent => {
                 let mut batch = crate::store::Batch::default();
                 Wallets::store(&mut batch, &certificate);
                 self.forget_decided(&mut batch, &facts);
+                self.storing.insert(facts.wallet, certificate.clone());
                 ctx.persist(batch, crate::context::After::Wallet(After::Certified(Box::new(certificate))));
             }
         }
@@ -374,6 +383,7 @@ impl Activation {
     fn on_certified(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, certificate: Certificate) {
         let facts = certificate.facts().clone();
         parts.wallets.activated(&facts.wallet);
+        self.storing.remove(&facts.wallet);
         self.deciding.remove(&facts.wallet);
         self.rounds.remove(&facts.wallet);
         let running: Vec<SessionId> =

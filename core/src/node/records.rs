@@ -1,0 +1,130 @@
+//! Small records of the node itself: its starts, its count of commits, its peers' marks.
+//!
+//! Each begins with a version. The store authenticates what it returns, so one that cannot be read was written by newer
+//! software, and the node stops.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Incarnation, NodeId,
+    link::{Mark, Start},
+    store::{Batch, BootRecord, Keyspace},
+};
+
+const VERSION: u8 = 1;
+/// Name of the record that holds the number of commits.
+const COMMITS: &[u8] = b"commits";
+/// Names of the records of this node's starts begin with this.
+const START: &[u8] = b"start ";
+
+/// What the store knows of this node's and its peers' starts.
+#[derive(Debug, Default)]
+pub(crate) struct Starts {
+    /// Commits that the store holds.
+    pub commits: u64,
+    /// This node's earlier starts.
+    pub own: BTreeMap<Incarnation, Start>,
+    /// The peers' last marks.
+    pub peers: BTreeMap<NodeId, Mark>,
+}
+
+/// Adds the number of commits that the store holds once it holds this one.
+pub(crate) fn put_commits(batch: &mut Batch, commits: u64) {
+    let mut record = vec![VERSION];
+    record.extend_from_slice(&commits.to_le_bytes());
+    batch.put(Keyspace::Meta, COMMITS.to_vec(), record);
+}
+
+/// Adds what is known of a start of this node.
+pub(crate) fn put_start(batch: &mut Batch, incarnation: Incarnation, start: Start) {
+    let mut record = vec![VERSION, u8::from(start.conceded), u8::from(start.found.is_some())];
+    record.extend_from_slice(&start.found.unwrap_or_default().to_le_bytes());
+    batch.put(Keyspace::Meta, [START, &incarnation.0].concat(), record);
+}
+
+/// Adds how far a peer has come.
+pub(crate) fn put_mark(batch: &mut Batch, peer: NodeId, mark: &Mark) {
+    let mut record = vec![VERSION];
+    record.extend_from_slice(&mark.to_bytes());
+    batch.put(Keyspace::Peers, peer.as_bytes().to_vec(), record);
+}
+
+fn commits(record: &[u8]) -> Option<u64> {
+    let (&version, rest) = record.split_first()?;
+    (version == VERSION).then_some(u64::from_le_bytes(rest.try_into().ok()?))
+}
+
+fn start(record: &[u8]) -> Option<Start> {
+    let [VERSION, conceded @ 0..=1, found @ 0..=1, rest @ ..] = record else { return None };
+    let commits = u64::from_le_bytes(rest.try_into().ok()?);
+    Some(Start { found: (*found == 1).then_some(commits), conceded: *conceded == 1 })
+}
+
+fn mark(record: &[u8]) -> Option<Mark> {
+    let (&version, rest) = record.split_first()?;
+    (version == VERSION).then_some(Mark::from_bytes(rest.try_into().ok()?))
+}
+
+impl Starts {
+    /// Reads them at a start.
+    ///
+    /// # Panics
+    /// If one cannot be read.
+    pub fn read(boot: &BootRecord) -> Self {
+        let mut starts = Self::default();
+        for (keyspace, key, value) in &boot.records {
+            let read = match keyspace {
+                Keyspace::Meta if key == COMMITS => commits(value.expose()).map(|commits| starts.commits = commits),
+                Keyspace::Meta => match key.strip_prefix(START).map(TryInto::try_into) {
+                    Some(Ok(incarnation)) => start(value.expose()).map(|start| {
+                        starts.own.insert(Incarnation(incarnation), start);
+                    }),
+                    _ => Some(()),
+                },
+                Keyspace::Peers => key.as_slice().try_into().ok().zip(mark(value.expose())).map(|(peer, mark)| {
+                    starts.peers.insert(NodeId::from_bytes(peer), mark);
+                }),
+                _ => Some(()),
+            };
+            if read.is_none() {
+                panic!("the record {} of {} cannot be read", hex::encode(key), keyspace.name());
+            }
+        }
+        starts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let identity = Identity::new(NodeId::from_bytes([1; 16]), &[1; 32]);
+        let known = Start { found: Some(7), conceded: false };
+        let unknown = Start { found: None, conceded: true };
+        let mark = Mark::sign(&identity, Incarnation([3; 16]), 9);
+        let mut batch = Batch::default();
+        put_commits(&mut batch, 12);
+        put_start(&mut batch, Incarnation([1; 16]), known);
+        put_start(&mut batch, Incarnation([2; 16]), unknown);
+        put_mark(&mut batch, identity.id(), &mark);
+        // Somebody else's record, with as long a name.
+        batch.put(Keyspace::Meta, b"sits out twelve-bytes!".to_vec(), Vec::new());
+        let records = batch.writes.into_iter().filter_map(|w| Some((w.keyspace, w.key, w.value?))).collect();
+        let starts = Starts::read(&BootRecord { records, damage: Vec::new() });
+        assert_eq!(starts.commits, 12);
+        assert_eq!(starts.own, [(Incarnation([1; 16]), known), (Incarnation([2; 16]), unknown)].into());
+        assert_eq!(starts.peers, [(identity.id(), mark)].into());
+    }
+
+    #[test]
+    #[should_panic = "cannot be read"]
+    fn a_record_of_newer_software_stops_the_node() {
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Meta, COMMITS.to_vec(), vec![2; 9]);
+        let records = batch.writes.into_iter().filter_map(|w| Some((w.keyspace, w.key, w.value?))).collect();
+        let _ = Starts::read(&BootRecord { records, damage: Vec::new() });
+    }
+}
