@@ -13,8 +13,13 @@ use crate::{
     message::Message,
     node::{Table, records},
     output::{LoadId, PersistId, Publication, PublishId, Settlement},
+    planted::{Bug, planted},
     protocol::{Job, JobId, Outcome, Priority, Suites, Work},
     report::Report,
+    request::{
+        answers::{Attempt, DeliveryKey},
+        ledger::RequestKey,
+    },
     session::{Failure, Owner, SessionId},
     store::{Batch, Keyspace},
     tags,
@@ -31,12 +36,8 @@ pub(crate) enum Event {
     Ban { sets: Vec<[u8; 32]>, reason: String, unsaid: Vec<crate::session::Unsaid> },
     /// A wallet's records are in memory now, or known to be absent.
     WalletLoaded(String),
-    /// It is known what error, if any, is remembered for a delivery that a proposal is to answer.
-    AnswerRead(SessionId, Option<Vec<u8>>),
-    /// A redelivery was looked up: it was answered with this before, or not at all.
-    Recalled(Box<crate::input::Delivery>, Option<Vec<u8>>),
-    /// A ledger record is in memory now, or known to be absent.
-    LedgerLoaded([u8; 32]),
+    /// A ledger record of this request is in memory now, or known to be absent.
+    LedgerLoaded(RequestKey),
     /// A wallet's certificate became durable here.
     WalletActivated(String),
     /// Something changed that requests may wait for: links, auxiliary sets, free places.
@@ -56,7 +57,7 @@ pub(crate) enum After {
     Wallet(crate::wallet::activation::After),
     /// Auxiliary data goes on.
     Auxiliary(crate::auxiliary::After),
-    /// An answer is remembered.
+    /// An answer is decided.
     Answers(crate::request::answers::After),
     /// Nobody waits for it.
     Nothing,
@@ -67,10 +68,10 @@ pub(crate) enum After {
 pub(crate) enum Wanted {
     /// The wallet cache.
     Wallet(crate::wallet::cache::Wanted),
-    /// The ledger.
-    Ledger([u8; 32]),
-    /// Somebody who looks up the answer to a delivery.
-    Answer([u8; 32], crate::request::answers::Reading),
+    /// The ledger: a request's result.
+    Result(RequestKey),
+    /// The ledger: a delivery's verdict.
+    Verdict(RequestKey, DeliveryKey),
     /// A peer that catches up: one page of certificates.
     CatchUp(crate::session::Participant),
 }
@@ -109,6 +110,8 @@ pub(crate) struct Context {
     events: VecDeque<Event>,
     rng: ChaCha20Rng,
     next_id: u64,
+    /// Attempts that this life has made at anything.
+    attempts: u64,
     writes: BTreeMap<PersistId, Write>,
     /// Commits that the store holds, or will once it has done what was ordered.
     ordered: u64,
@@ -146,6 +149,7 @@ impl Context {
             events: VecDeque::new(),
             rng,
             next_id: 0,
+            attempts: 0,
             writes: BTreeMap::new(),
             ordered: commits,
             durable: commits,
@@ -287,6 +291,18 @@ impl Context {
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// A new attempt of this node's, above `known`.
+    pub fn next_attempt(&mut self, known: u64) -> Attempt {
+        let clock = if planted(Bug::AttemptNotFromClock) { 0 } else { self.now.wall.0 };
+        self.attempt(known.saturating_add(1).max(clock))
+    }
+
+    /// An attempt of this number.
+    pub fn attempt(&mut self, number: u64) -> Attempt {
+        self.attempts += 1;
+        Attempt { number, coordinator: self.me, incarnation: self.incarnation, serial: self.attempts }
     }
 
     /// What is under way, for the status.

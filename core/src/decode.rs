@@ -26,7 +26,8 @@ pub const DECODERS: &[Decoder] = &[
     ("statement", statement),
     ("certificate", certificate),
     ("auxiliary_record", auxiliary::reads_stored),
-    ("ledger_record", ledger::reads_stored),
+    ("ledger_record", ledger::reads_result),
+    ("verdict_record", ledger::reads_verdict),
 ];
 
 /// Whether a value is written and read again as the same bytes.

@@ -45,7 +45,7 @@ pub const SESSIONS_MAX: usize = 512;
 pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Deliveries of one request that one attempt answers; further ones are answered by looking the result up.
 pub const PROPOSAL_DELIVERIES_MAX: usize = 16;
-/// Bytes of one remembered answer.
+/// Bytes of an error that is stored as a verdict.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How far a ballot's round may lie above the highest known: no liar can use rounds up.
 pub const ROUND_LEAD_MAX: u64 = 1000;
@@ -90,6 +90,12 @@ pub const WALLETS_CACHED: usize = 4096;
 pub const STOPPED_SHOWN: usize = 64;
 /// Answered requests that stay in memory.
 pub const LEDGER_CACHED: usize = 8192;
+/// Verdicts of deliveries that stay in memory.
+pub const VERDICTS_CACHED: usize = 4096;
+/// Requests for which this node's promises are remembered.
+pub const PROMISES_MAX: usize = 65_536;
+/// How long a coordinator waits for a quorum before it does something else.
+pub const QUORUM_WAIT: Duration = Duration::from_secs(20);
 
 // Links, further limits.
 

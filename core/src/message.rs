@@ -18,7 +18,7 @@ pub(crate) enum Message {
     Wallet(crate::wallet::activation::Message),
     /// About auxiliary data.
     Auxiliary(crate::auxiliary::Message),
-    /// About answers that must not be contradicted.
+    /// About what deliveries are answered with.
     Answers(crate::request::answers::Message),
     /// About what a node missed.
     CatchUp(crate::node::CatchUpMessage),

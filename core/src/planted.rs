@@ -69,7 +69,7 @@ bugs! {
     AttemptNotFromClock = "attempt-not-from-clock",
     /// A signature is published when one member fewer than needed holds it.
     PublishedTooEarly = "published-too-early",
-    /// A request is closed with one promise fewer than needed.
+    /// A coordinator chooses with one promise fewer than needed.
     ClosedTooEarly = "closed-too-early",
     /// A coordinator believes that a signature which a participant stored verifies.
     UnverifiedRelease = "unverified-release",
@@ -85,8 +85,18 @@ bugs! {
     PathIgnored = "path-ignored",
     /// An answer goes to the subject of requests without a client's name.
     ClientIgnored = "client-ignored",
-    /// An error is published without being remembered.
+    /// An error is published without being stored by anybody.
     ErrorNotRemembered = "error-not-remembered",
+    /// A member says that it stored a verdict before it has.
+    VerdictNotDurable = "verdict-not-durable",
+    /// A member does not tell which verdicts it holds.
+    VerdictForgotten = "verdict-forgotten",
+    /// What a member has stored does not keep it from promising a lower ballot after a restart.
+    BallotsForgotten = "ballots-forgotten",
+    /// A verdict counts as decided when one member fewer than a majority holds it.
+    DecidedTooEarly = "decided-too-early",
+    /// A promise that comes after the choice is not compared with it.
+    LatePromiseIgnored = "late-promise-ignored",
     /// A redelivered request is answered with other bytes.
     SecondAnswer = "second-answer",
     /// What a node holds or runs is not kept alive in the queue.

@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("certificate", |bytes| decoder("certificate", bytes)),
     ("auxiliary_record", |bytes| decoder("auxiliary_record", bytes)),
     ("ledger_record", |bytes| decoder("ledger_record", bytes)),
+    ("verdict_record", |bytes| decoder("verdict_record", bytes)),
     ("pending_record", record::<PendingRecord>),
     ("acceptor_record", record::<AcceptorRecord>),
     ("certificate_record", record::<CertificateRecord>),

@@ -20,17 +20,20 @@ use crate::{
     context::{After, Context, Event, JobFor, Wanted},
     input::{Delivery, RequestKind},
     limits,
-    link::{Lane, LinkConfig, LinkOutput, Links, Start},
+    link::{LinkConfig, LinkOutput, Links, Start},
     message::Message,
     planted::{Bug, planted},
     protocol::{Done, Suites},
     report::Report,
     request::{
         admission::admit,
-        answers::{self, Answers, answers_request},
+        answers::{
+            self,
+            acceptor::{self, Acceptor},
+        },
         deliveries::{Deliveries, error_answer, kind_name},
         keygen,
-        ledger::{Ledger, Lookup},
+        ledger::Ledger,
         query::Queries,
         signing,
     },
@@ -53,7 +56,7 @@ pub struct Node {
     auxiliary: Auxiliary,
     activation: Activation,
     deliveries: Deliveries,
-    answers: Answers,
+    acceptor: Acceptor,
     queries: Queries,
     signing: signing::coordinator::Coordinator,
     signers: signing::participant::Participants,
@@ -104,7 +107,7 @@ impl Node {
             auxiliary,
             activation,
             deliveries: Deliveries::default(),
-            answers: Answers::default(),
+            acceptor: Acceptor::default(),
             queries: Queries::default(),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
@@ -150,8 +153,10 @@ impl Node {
             }
             Input::Loaded(id, value) => match self.ctx.loaded(id) {
                 Some(Wanted::Wallet(wanted)) => self.wallets.on_loaded(&mut self.ctx, wanted, value),
-                Some(Wanted::Ledger(key)) => self.ledger.on_loaded(&mut self.ctx, key, value),
-                Some(Wanted::Answer(key, to)) => Answers::on_loaded(&mut self.ctx, key, to, value),
+                Some(Wanted::Result(key)) => self.ledger.on_result_loaded(&mut self.ctx, key, value),
+                Some(Wanted::Verdict(key, delivery)) => {
+                    self.ledger.on_verdict_loaded(&mut self.ctx, key, delivery, value);
+                }
                 Some(Wanted::CatchUp(_)) | None => {}
             },
             Input::Scanned(id, records) => {
@@ -175,9 +180,6 @@ impl Node {
             Input::Wake => self.on_wake(),
             Input::Drain => {
                 self.draining = true;
-                for delivery in self.answers.drain() {
-                    self.deliveries.release(&mut self.ctx, delivery, crate::Duration::ZERO);
-                }
                 self.signing.drain(&mut self.ctx, &mut self.deliveries);
                 self.keygen.drain(&mut self.ctx, &mut self.deliveries);
             }
@@ -197,7 +199,7 @@ impl Node {
             self.ctx.links.as_ref().and_then(Links::wake_at),
             self.sessions.wake_at(),
             self.deliveries.wake_at(),
-            self.answers.wake_at(),
+            self.acceptor.wake_at(),
             self.queries.wake_at(),
             self.signing.wake_at(&self.ctx),
             self.signers.wake_at(),
@@ -219,7 +221,7 @@ impl Node {
         }
         self.sessions.on_wake(&mut self.ctx);
         self.deliveries.on_wake(&mut self.ctx);
-        self.answers.drive(&mut self.ctx);
+        self.acceptor.on_wake(&self.ctx);
         self.wallets.on_wake(&mut self.ctx);
         self.queries.on_wake(&mut self.ctx, &mut self.wallets);
         self.signers.on_wake(&mut self.ctx);
@@ -258,7 +260,7 @@ impl Node {
                         Ok(outcome) => (Some(outcome), None),
                         Err(failure) => (None, Some(failure)),
                     };
-                    self.signers.on_session_ended(&mut self.ctx, &mut self.ledger, session, outcome);
+                    self.with_signers(|signers, ctx, parts| signers.on_session_ended(ctx, parts, session, outcome));
                     self.with_signing(|signing, ctx, parts| {
                         signing.on_session_ended(ctx, parts, session, failure.as_ref());
                     });
@@ -283,23 +285,22 @@ impl Node {
                 self.queries.on_wallet(&mut self.ctx, &mut self.wallets, &wallet);
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_wallet_loaded(&mut self.ctx, &mut parts, &wallet);
+                self.with_acceptor(|acceptor, ctx, parts| acceptor.on_wallet(ctx, parts, &wallet));
                 self.with_signers(|signers, ctx, parts| signers.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
             }
             Event::LedgerLoaded(key) => {
+                self.with_acceptor(|acceptor, ctx, parts| acceptor.on_ledger_loaded(ctx, parts, key));
                 self.with_signers(|signers, ctx, parts| signers.on_ledger_loaded(ctx, parts, key));
                 self.with_signing(|signing, ctx, parts| signing.on_ledger_loaded(ctx, parts, key));
             }
             Event::WalletActivated(wallet) => {
                 self.queries.on_wallet(&mut self.ctx, &mut self.wallets, &wallet);
+                self.with_acceptor(|acceptor, ctx, parts| acceptor.on_wallet(ctx, parts, &wallet));
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
             }
-            Event::AnswerRead(session, answer) => {
-                self.with_signers(|signers, ctx, parts| signers.on_answer_read(ctx, parts, session, answer));
-            }
-            Event::Recalled(delivery, answer) => self.take_on(*delivery, answer),
             Event::Resume => self.resume = true,
         }
     }
@@ -331,33 +332,32 @@ impl Node {
         }
     }
 
-    /// An error is remembered here only while nothing contradicts it: together with proposals that name the deliveries
-    /// which they answer, this makes an error and a success for one delivery exclude each other.
     fn on_answers(&mut self, from: NodeId, message: answers::Message) {
+        use answers::Message as M;
+        let Some(incarnation) = self.ctx.incarnation_of(from) else { return };
+        let from = (from, incarnation);
         match message {
-            answers::Message::HasResult { key } => {
-                for delivery in self.answers.forget(key) {
-                    self.deliveries.reconsider(&mut self.ctx, delivery);
-                }
+            M::Prepare { kind, request, ballot, deliveries } => self.with_acceptor(|acceptor, ctx, parts| {
+                acceptor.on_prepare(ctx, parts, from, (kind, &request), ballot, deliveries);
+            }),
+            M::Store { kind, request, ballot, value } => self.with_acceptor(|acceptor, ctx, parts| {
+                acceptor.on_store(ctx, parts, from, (kind, &request), ballot, value);
+            }),
+            // A ballot is of one of them.
+            M::Promised { key, ballot, report } => {
+                let again = report.clone();
+                self.with_signing(|signing, ctx, parts| signing.on_promised(ctx, parts, from, (key, ballot), report));
+                self.with_keygen(|keygen, ctx, parts| keygen.on_promised(ctx, parts, from, (key, ballot), again));
             }
-            answers::Message::Remember { key, about: Some((request, payload)), body } => {
-                // The sender asks again as long as it gets no answer.
-                if self.signers.is_taking(request, payload) {
-                    return;
-                }
-                match self.ledger.lookup(&mut self.ctx, request) {
-                    Lookup::Loading => {}
-                    Lookup::Held(held) if held.payload == payload => {
-                        let message = Message::Answers(answers::Message::HasResult { key });
-                        self.ctx.send(from, Lane::Control, message);
-                    }
-                    _ => {
-                        let message = answers::Message::Remember { key, about: None, body };
-                        self.answers.on_message(&mut self.ctx, from, message);
-                    }
-                }
+            M::Stored { key, ballot } => {
+                self.with_signing(|signing, ctx, parts| signing.on_decision_stored(ctx, parts, from, (key, ballot)));
+                self.with_keygen(|keygen, ctx, parts| keygen.on_decision_stored(ctx, parts, from, (key, ballot)));
             }
-            message => self.answers.on_message(&mut self.ctx, from, message),
+            M::Rejected { key, ballot, higher } => {
+                let from = from.0;
+                self.with_signing(|signing, ctx, parts| signing.on_rejected(ctx, parts, from, (key, ballot), higher));
+                self.with_keygen(|keygen, ctx, _| keygen.on_rejected(ctx, from, (key, ballot), higher));
+            }
         }
     }
 
@@ -367,16 +367,8 @@ impl Node {
             M::Propose(proposal) => {
                 self.with_signers(|signers, ctx, parts| signers.on_proposal(ctx, parts, from, *proposal));
             }
-            M::Close { request, attempt } => {
-                self.with_signers(|signers, ctx, parts| signers.on_close(ctx, parts, from, &request, attempt));
-            }
-            M::Adopt { request, attempt, signature, attestations } => {
-                self.with_signers(|signers, ctx, parts| {
-                    signers.on_adopt(ctx, parts, from, &request, attempt, (signature, attestations));
-                });
-            }
             M::Attested { session, signature } => {
-                self.signers.on_attested(&mut self.ctx, &mut self.ledger, from, session, signature);
+                self.with_signers(|signers, ctx, parts| signers.on_attested(ctx, parts, from, session, signature));
             }
             M::Answer { session, answer } => {
                 self.with_signing(|signing, ctx, parts| signing.on_answer(ctx, parts, from, session, answer));
@@ -384,12 +376,6 @@ impl Node {
             M::Stored { session, signature, attestations } => {
                 let result = (signature, attestations);
                 self.with_signing(|signing, ctx, parts| signing.on_stored(ctx, parts, from, session, result));
-            }
-            M::Closed { key, attempt, answer } => {
-                self.with_signing(|signing, ctx, parts| signing.on_closed(ctx, parts, from, key, attempt, answer));
-            }
-            M::Adopted { key, attempt } => {
-                self.with_signing(|signing, ctx, parts| signing.on_adopted(ctx, parts, from, key, attempt));
             }
         }
     }
@@ -414,7 +400,7 @@ impl Node {
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
             }
             After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, after),
-            After::Answers(after) => Answers::on_persisted(&mut self.ctx, after),
+            After::Answers(after) => Acceptor::on_persisted(&mut self.ctx, after),
             After::Nothing => {}
         }
     }
@@ -431,7 +417,9 @@ impl Node {
                 self.signers.on_link_down((peer, incarnation));
                 self.sessions.on_link_down(&mut self.ctx, peer, incarnation);
                 self.auxiliary.on_link_down(peer);
+                self.acceptor.on_link_down((peer, incarnation));
                 self.with_signing(|signing, ctx, parts| signing.on_link_down(ctx, parts, peer));
+                self.keygen.on_link_down(peer);
                 self.resume = true;
             }
             LinkOutput::Message { peer, bytes, .. } => match Message::decode(&bytes) {
@@ -475,32 +463,17 @@ impl Node {
             self.deliveries.release(&mut self.ctx, delivery.id, limits::RETRY_MIN);
             return;
         }
-        if delivery.deliveries > 1 {
-            self.answers.recall(&mut self.ctx, delivery);
-        } else {
-            self.take_on(delivery, None);
-        }
-    }
-
-    /// Takes on a delivery of which it is known whether it was answered before.
-    fn take_on(&mut self, delivery: Delivery, answered: Option<Vec<u8>>) {
         let request = match admit(&self.ctx, delivery.kind, &delivery.body) {
             Ok(request) => request,
             Err(refusal) => {
                 let answer = error_answer(delivery.kind, refusal.request.as_deref(), refusal.code, &refusal.reason);
-                let id = refusal.request.as_ref().map_or("", |r| r.request_id()).to_owned();
-                self.deliveries.answer(&mut self.ctx, delivery.id, &id, &answer);
+                let names = refusal.request.as_ref().map_or(("", ""), |r| (r.wallet_id(), r.request_id()));
+                self.deliveries.answer(&mut self.ctx, delivery.id, names, &answer);
                 return;
             }
         };
         if let Some(client) = request.signed_client() {
             self.deliveries.answer_to(delivery.id, client);
-        }
-        // A body that does not answer this very request is a lie of whoever remembers it.
-        if let Some(body) = answered.filter(|body| answers_request(delivery.kind, request.wallet(), request.id(), body))
-        {
-            self.deliveries.repeat(&mut self.ctx, delivery.id, request.wallet(), request.id(), body);
-            return;
         }
         self.ctx.report(Report::RequestTaken {
             kind: kind_name(delivery.kind),
@@ -515,16 +488,18 @@ impl Node {
             }),
             RequestKind::Keygen => {
                 // Once another node may have worked on the request, an answer is only given together with the others.
-                let elsewhere = deliveries == 1 && self.elsewhere.contains(request.wallet());
+                let first = deliveries == 1;
+                let elsewhere = first && self.elsewhere.contains(request.wallet());
+                let delivery = keygen::Delivery { id, timestamp, first };
                 self.with_keygen(|keygen, ctx, parts| {
-                    keygen.take(ctx, parts, id, timestamp, body, request, elsewhere);
+                    keygen.take(ctx, parts, delivery, body, request, elsewhere);
                 });
             }
             RequestKind::Reshare => {
                 let code = mpcium_client::result::ErrorCode::ReshareFailure;
                 let reason = "resharing is not available in this version";
                 let answer = error_answer(kind, Some(&request.request), code, reason);
-                self.deliveries.answer(&mut self.ctx, id, request.id(), &answer);
+                self.deliveries.answer(&mut self.ctx, id, (request.wallet(), request.id()), &answer);
             }
         }
     }
@@ -572,7 +547,6 @@ impl Node {
             ledger: &mut self.ledger,
             auxiliary: &mut self.auxiliary,
             deliveries: &mut self.deliveries,
-            answers: &mut self.answers,
         };
         run(&mut self.signing, &mut self.ctx, &mut parts);
     }
@@ -585,9 +559,15 @@ impl Node {
             sessions: &mut self.sessions,
             wallets: &mut self.wallets,
             ledger: &mut self.ledger,
+            promises: &mut self.acceptor.promises,
             auxiliary: &self.auxiliary,
         };
         run(&mut self.signers, &mut self.ctx, &mut parts);
+    }
+
+    fn with_acceptor(&mut self, run: impl FnOnce(&mut Acceptor, &mut Context, &mut acceptor::Parts<'_>)) {
+        let mut parts = acceptor::Parts { ledger: &mut self.ledger, wallets: &mut self.wallets };
+        run(&mut self.acceptor, &mut self.ctx, &mut parts);
     }
 
     fn with_keygen(&mut self, run: impl FnOnce(&mut keygen::Coordinator, &mut Context, &mut keygen::Parts<'_>)) {
@@ -596,7 +576,6 @@ impl Node {
             wallets: &mut self.wallets,
             activation: &mut self.activation,
             deliveries: &mut self.deliveries,
-            answers: &mut self.answers,
         };
         run(&mut self.keygen, &mut self.ctx, &mut parts);
     }
@@ -658,7 +637,7 @@ impl Node {
         let mut tables = self.ctx.tables();
         tables.extend(self.sessions.tables());
         tables.extend(self.deliveries.tables());
-        tables.extend(self.answers.tables());
+        tables.extend(self.acceptor.tables());
         tables.extend(self.signing.tables());
         tables.extend(self.signers.tables());
         tables.extend(self.keygen.tables());

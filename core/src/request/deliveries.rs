@@ -10,7 +10,8 @@ use mpcium_client::{
 };
 
 use super::{
-    answers::{About, Answers, DeliveryKey, answers_request, delivery_key},
+    admission::Admitted,
+    answers::{DeliveryKey, delivery_key},
     attestation,
 };
 use crate::{
@@ -35,16 +36,49 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Signs an error that will be remembered: part of it from then on, so that whoever repeats it repeats the same.
-    fn attest_error(&mut self, ctx: &Context) {
-        let (is_success, bytes, attestations) = match self {
-            Self::Keygen(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
-            Self::Sign(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
-            Self::Reshare(r) => (r.is_success(), r.attested_bytes(), &mut r.attestations),
-        };
-        if !is_success {
-            *attestations = Some(vec![attestation((ctx.me, ctx.identity.sign(tags::RESULT, &bytes).to_vec()))]);
+    /// Reads a document that answers a request of this kind.
+    fn read(kind: RequestKind, body: &[u8]) -> Option<Self> {
+        match kind {
+            RequestKind::Keygen => KeygenResult::from_json(body).ok().map(Self::Keygen),
+            RequestKind::Sign => SigningResult::from_json(body).ok().map(Self::Sign),
+            RequestKind::Reshare => ReshareResult::from_json(body).ok().map(Self::Reshare),
         }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        match self {
+            Self::Keygen(r) => r.to_json(),
+            Self::Sign(r) => r.to_json(),
+            Self::Reshare(r) => r.to_json(),
+        }
+    }
+
+    fn error_code(&self) -> &str {
+        match self {
+            Self::Keygen(r) => &r.error_code,
+            Self::Sign(r) => &r.error_code,
+            Self::Reshare(r) => &r.error_code,
+        }
+    }
+
+    fn error_reason(&self) -> &str {
+        match self {
+            Self::Keygen(r) => &r.error_reason,
+            Self::Sign(r) => &r.error_reason,
+            Self::Reshare(r) => &r.error_reason,
+        }
+    }
+
+    /// The document of an error that this node gives up with, signed: part of it from then on, so that whoever repeats it
+    /// repeats the same.
+    pub fn attested(mut self, ctx: &Context) -> Vec<u8> {
+        let (bytes, attestations) = match &mut self {
+            Self::Keygen(r) => (r.attested_bytes(), &mut r.attestations),
+            Self::Sign(r) => (r.attested_bytes(), &mut r.attestations),
+            Self::Reshare(r) => (r.attested_bytes(), &mut r.attestations),
+        };
+        *attestations = Some(vec![attestation((ctx.me, ctx.identity.sign(tags::RESULT, &bytes).to_vec()))]);
+        self.to_json()
     }
 }
 
@@ -59,63 +93,6 @@ struct Taken {
     keep_alive: Time,
     /// Set once the answer is on its way.
     answered: Option<Report>,
-}
-
-impl Taken {
-    fn prepared(
-        &self,
-        delivery: DeliveryId,
-        wallet: &str,
-        request_id: &str,
-        body: Vec<u8>,
-        is_error: bool,
-    ) -> Prepared {
-        let kind = match self.kind {
-            RequestKind::Keygen => Kind::Keygen,
-            RequestKind::Sign => Kind::Sign,
-            RequestKind::Reshare => Kind::Reshare,
-        };
-        let client = self.client.as_deref().filter(|_| !planted(Bug::ClientIgnored));
-        Prepared {
-            delivery,
-            kind: self.kind,
-            wallet: wallet.to_owned(),
-            request_id: request_id.to_owned(),
-            key: delivery_key(&self.stream, self.sequence, self.timestamp),
-            subject: subjects::result_subject(kind, client, request_id),
-            dedup: subjects::dedup_id(kind, request_id, client, &self.stream, self.sequence, self.timestamp.0),
-            body,
-            about: None,
-            is_error,
-        }
-    }
-}
-
-/// An answer that is ready to be published.
-pub(crate) struct Prepared {
-    pub delivery: DeliveryId,
-    kind: RequestKind,
-    wallet: String,
-    request_id: String,
-    pub key: DeliveryKey,
-    subject: String,
-    dedup: String,
-    pub body: Vec<u8>,
-    /// The signing request that it answers, if it is one.
-    pub about: Option<About>,
-    is_error: bool,
-}
-
-impl Prepared {
-    /// Whether `body` is an error that answers the same request.
-    pub fn is_answered_by(&self, body: &[u8]) -> bool {
-        answers_request(self.kind, &self.wallet, &self.request_id, body)
-    }
-
-    /// Publishes it; the delivery is acknowledged once the result stream has it.
-    pub fn publish(self, ctx: &mut Context) {
-        ctx.publish(self.delivery, self.subject, self.dedup, self.body);
-    }
 }
 
 /// All deliveries that are not settled.
@@ -164,82 +141,51 @@ impl Deliveries {
         self.open.get(&id).map(|taken| delivery_key(&taken.stream, taken.sequence, taken.timestamp))
     }
 
-    /// An error that was about to be published is not true any more: the queue gives the request out again.
-    pub fn reconsider(&mut self, ctx: &mut Context, id: DeliveryId) {
-        if let Some(taken) = self.open.get_mut(&id) {
-            taken.answered = None;
-            self.release(ctx, id, limits::RETRY_MIN);
-        }
-    }
-
     /// Answers with something that depends on this document alone: every node would say the same, at any time.
-    pub fn answer(&mut self, ctx: &mut Context, id: DeliveryId, request_id: &str, answer: &Answer) {
-        if let Some(prepared) = self.prepare(ctx, id, request_id, answer) {
-            prepared.publish(ctx);
+    pub fn answer(&mut self, ctx: &mut Context, id: DeliveryId, (wallet, request_id): (&str, &str), answer: &Answer) {
+        self.send(ctx, id, (wallet, request_id), answer, answer.to_json());
+    }
+
+    /// Answers with what was decided.
+    pub fn publish(&mut self, ctx: &mut Context, id: DeliveryId, request: &Admitted, body: Vec<u8>) {
+        let Some(kind) = self.open.get(&id).map(|taken| taken.kind) else { return };
+        // Whatever was decided was read before it was stored.
+        if let Some(answer) = Answer::read(kind, &body) {
+            self.send(ctx, id, (request.wallet(), request.id()), &answer, body);
         }
     }
 
-    /// Answers so that no redelivery is answered otherwise: results are stored by their signers or certified already,
-    /// errors are remembered first. `late`: the request's deadline has passed, so that others may have given it up.
-    pub fn answer_for_good(
+    /// Publishes a document; the delivery is acknowledged once the result stream has it.
+    fn send(
         &mut self,
         ctx: &mut Context,
-        answers: &mut Answers,
         id: DeliveryId,
-        request_id: &str,
+        (wallet, request_id): (&str, &str),
         answer: &Answer,
-        (about, late): (Option<About>, bool),
+        mut body: Vec<u8>,
     ) {
-        let mut answer = answer.clone();
-        answer.attest_error(ctx);
-        if let Some(mut prepared) = self.prepare(ctx, id, request_id, &answer) {
-            prepared.about = about;
-            match (prepared.is_error, late) {
-                (true, _) if planted(Bug::ErrorNotRemembered) => prepared.publish(ctx),
-                (true, _) => answers.remember(ctx, prepared),
-                (false, true) => answers.publish_unless_answered(ctx, prepared),
-                (false, false) => prepared.publish(ctx),
-            }
-        }
-    }
-
-    fn prepare(&mut self, ctx: &Context, id: DeliveryId, request_id: &str, answer: &Answer) -> Option<Prepared> {
-        let (wallet, error_code, reason, mut body) = match answer {
-            Answer::Keygen(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
-            Answer::Sign(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
-            Answer::Reshare(r) => (&r.wallet_id, &r.error_code, &r.error_reason, r.to_json()),
-        };
-        let taken = self.open.get_mut(&id)?;
-        if taken.answered.is_some() {
-            return None;
-        }
+        let Some(taken) = self.open.get_mut(&id).filter(|taken| taken.answered.is_none()) else { return };
         if planted(Bug::SecondAnswer) && taken.deliveries > 1 {
             body.push(b' ');
         }
         taken.answered = Some(Report::RequestAnswered {
             kind: kind_name(taken.kind),
-            wallet: wallet.clone(),
-            id: request_id.to_owned(),
-            error_code: error_code.clone(),
-            reason: reason.clone(),
-            took_ms: millis(ctx.now.time.since(taken.since)),
-        });
-        Some(taken.prepared(id, wallet, request_id, body, !error_code.is_empty()))
-    }
-
-    /// Gives an answer that was given before, to the byte.
-    pub fn repeat(&mut self, ctx: &mut Context, id: DeliveryId, wallet: &str, request_id: &str, body: Vec<u8>) {
-        let Some(taken) = self.open.get_mut(&id) else { return };
-        taken.answered = Some(Report::RequestAnswered {
-            kind: kind_name(taken.kind),
             wallet: wallet.to_owned(),
             id: request_id.to_owned(),
-            error_code: "as before".to_owned(),
-            reason: "the same delivery was answered before".to_owned(),
+            error_code: answer.error_code().to_owned(),
+            reason: answer.error_reason().to_owned(),
             took_ms: millis(ctx.now.time.since(taken.since)),
         });
-        let prepared = taken.prepared(id, wallet, request_id, body, false);
-        prepared.publish(ctx);
+        let kind = match taken.kind {
+            RequestKind::Keygen => Kind::Keygen,
+            RequestKind::Sign => Kind::Sign,
+            RequestKind::Reshare => Kind::Reshare,
+        };
+        let client = taken.client.as_deref().filter(|_| !planted(Bug::ClientIgnored));
+        let subject = subjects::result_subject(kind, client, request_id);
+        let (stream, time) = (&taken.stream, taken.timestamp.0);
+        let dedup = subjects::dedup_id(kind, request_id, client, stream, taken.sequence, time);
+        ctx.publish(id, subject, dedup, body);
     }
 
     pub fn on_published(&mut self, ctx: &mut Context, id: DeliveryId) {

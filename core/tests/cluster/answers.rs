@@ -1,6 +1,11 @@
 //! Requests and their answers.
 
-use mpcium_core::{Duration, Input, input::RequestKind, report::Report};
+use mpcium_client::request::Request;
+use mpcium_core::{
+    Duration, Input, WallTime,
+    input::{Delivery, DeliveryId, RequestKind},
+    report::Report,
+};
 
 use crate::world::{World, keygen, sign};
 
@@ -257,6 +262,91 @@ fn a_rolled_back_node_is_brought_up_to_date_and_signs_again() {
     }
     world.request(&keygen("w2"));
     assert_eq!(code(&world.result("w2", None)), "", "it takes part in what is new");
+}
+
+/// One delivery of a signing request, the `count`th time.
+fn delivered(world: &World, request: &Request, sequence: u64, count: u64) -> Delivery {
+    Delivery {
+        id: DeliveryId(1_000_000 + 100 * sequence + count),
+        kind: RequestKind::Sign,
+        body: request.to_json(),
+        client: None,
+        stream: "another stream".to_owned(),
+        sequence,
+        timestamp: WallTime(world.now().wall.0 / 1_000_000 * 1_000_000),
+        deliveries: count,
+    }
+}
+
+#[test]
+fn a_delivery_that_several_nodes_work_on_at_once_gets_one_error() {
+    let mut world = World::new(5, 3);
+    world.run_for(Duration::from_secs(2));
+    for sequence in 0..20 {
+        let request = sign("nobody", "ed25519", &format!("t{sequence}"), b"m", &[]);
+        for node in 0..3 {
+            let delivery = delivered(&world, &request, sequence, node + 1);
+            world.give(usize::try_from(node).expect("small"), Input::Request(delivery));
+            world.run_for(Duration::from_micros(150 * sequence));
+        }
+        let answered = |w: &mut World| w.results.len() == 3;
+        assert!(world.run_until(Duration::from_secs(60), answered), "{:#?}", world.last_reports());
+        assert_eq!(code(&world.results[0].2), "ERROR_KEY_NOT_FOUND");
+        assert!(world.results.iter().all(|r| *r == world.results[0]), "{:#?}", world.results);
+        world.results.clear();
+    }
+}
+
+#[test]
+fn an_error_stays_an_error_for_its_delivery_and_does_not_stop_the_clients_retry() {
+    let mut world = World::new(3, 2);
+    let request = sign("w", "ed25519", "t", b"m", &[]);
+    world.run_for(Duration::from_secs(2));
+    let delivery = delivered(&world, &request, 7, 1);
+    world.give(0, Input::Request(delivery.clone()));
+    let error = world.result("w", Some("t"));
+    assert_eq!(code(&error), "ERROR_KEY_NOT_FOUND");
+    world.request(&keygen("w"));
+    assert_eq!(code(&world.result("w", None)), "");
+    for i in 0..3 {
+        world.kill(i);
+    }
+    for i in 0..3 {
+        world.start(i);
+    }
+    world.run_for(Duration::from_secs(5));
+    // Also where the queue has lost count of its deliveries, and after the request has a result.
+    for count in [2, 1] {
+        world.results.clear();
+        world.give(1, Input::Request(Delivery { id: DeliveryId(count), deliveries: count, ..delivery.clone() }));
+        assert_eq!(world.result("w", Some("t")), error, "delivery {count}");
+        world.results.clear();
+        world.request(&request);
+        assert_eq!(code(&world.result("w", Some("t"))), "", "a retry after delivery {count}");
+    }
+}
+
+#[test]
+fn a_signature_stays_the_answer_of_its_delivery_when_two_nodes_take_it_while_links_break() {
+    for micros in (0..15_000).step_by(500) {
+        let mut world = World::with(3, 2, |config| config.signing_deadline = Duration::from_secs(10));
+        world.request(&keygen("w"));
+        world.result("w", None);
+        world.results.clear();
+        let request = sign("w", "ed25519", "t", b"m", &[]);
+        let delivery = delivered(&world, &request, 1, 1);
+        world.give(0, Input::Request(delivery.clone()));
+        world.run_for(Duration::from_micros(micros));
+        // The first taker is cut off; the second one gives up alone or signs with the third.
+        world.cut.extend([(0, 1), (1, 0), (0, 2), (2, 0)]);
+        world.give(1, Input::Request(Delivery { id: DeliveryId(2), deliveries: 2, ..delivery }));
+        world.run_for(Duration::from_secs(8));
+        world.cut.clear();
+        let both = |w: &mut World| w.results.iter().filter(|r| r.2["tx_id"] == "t").count() >= 2;
+        world.run_until(Duration::from_secs(60), both);
+        assert!(!world.results.is_empty(), "cut after {micros} µs: {:#?}", world.last_reports());
+        assert!(world.results.iter().all(|r| *r == world.results[0]), "cut after {micros} µs: {:#?}", world.results);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A success that clients can see is durable where it must be: a signature at `n − t + 1` members, so that every later
-//! attempt meets it; a wallet's shares at every member. Disks that were rolled back count as if they held it.
+//! A success that clients can see is durable where it must be: a signature at a majority of the members, so that
+//! every later attempt meets it; a wallet's shares at every member. Disks that were rolled back count as if they held it.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ fn signature(world: &World, answer: &Answer) -> Result<(), String> {
         return Err(format!("{}: no signature in a success", answer.transaction));
     }
     let holders = world.machines.iter().filter(|m| m.rolled_back || m.disk.holds(Keyspace::Ledger, &bytes)).count();
-    let quorum = world.scenario.nodes - world.scenario.threshold + 1;
+    let quorum = world.scenario.nodes / 2 + 1;
     if holders < quorum {
         return Err(format!(
             "{} was published while {holders} members held its signature durably; {quorum} must",

@@ -53,10 +53,6 @@ const EVENTS_MAX: u64 = 20_000_000;
 /// The same for runs that last for days.
 const EVENTS_MAX_SOAK: u64 = 400_000_000;
 
-/// Ends the words of a violation in a run in which two nodes remembered different errors for one delivery: a known
-/// weakness, see `docs/simulation.md`.
-pub const TWO_MEMORIES: &str = " [different errors were remembered for one delivery]";
-
 /// The world as tasks share it.
 pub type Shared = Arc<Mutex<World>>;
 
@@ -242,9 +238,6 @@ pub struct World {
     pub fresh: bool,
     /// The members of every auxiliary set that a node reported as ready, by name.
     pub auxiliary_sets: std::collections::BTreeSet<Vec<String>>,
-    /// The first answer that was remembered for each delivery, and whether another was remembered elsewhere.
-    remembered: BTreeMap<Vec<u8>, Vec<u8>>,
-    remembered_differently: bool,
     /// How long the cluster had run before this run, in microseconds.
     before: At,
     suites: Suites,
@@ -300,8 +293,6 @@ impl World {
                 fresh_since: None,
                 fresh: false,
                 auxiliary_sets: std::collections::BTreeSet::new(),
-                remembered: BTreeMap::new(),
-                remembered_differently: false,
                 before: 0,
                 suites,
                 dice: Dice::new(seed, &world_stream(scenario.luck)),
@@ -441,10 +432,7 @@ impl World {
     /// Ends the run: this must not have happened.
     pub fn violated(&mut self, invariant: &str, what: impl Into<String>) {
         if self.verdict.is_none() {
-            let mut what = what.into();
-            if self.remembered_differently {
-                what.push_str(TWO_MEMORIES);
-            }
+            let what = what.into();
             self.log.event(
                 self.now(),
                 None,
@@ -458,9 +446,6 @@ impl World {
 
     /// Shows a fact to every invariant.
     pub fn observe(&mut self, fact: &Fact<'_>) {
-        if let Fact::Durable { batch, .. } = fact {
-            self.note_memories(batch);
-        }
         let mut invariants = std::mem::take(&mut self.invariants);
         for invariant in &mut invariants {
             if let Err(what) = invariant.check(self, fact) {
@@ -484,18 +469,6 @@ impl World {
         }
         for message in self.witness.take_messages() {
             self.observe(&Fact::Signing { message: &message });
-        }
-    }
-
-    /// Notes what nodes remember to have answered.
-    fn note_memories(&mut self, batch: &mpcium_core::store::Batch) {
-        for write in &batch.writes {
-            let (Some(value), true) = (&write.value, write.key.starts_with(b"answer ")) else { continue };
-            let first = self.remembered.entry(write.key.clone()).or_insert_with(|| value.expose().to_vec());
-            if first.as_slice() != value.expose() && !self.remembered_differently {
-                self.remembered_differently = true;
-                self.counters.sometimes("different errors remembered for one delivery");
-            }
         }
     }
 

@@ -1,11 +1,10 @@
-//! Signing requests: attempts as ballots, and answers that never contradict each other.
+//! Signing requests: attempts as ballots.
 //!
 //! A node that took a request from the queue is its [`coordinator`]; whoever holds shares of the wallet may be a
-//! [`participant`]. An attempt runs with exactly `t` participants, each of which promises, for its incarnation, to
-//! store no result of a lower attempt, and says so if it holds one. A result is published once `n − t + 1` members
-//! hold it durably. Why two different results are never published: the holders of a published result meet the `t`
-//! participants of any later attempt, so that attempt learns of it and adopts it instead of signing again; and a
-//! participant of the later attempt that held nothing yet stores nothing of the earlier one any more.
+//! [`participant`]. An attempt runs with exactly `t` participants, each of which promises it, and takes part only if it
+//! holds neither a result of the request nor a verdict of one of the deliveries that are to be answered. Whoever does
+//! says so, and the coordinator decides those deliveries in a ballot of its own. Why no delivery ever gets two answers:
+//! [`answers`](super::answers).
 
 pub(crate) mod coordinator;
 pub(crate) mod participant;
@@ -19,39 +18,20 @@ use serde::{Deserialize, Serialize};
 use super::{
     Attestations,
     admission::Admitted,
-    answers::DeliveryKey,
+    answers::{Attempt, DeliveryKey, Signed},
     attestation,
-    ledger::{Held, RequestKey},
 };
 use crate::{
-    NodeId, WallTime,
+    WallTime,
     committee::Committee,
     context::Context,
     identity::verify,
-    limits,
     planted::{Bug, planted},
     protocol::Curve,
     session::{Participant, SessionId},
     tags,
+    wallet::cache::Wallet,
 };
-
-/// A ballot: the attempt's number, then its coordinator.
-///
-/// Promises are kept in memory only, so numbers must grow even where promises were forgotten: the number is at least
-/// the coordinator's wall clock in milliseconds. Later attempts are then higher, whoever makes them, as far as the
-/// clocks agree; and a number far ahead of the clock is refused, so that nobody can use numbers up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Attempt {
-    pub number: u64,
-    pub coordinator: NodeId,
-}
-
-impl Attempt {
-    /// Whether the number is one that an honest coordinator could have chosen by now.
-    pub fn is_plausible(&self, ctx: &Context) -> bool {
-        self.number <= ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
-    }
-}
 
 /// What a coordinator asks the participants to do. They repeat every check: it has no authority.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,7 +49,7 @@ pub(crate) struct Proposal {
     pub certificate: [u8; 32],
     /// Names of the auxiliary sets, for suites that need them: one, or one for each participant with every later one.
     pub auxiliary: Vec<[u8; 32]>,
-    /// The deliveries that the result will answer: a participant that remembers an error for one of them declines.
+    /// The deliveries that the result will answer.
     pub deliveries: Vec<DeliveryKey>,
     /// Sixteen random bytes: no two proposals are the same.
     pub nonce: [u8; 16],
@@ -104,15 +84,6 @@ pub(crate) enum Message {
     Answer { session: SessionId, answer: Answer },
     /// Participant to coordinator: the result is durable here, with everybody's signature over it.
     Stored { session: SessionId, signature: Vec<u8>, attestations: Attestations },
-    /// Coordinator to members: promise this attempt, and say what is held, but sign nothing. Carries the client's
-    /// document, so that nobody can close requests that no initiator signed.
-    Close { request: Vec<u8>, attempt: Attempt },
-    /// Member to coordinator.
-    Closed { key: RequestKey, attempt: Attempt, answer: CloseAnswer },
-    /// Coordinator to members that promised `attempt`: store this result under it.
-    Adopt { request: Vec<u8>, attempt: Attempt, signature: Vec<u8>, attestations: Attestations },
-    /// Member to coordinator: the adopted result is durable here.
-    Adopted { key: RequestKey, attempt: Attempt },
     /// Participant to participants: its signature over the result document.
     Attested { session: SessionId, signature: Vec<u8> },
 }
@@ -120,32 +91,21 @@ pub(crate) enum Message {
 /// A participant's answer to a proposal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// It promises the attempt, holds no result, and has started.
+    /// It promises the attempt, holds nothing, and has started.
     Accepted,
-    /// It promises the attempt and holds this result: adopt it.
-    Holds(Held),
+    /// It holds a result of the request, or a verdict of one of the deliveries: there is nothing to sign.
+    Holds,
     /// It does not take part.
     Declined(Decline),
-}
-
-/// A member's answer to a coordinator that wants to close a request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum CloseAnswer {
-    /// It promises the attempt and holds no result.
-    Empty,
-    /// It promises the attempt and holds this result.
-    Holds(Held),
-    /// It promised a higher attempt.
-    Higher(Attempt),
-    /// It cannot tell: its store was rolled back or damaged.
-    Unknown,
 }
 
 /// Why a participant does not take part. None of these is blame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Decline {
-    /// The same request id is known with another payload.
+    /// The same request id has a result for another payload.
     OtherPayload,
+    /// The same request id is promised to another payload, which may come to nothing.
+    OtherPromised,
     /// It promised a higher attempt.
     Higher(Attempt),
     /// Its workers are taken.
@@ -156,8 +116,6 @@ pub(crate) enum Decline {
     Lacks(String),
     /// The request fails a check here.
     Refused(String),
-    /// The delivery was answered with this error before.
-    Answered(Vec<u8>),
     /// Too late.
     Deadline,
     /// Its store was rolled back or damaged.
@@ -168,10 +126,10 @@ impl std::fmt::Display for Decline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::OtherPayload => f.write_str("the same id is known with another payload"),
+            Self::OtherPromised => f.write_str("the same id is being signed with another payload"),
             Self::Higher(attempt) => write!(f, "a higher attempt of {} is known", attempt.coordinator),
             Self::Busy => f.write_str("all its workers are busy"),
             Self::Links(what) | Self::Lacks(what) | Self::Refused(what) => f.write_str(what),
-            Self::Answered(_) => f.write_str("the delivery was answered with an error before"),
             Self::Deadline => f.write_str("the deadline has passed"),
             Self::Unfit => f.write_str("its store is damaged or was rolled back"),
         }
@@ -182,9 +140,7 @@ impl std::fmt::Display for Decline {
 #[derive(Debug)]
 pub(crate) enum After {
     /// A participant's result is durable: tell the coordinator.
-    Stored { session: SessionId, coordinator: Participant, signature: Vec<u8>, attestations: Attestations },
-    /// An adopted result is durable: tell the coordinator.
-    Adopted { key: RequestKey, attempt: Attempt, coordinator: Participant },
+    Stored { session: SessionId, coordinator: Participant, signed: Signed },
 }
 
 /// The bytes that a suite signs for a request.
@@ -215,25 +171,27 @@ pub(crate) fn result_of(request: &Admitted, signature: &[u8], attestations: &Att
     result
 }
 
-/// Whether these are the signatures of exactly `t` members over the result with this signature, which verifies; or,
-/// for results from before there were any, none.
-pub(crate) fn are_attested(
-    ctx: &Context,
-    committee: &Committee,
-    request: &Admitted,
-    signature: &[u8],
-    attestations: &Attestations,
-) -> bool {
-    if attestations.is_empty() {
-        return true;
-    }
-    let bytes = result_of(request, signature, &Attestations::new()).attested_bytes();
-    attestations.len() == usize::from(committee.threshold)
-        && attestations.is_sorted_by(|a, b| a.0 < b.0)
-        && attestations.iter().all(|(node, by)| {
+/// Whether a result has the signatures of exactly `t` members over its document. Its signature has verified.
+pub(crate) fn are_attested(ctx: &Context, committee: &Committee, request: &Admitted, signed: &Signed) -> bool {
+    let bytes = result_of(request, &signed.signature, &Attestations::new()).attested_bytes();
+    signed.attestations.len() == usize::from(committee.threshold)
+        && signed.attestations.is_sorted_by(|a, b| a.0 < b.0)
+        && signed.attestations.iter().all(|(node, by)| {
             committee.position(*node).is_some()
                 && ctx.config.peer(*node).is_some_and(|peer| verify(&peer.key, tags::RESULT, &bytes, by))
         })
+}
+
+/// Whether a signature is the right one for a request, under the wallet's (derived) key.
+pub(crate) fn verifies(ctx: &Context, wallet: &Wallet, request: &Admitted, signature: &[u8]) -> bool {
+    let curve = request.curve();
+    let Some(public_key) = wallet.public_key(curve) else { return false };
+    let Ok(key) = signing_key(curve, public_key, ctx.config.chain_code.as_ref(), &request.signing().derivation_path)
+    else {
+        return false;
+    };
+    let Ok(message) = message_to_sign(request.signing()) else { return false };
+    ctx.suites.signing(curve).verify(&key.public_key, &message, signature)
 }
 
 /// The key that a request signs with: the wallet's, or its child.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    After, Answer, Attempt, CloseAnswer, Decline, Message, Proposal, are_attested, message_to_sign, result_of,
-    signing_key,
-};
+use super::{After, Answer, Decline, Message, Proposal, message_to_sign, result_of, signing_key};
 use crate::{
     NodeId, Time, WallTime,
     auxiliary::{Auxiliary, View},
@@ -21,8 +18,11 @@ use crate::{
     request::{
         Attestations,
         admission::{Admitted, admit, read},
-        answers::Answers,
-        ledger::{Held, Ledger, Lookup, RequestKey},
+        answers::{
+            Attempt, DeliveryKey, Report, Signed, Verdict,
+            promises::{Asked, Promises, Refusal},
+        },
+        ledger::{Ledger, RequestKey},
     },
     session::{Participant, Plan, SessionId, Sessions},
     store::Batch,
@@ -30,23 +30,11 @@ use crate::{
     wallet::cache::{self, Wallets},
 };
 
-/// What this incarnation promised for a request.
-struct Promise {
-    attempt: Attempt,
-    payload: [u8; 32],
-    /// After this, nobody runs an attempt at the request any more.
-    until: WallTime,
-}
-
 /// A proposal that waits for records.
 struct Incoming {
     from: Participant,
     proposal: Proposal,
     request: Admitted,
-    /// Deliveries for which it is not known yet whether an error is remembered.
-    unread: usize,
-    /// The error that one of them was answered with.
-    answered: Option<Vec<u8>>,
     since: Time,
 }
 
@@ -56,6 +44,8 @@ struct Taking {
     payload: [u8; 32],
     request: Admitted,
     attempt: Attempt,
+    /// The deliveries that the result will answer.
+    deliveries: Vec<DeliveryKey>,
     coordinator: Participant,
     participants: Vec<NodeId>,
     /// The participants' signatures over the result document, unverified until this node has the result.
@@ -74,7 +64,6 @@ struct Finished {
 /// This node as a participant in signing.
 #[derive(Default)]
 pub(crate) struct Participants {
-    promises: BTreeMap<RequestKey, Promise>,
     incoming: BTreeMap<SessionId, Incoming>,
     taking: BTreeMap<SessionId, Taking>,
 }
@@ -84,13 +73,13 @@ pub(crate) struct Parts<'a> {
     pub sessions: &'a mut Sessions,
     pub wallets: &'a mut Wallets,
     pub ledger: &'a mut Ledger,
+    pub promises: &'a mut Promises,
     pub auxiliary: &'a Auxiliary,
 }
 
 impl Participants {
-    pub fn tables(&self) -> [Table; 3] {
+    pub fn tables(&self) -> [Table; 2] {
         [
-            ("promises", self.promises.len(), Some(PROMISES_MAX)),
             ("proposals that wait for records", self.incoming.len(), Some(limits::REQUESTS_MAX)),
             ("signatures in which this node takes part", self.taking.len(), Some(limits::SESSIONS_MAX)),
         ]
@@ -99,7 +88,7 @@ impl Participants {
     pub fn on_proposal(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, proposal: Proposal) {
         let session = proposal.session();
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        match self.check(ctx, from, &proposal) {
+        match check(ctx, (from, incarnation), &proposal) {
             Err(decline) => answer(ctx, from, session, Answer::Declined(decline)),
             Ok(request) => {
                 if self.incoming.len() >= limits::REQUESTS_MAX {
@@ -107,59 +96,10 @@ impl Participants {
                     return;
                 }
                 let since = ctx.now.time;
-                let unread = proposal.deliveries.len();
-                for key in &proposal.deliveries {
-                    Answers::read_for_proposal(ctx, key, session);
-                }
-                let from = (from, incarnation);
-                self.incoming.insert(session, Incoming { from, proposal, request, unread, answered: None, since });
+                self.incoming.insert(session, Incoming { from: (from, incarnation), proposal, request, since });
                 self.drive(ctx, parts, session);
             }
         }
-    }
-
-    /// Everything about a proposal that needs no record.
-    fn check(&self, ctx: &Context, from: NodeId, proposal: &Proposal) -> Result<Admitted, Decline> {
-        if !ctx.unfit.is_empty() {
-            return Err(Decline::Unfit);
-        }
-        if proposal.attempt.coordinator != from {
-            return Err(Decline::Refused("the proposal names another coordinator than its sender".to_owned()));
-        }
-        if ctx.now.wall > proposal.deadline {
-            return Err(Decline::Deadline);
-        }
-        if proposal.deliveries.len() > limits::PROPOSAL_DELIVERIES_MAX {
-            return Err(Decline::Refused("the proposal answers too many deliveries".to_owned()));
-        }
-        // A coordinator that set a deadline of its own could keep a request alive for ever.
-        if proposal.deadline > ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew) {
-            return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
-        }
-        check_participants(ctx, &proposal.participants)?;
-        if planted(Bug::InitiatorUnchecked) {
-            return read(RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason));
-        }
-        admit_proposed(ctx, RequestKind::Sign, &proposal.request, proposal.deadline)
-    }
-
-    /// It is known now whether an error is remembered for one of a proposal's deliveries.
-    pub fn on_answer_read(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        session: SessionId,
-        answer: Option<Vec<u8>>,
-    ) {
-        let Some(incoming) = self.incoming.get_mut(&session) else { return };
-        incoming.unread = incoming.unread.saturating_sub(1);
-        incoming.answered = incoming.answered.take().or(answer);
-        self.drive(ctx, parts, session);
-    }
-
-    /// Whether this node takes part in signing exactly this.
-    pub fn is_taking(&self, key: RequestKey, payload: [u8; 32]) -> bool {
-        self.taking.values().any(|taking| taking.key == key && taking.payload == payload)
     }
 
     /// Goes on with proposals that waited for this wallet's records.
@@ -169,7 +109,7 @@ impl Participants {
         }
     }
 
-    /// Goes on with proposals that waited for this ledger record.
+    /// Goes on with proposals that waited for a request's records.
     pub fn on_ledger_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, key: RequestKey) {
         for session in self.waiting(|i| i.request.key == key) {
             self.drive(ctx, parts, session);
@@ -182,19 +122,14 @@ impl Participants {
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, session: SessionId) {
         let Some(incoming) = self.incoming.get(&session) else { return };
-        if incoming.unread > 0 {
-            return;
-        }
+        // All reads begin at once.
+        let held = parts.ledger.report(ctx, incoming.request.key, &incoming.proposal.deliveries);
         let wallet = match parts.wallets.lookup(ctx, incoming.request.wallet()) {
             cache::Lookup::Loading => return,
             cache::Lookup::Absent => None,
             cache::Lookup::Found(wallet) => Some(wallet),
         };
-        let held = match parts.ledger.lookup(ctx, incoming.request.key) {
-            Lookup::Loading => return,
-            Lookup::Absent => None,
-            Lookup::Held(held) => Some(held),
-        };
+        let Some(held) = held else { return };
         let Some(incoming) = self.incoming.remove(&session) else { return };
         // The sender's link may have changed while records were read.
         if ctx.incarnation_of(incoming.from.0) != Some(incoming.from.1) {
@@ -211,22 +146,19 @@ impl Participants {
         session: SessionId,
         incoming: &Incoming,
         wallet: Option<cache::Wallet>,
-        held: Option<Held>,
+        held: Report,
     ) -> Result<Answer, Decline> {
         let Incoming { proposal, request, .. } = incoming;
         if !ctx.unfit.is_empty() {
             return Err(Decline::Unfit);
         }
-        if let Some(answered) = &incoming.answered {
-            return Err(Decline::Answered(answered.clone()));
+        if held.result.as_ref().is_some_and(|(_, signed)| signed.payload != request.payload)
+            && !planted(Bug::PayloadUnchecked)
+        {
+            return Err(Decline::OtherPayload);
         }
-        let until = proposal.deadline.after(ctx.config.clock_skew);
-        if let Some(held) = held {
-            if held.payload != request.payload && !planted(Bug::PayloadUnchecked) {
-                return Err(Decline::OtherPayload);
-            }
-            self.promise(ctx, request, proposal.attempt, until, false)?;
-            return Ok(Answer::Holds(held));
+        if !held.is_empty() {
+            return Ok(Answer::Holds);
         }
         let Some(wallet) = wallet else {
             return Err(Decline::Lacks(format!("it does not know wallet {}", request.wallet())));
@@ -273,7 +205,19 @@ impl Participants {
         if parts.sessions.knows(session) {
             return Err(Decline::Refused("that session has run before".to_owned()));
         }
-        self.promise(ctx, request, proposal.attempt, until, false)?;
+        let asked = Asked {
+            key: request.key,
+            payload: request.payload,
+            ballot: proposal.attempt,
+            deliveries: &proposal.deliveries,
+            until: proposal.deadline.after(ctx.config.clock_skew),
+            to_sign: true,
+        };
+        parts.promises.promise(ctx.now.wall, &asked, &held).map_err(|refusal| match refusal {
+            Refusal::Higher(attempt) => Decline::Higher(attempt),
+            Refusal::OtherPayload => Decline::OtherPromised,
+            Refusal::Full => Decline::Busy,
+        })?;
         // The promise ends every lower attempt here.
         let superseded: Vec<SessionId> =
             self.taking.iter().filter(|(_, t)| t.key == request.key).map(|(id, _)| *id).collect();
@@ -287,6 +231,7 @@ impl Participants {
             payload: request.payload,
             request: request.clone(),
             attempt: proposal.attempt,
+            deliveries: proposal.deliveries.clone(),
             coordinator: incoming.from,
             participants: nodes,
             attestations: BTreeMap::new(),
@@ -321,112 +266,13 @@ impl Participants {
         Ok(Answer::Accepted)
     }
 
-    /// Promises an attempt, for this incarnation, unless a higher one or another payload was promised. One attempt runs
-    /// only once; closing may ask again (`again`).
-    fn promise(
-        &mut self,
-        ctx: &Context,
-        request: &Admitted,
-        attempt: Attempt,
-        until: WallTime,
-        again: bool,
-    ) -> Result<(), Decline> {
-        self.forget_promises(ctx);
-        let known = self.promises.get(&request.key);
-        if known.is_none() && self.promises.len() >= PROMISES_MAX {
-            return Err(Decline::Busy);
-        }
-        if let Some(known) = known {
-            // Closing asks about the id, whatever was promised to be signed under it.
-            if known.payload != request.payload && !again {
-                return Err(Decline::OtherPayload);
-            }
-            if (known.attempt > attempt && !planted(Bug::PromiseIgnored)) || (known.attempt == attempt && !again) {
-                return Err(Decline::Higher(known.attempt));
-            }
-        }
-        if !attempt.is_plausible(ctx) {
-            return Err(Decline::Refused("the attempt's number is far ahead of this node's clock".to_owned()));
-        }
-        let until = known.map_or(until, |known| known.until.max(until));
-        let payload = known.map_or(request.payload, |known| known.payload);
-        self.promises.insert(request.key, Promise { attempt, payload, until });
-        Ok(())
-    }
-
-    /// Promises to a closing coordinator.
-    pub fn on_close(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: NodeId,
-        request: &[u8],
-        attempt: Attempt,
-    ) {
-        let Ok(request) = admit(ctx, RequestKind::Sign, request) else { return };
-        let key = request.key;
-        let answer = if !ctx.unfit.is_empty() || attempt.coordinator != from {
-            CloseAnswer::Unknown
-        } else {
-            // The coordinator asks again until it is answered; by then the record has been read.
-            let held = match parts.ledger.lookup(ctx, key) {
-                Lookup::Loading => return,
-                Lookup::Absent => None,
-                Lookup::Held(held) => Some(held),
-            };
-            let until = ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew);
-            match (self.promise(ctx, &request, attempt, until, true), held) {
-                (Err(Decline::Higher(higher)), _) => CloseAnswer::Higher(higher),
-                (Err(_), None) => return,
-                // Another payload: the result says which.
-                (_, Some(held)) => CloseAnswer::Holds(held),
-                (Ok(()), None) => CloseAnswer::Empty,
-            }
-        };
-        send(ctx, from, Message::Closed { key, attempt, answer });
-    }
-
-    /// Stores a result that an attempt found instead of signing again.
-    pub fn on_adopt(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: NodeId,
-        request: &[u8],
-        attempt: Attempt,
-        (signature, attestations): (Vec<u8>, Attestations),
-    ) {
-        let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        let Ok(request) = admit(ctx, RequestKind::Sign, request) else { return };
-        // Only exactly the attempt that this incarnation promised; a lost promise makes the coordinator start again.
-        if !ctx.unfit.is_empty() || self.promises.get(&request.key).is_none_or(|p| p.attempt != attempt) {
-            return;
-        }
-        let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, request.wallet()) else { return };
-        if !verifies(ctx, &wallet, &request, &signature)
-            || !are_attested(ctx, wallet.committee(), &request, &signature, &attestations)
-        {
-            ctx.blame(from);
-            ctx.report(crate::report::Report::Ignored {
-                peer: ctx.name(from),
-                what: "a result to adopt whose signature or attestations do not verify".to_owned(),
-            });
-            return;
-        }
-        let mut batch = Batch::default();
-        let held = Held { payload: request.payload, attempt, signature, at: ctx.now.wall, attestations };
-        parts.ledger.hold(&mut batch, request.key, held);
-        let after = After::Adopted { key: request.key, attempt, coordinator: (from, incarnation) };
-        ctx.persist(batch, ContextAfter::Signing(after));
-    }
-
     /// A session that this node took part in ended. Its result is attested, and stored with everybody's attestation
     /// unless a higher attempt was promised meanwhile: what is durable is then the whole answer, and every coordinator
     /// that ever finds it publishes the same bytes.
     pub fn on_session_ended(
         &mut self,
         ctx: &mut Context,
-        ledger: &mut Ledger,
+        parts: &mut Parts<'_>,
         session: SessionId,
         outcome: Option<Outcome>,
     ) {
@@ -443,14 +289,14 @@ impl Participants {
         }
         taking.attestations.insert(ctx.me, mine);
         taking.finished = Some(Finished { signature, document, until: ctx.now.time.after(limits::PROPOSAL_WAIT) });
-        self.store_when_attested(ctx, ledger, session);
+        self.store_when_attested(ctx, parts, session);
     }
 
     /// Another participant attests the result of a session.
     pub fn on_attested(
         &mut self,
         ctx: &mut Context,
-        ledger: &mut Ledger,
+        parts: &mut Parts<'_>,
         from: NodeId,
         session: SessionId,
         signature: Vec<u8>,
@@ -458,11 +304,11 @@ impl Participants {
         let Some(taking) = self.taking.get_mut(&session) else { return };
         if from != ctx.me && taking.participants.contains(&from) && signature.len() == ATTESTATION_BYTES {
             taking.attestations.entry(from).or_insert(signature);
-            self.store_when_attested(ctx, ledger, session);
+            self.store_when_attested(ctx, parts, session);
         }
     }
 
-    fn store_when_attested(&mut self, ctx: &mut Context, ledger: &mut Ledger, session: SessionId) {
+    fn store_when_attested(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, session: SessionId) {
         let Some(taking) = self.taking.get(&session) else { return };
         let Some(finished) = &taking.finished else { return };
         if taking.attestations.len() < taking.participants.len() {
@@ -483,26 +329,21 @@ impl Participants {
             answer(ctx, coordinator, session, Answer::Declined(Decline::Refused(reason)));
             return;
         }
-        let Some(Taking { key, payload, attempt, coordinator, attestations, finished: Some(finished), .. }) =
-            self.taking.remove(&session)
-        else {
-            return;
-        };
-        if self.promises.get(&key).is_none_or(|p| p.attempt != attempt) {
+        let Some(taking) = self.taking.remove(&session) else { return };
+        let Taking { key, payload, attempt, deliveries, coordinator, attestations, .. } = taking;
+        let Some(finished) = taking.finished else { return };
+        // Unless a higher attempt was promised meanwhile.
+        if !parts.promises.allows(&key, attempt, deliveries.iter()) {
             return;
         }
-        let signature = finished.signature;
         let attestations: Attestations = attestations.into_iter().collect();
-        let held = Held {
-            payload,
-            attempt,
-            signature: signature.clone(),
-            at: ctx.now.wall,
-            attestations: attestations.clone(),
-        };
+        let signed = Signed { payload, signature: finished.signature, attestations };
         let mut batch = Batch::default();
-        ledger.hold(&mut batch, key, held);
-        let after = After::Stored { session, coordinator, signature, attestations };
+        parts.ledger.hold(&mut batch, ctx.now.wall, key, attempt, signed.clone());
+        for delivery in deliveries {
+            parts.ledger.rule(&mut batch, key, delivery, attempt, Verdict::Success);
+        }
+        let after = After::Stored { session, coordinator, signed };
         if planted(Bug::SaidBeforeWritten) {
             ctx.persist(batch, ContextAfter::Nothing);
             return Self::on_persisted(ctx, after);
@@ -512,26 +353,14 @@ impl Participants {
 
     /// A write is durable: say so, to the incarnation that asked.
     pub fn on_persisted(ctx: &mut Context, after: After) {
-        let (coordinator, message) = match after {
-            After::Stored { session, coordinator, signature, attestations } => {
-                (coordinator, Message::Stored { session, signature, attestations })
-            }
-            After::Adopted { key, attempt, coordinator } => (coordinator, Message::Adopted { key, attempt }),
-        };
+        let After::Stored { session, coordinator, signed: Signed { signature, attestations, .. } } = after;
         if ctx.incarnation_of(coordinator.0) == Some(coordinator.1) {
-            send(ctx, coordinator.0, message);
+            send(ctx, coordinator.0, Message::Stored { session, signature, attestations });
         }
     }
 
     pub fn on_link_down(&mut self, peer: Participant) {
         self.incoming.retain(|_, i| i.from != peer);
-    }
-
-    fn forget_promises(&mut self, ctx: &Context) {
-        if self.promises.len() >= PROMISES_MAX / 2 {
-            let now = ctx.now.wall;
-            self.promises.retain(|_, p| p.until >= now);
-        }
     }
 
     pub fn on_wake(&mut self, ctx: &mut Context) {
@@ -549,8 +378,6 @@ impl Participants {
 
 /// Bytes of an attestation: an Ed25519 signature.
 const ATTESTATION_BYTES: usize = 64;
-/// Promises kept in memory.
-const PROMISES_MAX: usize = 65_536;
 
 /// For reports.
 pub(crate) fn protocol_name(curve: Curve) -> &'static str {
@@ -560,16 +387,32 @@ pub(crate) fn protocol_name(curve: Curve) -> &'static str {
     }
 }
 
-/// Whether a signature is the right one for a request, under the wallet's (derived) key.
-pub(crate) fn verifies(ctx: &Context, wallet: &cache::Wallet, request: &Admitted, signature: &[u8]) -> bool {
-    let curve = request.curve();
-    let Some(public_key) = wallet.public_key(curve) else { return false };
-    let Ok(key) = signing_key(curve, public_key, ctx.config.chain_code.as_ref(), &request.signing().derivation_path)
-    else {
-        return false;
-    };
-    let Ok(message) = message_to_sign(request.signing()) else { return false };
-    ctx.suites.signing(curve).verify(&key.public_key, &message, signature)
+/// Everything about a proposal that needs no record.
+fn check(ctx: &Context, from: Participant, proposal: &Proposal) -> Result<Admitted, Decline> {
+    if !ctx.unfit.is_empty() {
+        return Err(Decline::Unfit);
+    }
+    if (proposal.attempt.coordinator, proposal.attempt.incarnation) != from {
+        return Err(Decline::Refused("the proposal names another coordinator than its sender".to_owned()));
+    }
+    if !proposal.attempt.is_plausible(ctx) {
+        return Err(Decline::Refused("the attempt's number is far ahead of this node's clock".to_owned()));
+    }
+    if ctx.now.wall > proposal.deadline {
+        return Err(Decline::Deadline);
+    }
+    if proposal.deliveries.len() > limits::PROPOSAL_DELIVERIES_MAX {
+        return Err(Decline::Refused("the proposal answers too many deliveries".to_owned()));
+    }
+    // A coordinator that set a deadline of its own could keep a request alive for ever.
+    if proposal.deadline > ctx.now.wall.after(ctx.config.signing_deadline + ctx.config.clock_skew) {
+        return Err(Decline::Refused("the proposal's deadline is later than any request's can be".to_owned()));
+    }
+    check_participants(ctx, &proposal.participants)?;
+    if planted(Bug::InitiatorUnchecked) {
+        return read(RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason));
+    }
+    admit_proposed(ctx, RequestKind::Sign, &proposal.request, proposal.deadline)
 }
 
 /// Checks a proposed request as if nobody had, and that nobody is to work for it after its own expiry.

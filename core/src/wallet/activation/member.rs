@@ -558,7 +558,7 @@ fn check(ctx: &Context, from: NodeId, proposal: &Proposal) -> Result<Admitted, D
     if !ctx.unfit.is_empty() {
         return Err(Decline::Unfit);
     }
-    if proposal.attempt.coordinator != from {
+    if proposal.attempt.coordinator != from || ctx.incarnation_of(from) != Some(proposal.attempt.incarnation) {
         return Err(Decline::Refused("the proposal names another coordinator than its sender".to_owned()));
     }
     if ctx.now.wall > proposal.deadline {

@@ -32,7 +32,7 @@ use crate::{
     planted::{Bug, planted},
     protocol::{Curve, Outcome},
     report::Report,
-    request::signing::{Attempt, Decline},
+    request::{answers::Attempt, signing::Decline},
     session::{Failure, Participant, SessionId, Sessions},
     store::Keyspace,
     tags,

@@ -1,34 +1,30 @@
-//! The coordinator's side of creating a wallet: drives a request that this node took from the queue to one answer.
+//! The coordinator's side of creating a wallet: drives a request that this node took from the queue to one answer for
+//! each of its deliveries.
 //!
 //! Success is answered when the certificate is durable at `t` members; failure only when no session of the request can
-//! become the wallet any more.
+//! become the wallet any more. Which of the two a delivery is answered with the nodes [decide](super::answers): their
+//! promises are asked for when the request is taken, so that one round trip is left at the end.
+
+mod deciding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mpcium_client::result::{ErrorCode, KeygenResult};
+use mpcium_client::result::ErrorCode;
 
-use super::{
-    admission::Admitted,
-    answers::Answers,
-    attestation,
-    deliveries::{Answer as ClientAnswer, Deliveries, error_answer},
-    signing::{Attempt, Decline},
-};
+use super::{admission::Admitted, answers::asking::Asking, deliveries::Deliveries, signing::Decline};
 use crate::{
     Duration, NodeId, Time, WallTime,
     context::{Context, Event},
-    input::{DeliveryId, RequestKind},
+    input::DeliveryId,
     limits,
     link::Lane,
     message::{Message as Envelope, SessionMessage},
     node::{RequestStatus, Table},
-    protocol::Curve,
     report::Report,
     session::{Failure, SessionId, Sessions, millis},
-    tags,
     wallet::{
-        activation::{Activation, Answer, Message, Proposal, own_committee, send},
-        cache::{self, Wallet, Wallets},
+        activation::{Activation, Answer, Message, Proposal, send},
+        cache::{self, Wallets},
     },
 };
 
@@ -38,7 +34,14 @@ pub(crate) struct Parts<'a> {
     pub wallets: &'a mut Wallets,
     pub activation: &'a mut Activation,
     pub deliveries: &'a mut Deliveries,
-    pub answers: &'a mut Answers,
+}
+
+/// A delivery to be answered.
+pub(crate) struct Delivery {
+    pub id: DeliveryId,
+    pub timestamp: WallTime,
+    /// Nobody had it before.
+    pub first: bool,
 }
 
 /// This node as a coordinator of key generation requests, by wallet.
@@ -52,7 +55,10 @@ struct Active {
     request: Admitted,
     /// The client's document, for proposals.
     body: Vec<u8>,
+    /// Those that are not answered yet.
     deliveries: Vec<DeliveryId>,
+    /// Somebody else may have answered one of them.
+    redelivered: bool,
     /// By the queue's clock.
     deadline: WallTime,
     taken: Time,
@@ -64,6 +70,12 @@ struct Active {
     waiting_for: String,
     /// Another system has a wallet of that name.
     elsewhere: bool,
+    /// The ballot about the deliveries; `None`: a higher one was met.
+    asking: Option<Asking>,
+    /// When a ballot is begun anew.
+    ask_at: Time,
+    /// The highest ballot's number known.
+    ballot: u64,
     phase: Phase,
 }
 
@@ -76,12 +88,12 @@ enum Phase {
     Settling { give_up: Time },
     /// The deadline has passed: members say what is prepared.
     Closing { answers: BTreeMap<NodeId, BTreeSet<SessionId>>, ask_again: Time, give_up: Time },
+    /// The nodes decide what the deliveries are answered with.
+    Deciding(deciding::Deciding),
 }
 
 /// How long closing waits before it asks again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long after the deadline a request without a quorum stays here.
-const QUORUM_WAIT: Duration = Duration::from_secs(20);
 /// How long success waits for further members once the certificate is durable here.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a decision may take after the session itself.
@@ -101,29 +113,35 @@ impl Coordinator {
 
     /// Takes a request on, or joins a delivery to one that is under way. `elsewhere`: another system has a wallet of
     /// that name, and no other node has worked on the request.
-    #[allow(clippy::too_many_arguments, reason = "the delivery in its parts, of which each goes to another place")]
     pub fn take(
         &mut self,
         ctx: &mut Context,
         parts: &mut Parts<'_>,
-        delivery: DeliveryId,
-        timestamp: WallTime,
+        delivery: Delivery,
         body: Vec<u8>,
         request: Admitted,
         elsewhere: bool,
     ) {
         let wallet = request.wallet().to_owned();
         if let Some(active) = self.active.get_mut(&wallet) {
-            active.deliveries.push(delivery);
+            active.deliveries.push(delivery.id);
+            active.redelivered |= !delivery.first;
+            // What is stored already is decided first; the next ballot names those that are left.
+            if active.asking.as_ref().is_some_and(|asking| !asking.decision.is_storing()) {
+                active.asking = None;
+                active.ask_at = ctx.now.time;
+            }
+            self.drive(ctx, parts, &wallet);
             return;
         }
-        let deadline = request.deadline(ctx, timestamp, ctx.config.keygen_deadline);
+        let deadline = request.deadline(ctx, delivery.timestamp, ctx.config.keygen_deadline);
         self.active.insert(
             wallet.clone(),
             Active {
                 request,
                 body,
-                deliveries: vec![delivery],
+                deliveries: vec![delivery.id],
+                redelivered: !delivery.first,
                 deadline,
                 taken: ctx.now.time,
                 driven: ctx.now.time,
@@ -132,6 +150,9 @@ impl Coordinator {
                 last_failure: String::new(),
                 waiting_for: String::new(),
                 elsewhere,
+                asking: None,
+                ask_at: ctx.now.time,
+                ballot: 0,
                 phase: Phase::Waiting { until: None },
             },
         );
@@ -191,14 +212,18 @@ impl Coordinator {
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         active.driven = ctx.now.time;
-        // Whatever the phase, a wallet that exists answers the request.
-        match parts.wallets.lookup(ctx, wallet) {
+        self.ask(ctx, parts, wallet);
+        let found = match parts.wallets.lookup(ctx, wallet) {
             cache::Lookup::Loading => return,
-            cache::Lookup::Found(found) => {
-                self.settle(ctx, parts, wallet, &found);
-                return;
-            }
-            cache::Lookup::Absent => {}
+            cache::Lookup::Absent => None,
+            cache::Lookup::Found(found) => Some(found),
+        };
+        let Some(active) = self.active.get_mut(wallet) else { return };
+        // Whatever the phase, a wallet that exists answers the request.
+        match (&active.phase, found) {
+            (Phase::Deciding(_), found) => return self.drive_deciding(ctx, parts, wallet, found.as_ref()),
+            (_, Some(found)) => return self.settle(ctx, parts, wallet, &found),
+            (_, None) => {}
         }
         let now = ctx.now.time;
         match &active.phase {
@@ -216,7 +241,7 @@ impl Coordinator {
                 }
             }
             // The certificate is durable here, so the wallet cannot be absent.
-            Phase::Settling { .. } => {}
+            Phase::Settling { .. } | Phase::Deciding(_) => {}
             Phase::Closing { .. } => self.drive_closing(ctx, parts, wallet),
         }
     }
@@ -224,30 +249,28 @@ impl Coordinator {
     fn drive_waiting(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let running = self.running();
         let Some(active) = self.active.get_mut(wallet) else { return };
+        if active.is_answered_before() {
+            return self.conclude(ctx, parts, wallet, None);
+        }
+        if ctx.now.wall > active.deadline {
+            if active.is_late(ctx) {
+                self.close(ctx, parts, wallet);
+            } else {
+                // Until the other nodes' clocks have passed the deadline too.
+                active.phase = Phase::Waiting { until: None };
+            }
+            return;
+        }
+        if active.redelivered && !active.is_promised() {
+            return wait(ctx, active, "the nodes to say whether they have answered it".to_owned());
+        }
         // This store has been asked and has no such wallet, and no attempt has been made.
         if active.elsewhere && active.number == 0 {
             let reason = format!(
                 "Key already exists: Consul's threshold_keyinfo knows the wallet {wallet}, but this store does not: it \
                  belongs to another system and has to be migrated from there; create new wallets under other ids"
             );
-            let request = Some(&active.request.request);
-            let answer = error_answer(RequestKind::Keygen, request, ErrorCode::KeyAlreadyExists, &reason);
-            self.finish(ctx, parts, wallet, &answer);
-            return;
-        }
-        if ctx.now.wall > active.deadline {
-            if ctx.now.wall > active.deadline.after(ctx.config.clock_skew) {
-                active.phase = Phase::Closing {
-                    answers: BTreeMap::new(),
-                    ask_again: ctx.now.time,
-                    give_up: ctx.now.time.after(QUORUM_WAIT),
-                };
-                self.drive_closing(ctx, parts, wallet);
-            } else {
-                // Until the other nodes' clocks have passed the deadline too.
-                active.phase = Phase::Waiting { until: None };
-            }
-            return;
+            return self.conclude(ctx, parts, wallet, Some((ErrorCode::KeyAlreadyExists, reason)));
         }
         if let Phase::Waiting { until: Some(until) } = active.phase
             && ctx.now.time < until
@@ -275,7 +298,7 @@ impl Coordinator {
         let proposal = Proposal {
             request: active.body.clone(),
             deadline: active.deadline,
-            attempt: Attempt { number: u64::from(active.number), coordinator: ctx.me },
+            attempt: ctx.attempt(u64::from(active.number)),
             participants: nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect(),
             nonce,
         };
@@ -376,108 +399,6 @@ impl Coordinator {
         ctx.event(Event::Resume);
     }
 
-    /// The wallet exists: answers once enough members have it durably.
-    fn settle(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str, found: &Wallet) {
-        let Some(active) = self.active.get_mut(wallet) else { return };
-        let made_by_this = tags::REQUEST.hash(&active.request.all_fields) == found.certificate.facts().request_digest;
-        let enough = parts.activation.activations(&found.certificate_hash) >= usize::from(found.committee().threshold);
-        // A wallet of an earlier request has long been settled.
-        if made_by_this && !enough && matches!(active.phase, Phase::Running { .. } | Phase::Settling { .. }) {
-            match active.phase {
-                Phase::Settling { give_up } if ctx.now.time >= give_up => {}
-                Phase::Settling { .. } => return,
-                _ => {
-                    active.phase = Phase::Settling { give_up: ctx.now.time.after(SETTLE_WAIT) };
-                    return;
-                }
-            }
-        }
-        let answer = if *found.committee() == own_committee(ctx) {
-            success(wallet, found)
-        } else {
-            let reason = "Key already exists: the wallet has another committee or threshold".to_owned();
-            error_answer(RequestKind::Keygen, Some(&active.request.request), ErrorCode::KeyAlreadyExists, &reason)
-        };
-        self.finish(ctx, parts, wallet, &answer);
-    }
-
-    fn drive_closing(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
-        let Some(active) = self.active.get_mut(wallet) else { return };
-        let request_digest = tags::REQUEST.hash(&active.request.all_fields);
-        let Phase::Closing { answers, ask_again, give_up } = &mut active.phase else { return };
-        // A session is over once so many members never vote for it that those left are no quorum.
-        let quorum = ctx.config.peers.len() + 1 - usize::from(ctx.config.threshold);
-        let members: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
-        if answers.len() >= quorum {
-            let mut named = answers.values().flatten().copied().collect::<BTreeSet<SessionId>>();
-            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < quorum);
-            if named.is_empty() {
-                let missing: Vec<NodeId> = members.into_iter().filter(|m| !ctx.is_up(*m)).collect();
-                let mut reason = "the request's deadline has passed".to_owned();
-                if !active.last_failure.is_empty() {
-                    reason = format!("{reason}; last attempt: {}", active.last_failure);
-                }
-                if !missing.is_empty() {
-                    reason = format!("{reason}; missing: {}", ctx.names(missing).join(", "));
-                } else if !active.waiting_for.is_empty() {
-                    reason = format!("{reason}; it waited for {}", active.waiting_for);
-                }
-                let (code, reason) = given_up(ctx, active, reason);
-                let answer = error_answer(RequestKind::Keygen, Some(&active.request.request), code, &reason);
-                self.finish(ctx, parts, wallet, &answer);
-                return;
-            }
-        }
-        if ctx.now.time >= *give_up {
-            // Without a quorum nobody may say that nothing was made: even a request that came here first may since have
-            // been given to somebody else.
-            if let Some(active) = self.active.remove(wallet) {
-                for delivery in active.deliveries {
-                    parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
-                }
-            }
-            return;
-        }
-        if ctx.now.time >= *ask_again {
-            *ask_again = ctx.now.time.after(ASK_AGAIN);
-            // Also those that named a session: it may have been closed or decided since.
-            for node in members {
-                send(ctx, node, Message::Close { wallet: wallet.to_owned(), request_digest });
-            }
-        }
-    }
-
-    pub fn on_closed(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: NodeId,
-        wallet: &str,
-        request_digest: [u8; 32],
-        prepared: Vec<SessionId>,
-    ) {
-        let Some(active) = self.active.get_mut(wallet) else { return };
-        if tags::REQUEST.hash(&active.request.all_fields) != request_digest {
-            return;
-        }
-        let Phase::Closing { answers, .. } = &mut active.phase else { return };
-        answers.insert(from, prepared.into_iter().take(limits::PREPARED_PER_EPOCH_MAX).collect());
-        self.drive_closing(ctx, parts, wallet);
-    }
-
-    fn finish(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str, answer: &ClientAnswer) {
-        let Some(active) = self.active.remove(wallet) else { return };
-        if let Phase::Running { session, .. } = active.phase {
-            self.by_session.remove(&session);
-        }
-        let late = ctx.now.wall > active.deadline;
-        for delivery in active.deliveries {
-            parts.deliveries.answer_for_good(ctx, parts.answers, delivery, active.request.id(), answer, (None, late));
-        }
-        // A place is free.
-        ctx.event(Event::Resume);
-    }
-
     fn running(&self) -> usize {
         self.active.values().filter(|a| matches!(a.phase, Phase::Running { .. })).count()
     }
@@ -494,6 +415,7 @@ impl Coordinator {
                     Phase::Running { .. } => format!("attempt {}", a.number),
                     Phase::Settling { .. } => "the members store its certificate".to_owned(),
                     Phase::Closing { .. } => "the deadline has passed; members say what is prepared".to_owned(),
+                    Phase::Deciding(_) => "the nodes decide what it is answered with".to_owned(),
                     Phase::Waiting { .. } if a.waiting_for.is_empty() => a.last_failure.clone(),
                     Phase::Waiting { .. } => format!("waits for {}", a.waiting_for),
                 },
@@ -504,7 +426,8 @@ impl Coordinator {
 
 impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
-        match &self.phase {
+        let ask_at = self.asking.as_ref().map_or(self.ask_at, |asking| asking.ask_again());
+        ask_at.min(match &self.phase {
             Phase::Waiting { until } => {
                 // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is
                 // being read: its arrival drives the request, the timer only helps out.
@@ -521,13 +444,14 @@ impl Active {
             }
             Phase::Settling { give_up } => *give_up,
             Phase::Closing { ask_again, give_up, .. } => (*ask_again).min(*give_up),
-        }
+            Phase::Deciding(deciding) => deciding.give_up,
+        })
     }
-}
 
-/// What the client is told when nothing came of its request in time.
-fn given_up(ctx: &Context, active: &Active, reason: String) -> (ErrorCode, String) {
-    active.request.expired(ctx, active.deadline).unwrap_or((ErrorCode::NetworkTimeout, reason))
+    /// Whether the deadline has passed for everybody, however clocks differ.
+    fn is_late(&self, ctx: &Context) -> bool {
+        ctx.now.wall > self.deadline.after(ctx.config.clock_skew)
+    }
 }
 
 fn wait(ctx: &mut Context, active: &mut Active, what: String) {
@@ -540,22 +464,5 @@ fn wait(ctx: &mut Context, active: &mut Active, what: String) {
             waiting_for: what.clone(),
         });
         active.waiting_for = what;
-    }
-}
-
-fn success(wallet: &str, found: &Wallet) -> ClientAnswer {
-    let ecdsa = found
-        .public_key(Curve::Secp256k1)
-        .and_then(|key| mpcium_client::derive::secp256k1_coordinates(key.try_into().ok()?).ok());
-    let eddsa = found.public_key(Curve::Ed25519).and_then(|key| <[u8; 32]>::try_from(key).ok());
-    match (ecdsa, eddsa) {
-        (Some(ecdsa), Some(eddsa)) => {
-            let mut result = KeygenResult::success(wallet, &ecdsa, &eddsa);
-            let signatures = found.certificate.value.attestations().map(|(node, s)| (node, s.0.to_vec()));
-            result.attestations = Some(signatures.map(attestation).collect());
-            ClientAnswer::Keygen(result)
-        }
-        // Every member checked the keys before it prepared them.
-        _ => panic!("the certified public keys of wallet {wallet} are malformed"),
     }
 }

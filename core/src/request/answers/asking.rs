@@ -1,0 +1,71 @@
+//! A coordinator's ballot on its way: whom to ask, and when again.
+
+use super::{Attempt, DeliveryKey, Message, Value, decision::Decision};
+use crate::{Duration, NodeId, Time, context::Context, input::RequestKind, link::Lane, message::Message as Envelope};
+
+/// How soon those that have not answered are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A ballot with its timers.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub decision: Decision,
+    ask_again: Time,
+}
+
+impl Asking {
+    /// A new ballot; [`ask`](Self::ask) begins it.
+    pub fn new(
+        ctx: &Context,
+        ballot: Attempt,
+        payload: [u8; 32],
+        acceptors: Vec<NodeId>,
+        deliveries: Vec<DeliveryKey>,
+    ) -> Self {
+        Self { decision: Decision::new(ballot, payload, acceptors, deliveries), ask_again: ctx.now.time }
+    }
+
+    /// Chooses, and asks everybody who promised to store it.
+    pub fn choose(&mut self, ctx: &mut Context, kind: RequestKind, request: &[u8], value: Value) {
+        self.decision.choose(value);
+        self.ask_again = ctx.now.time;
+        self.ask(ctx, kind, request);
+    }
+
+    /// Asks those that have not answered, if it is time. Returns who is to store what was chosen.
+    pub fn ask(&mut self, ctx: &mut Context, kind: RequestKind, request: &[u8]) -> Vec<NodeId> {
+        if ctx.now.time < self.ask_again {
+            return Vec::new();
+        }
+        self.ask_again = ctx.now.time.after(ASK_AGAIN);
+        let ballot = self.decision.ballot();
+        let mut asked = Vec::new();
+        if let Some((value, missing)) = self.decision.unstored() {
+            for node in &missing {
+                let message = Message::Store { kind, request: request.to_vec(), ballot, value: value.clone() };
+                ctx.send(*node, Lane::Control, Envelope::Answers(message));
+            }
+            asked = missing;
+        }
+        for node in self.decision.unpromised() {
+            let deliveries = self.decision.deliveries().to_vec();
+            let message = Message::Prepare { kind, request: request.to_vec(), ballot, deliveries };
+            ctx.send(node, Lane::Control, Envelope::Answers(message));
+        }
+        asked
+    }
+
+    /// Asks a member whose promise came after the choice.
+    pub fn ask_late(&self, ctx: &mut Context, kind: RequestKind, request: &[u8], node: NodeId) {
+        if let Some((value, _)) = self.decision.unstored().filter(|(_, missing)| missing.contains(&node)) {
+            let ballot = self.decision.ballot();
+            let message = Message::Store { kind, request: request.to_vec(), ballot, value: value.clone() };
+            ctx.send(node, Lane::Control, Envelope::Answers(message));
+        }
+    }
+
+    /// When those that have not answered are asked again.
+    pub fn ask_again(&self) -> Time {
+        self.ask_again
+    }
+}

@@ -1,0 +1,307 @@
+//! One attempt: with whom, what they say, and how it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mpcium_client::result::ErrorCode;
+
+use super::{Active, Coordinator, Name, Parts, Phase, duplicate_reason};
+use crate::{
+    Duration, NodeId, Time,
+    auxiliary::Auxiliary,
+    context::{Context, Event},
+    limits,
+    message::{Message as Envelope, SessionMessage},
+    planted::{Bug, planted},
+    protocol::Curve,
+    report::Report,
+    request::{
+        answers::{DeliveryKey, Signed, Value, Verdict, decision::majority},
+        deliveries::Deliveries,
+        signing::{Answer, Decline, Message, Proposal, are_attested, participant::send, verifies},
+    },
+    session::{Failure, SessionId},
+    wallet::cache::{self, Wallet},
+};
+
+/// An attempt that runs.
+pub(super) struct Attempting {
+    session: SessionId,
+    pub participants: Vec<NodeId>,
+    /// What its result answers.
+    deliveries: Vec<DeliveryKey>,
+    accepted: BTreeSet<NodeId>,
+    stored: BTreeMap<NodeId, Signed>,
+    accept_by: Time,
+    /// A session that is over everywhere without enough copies of its result is given up.
+    give_up: Time,
+}
+
+impl Attempting {
+    pub fn wake_at(&self) -> Time {
+        if self.accepted.len() < self.participants.len() { self.accept_by.min(self.give_up) } else { self.give_up }
+    }
+}
+
+/// How long a peer that declined is passed over.
+const AVOID: Duration = Duration::from_secs(2);
+
+impl Coordinator {
+    pub(super) fn propose(
+        &mut self,
+        ctx: &mut Context,
+        deliveries: &Deliveries,
+        name: Name,
+        wallet: &Wallet,
+        (nodes, auxiliary): (Vec<NodeId>, Vec<[u8; 32]>),
+        curve: Curve,
+    ) {
+        let nonce = ctx.random_bytes();
+        let Some(active) = self.active.get_mut(&name) else { return };
+        let attempt = ctx.next_attempt(active.number);
+        active.number = attempt.number;
+        active.tries = active.tries.saturating_add(1);
+        active.waiting_for.clear();
+        let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
+        let proposal = Proposal {
+            request: active.body.clone(),
+            deadline: active.deadline,
+            attempt,
+            tries: active.tries,
+            participants,
+            certificate: wallet.certificate_hash,
+            auxiliary,
+            deliveries: active.names(deliveries),
+            nonce,
+        };
+        let session = proposal.session();
+        let pace = ctx.suites.signing(curve).pace(wallet.committee().threshold);
+        active.phase = Phase::Running(Attempting {
+            session,
+            participants: nodes.clone(),
+            deliveries: proposal.deliveries.clone(),
+            accepted: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            accept_by: ctx.now.time.after(limits::PROPOSAL_WAIT),
+            give_up: ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT),
+        });
+        self.by_session.insert(session, name);
+        for node in nodes {
+            send(ctx, node, Message::Propose(Box::new(proposal.clone())));
+        }
+    }
+
+    /// The attempt of a session, while it runs.
+    fn attempting(&mut self, session: SessionId) -> Option<(Name, &mut Active)> {
+        let name = *self.by_session.get(&session)?;
+        let active = self.active.get_mut(&name)?;
+        let runs = matches!(&active.phase, Phase::Running(attempting) if attempting.session == session);
+        runs.then_some((name, active))
+    }
+
+    pub(super) fn drive_attempt(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name) {
+        let Some(active) = self.active.get_mut(&name) else { return };
+        let Phase::Running(attempting) = &active.phase else { return };
+        if ctx.now.time >= attempting.accept_by && attempting.accepted.len() < attempting.participants.len() {
+            let silent: Vec<NodeId> = attempting
+                .participants
+                .iter()
+                .copied()
+                .filter(|n| !attempting.accepted.contains(n) && *n != ctx.me)
+                .collect();
+            for node in &silent {
+                ctx.blame(*node);
+            }
+            let reason = format!("{} did not answer the proposal", ctx.names(silent).join(", "));
+            self.fail(ctx, parts, name, &reason);
+        } else if ctx.now.time >= attempting.give_up {
+            self.fail(ctx, parts, name, "the result is not stored by enough signers");
+        }
+    }
+
+    pub fn on_answer(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        session: SessionId,
+        answer: Answer,
+    ) {
+        let Some((name, active)) = self.attempting(session) else { return };
+        let Phase::Running(attempting) = &mut active.phase else { return };
+        if !attempting.participants.contains(&from) {
+            return;
+        }
+        match answer {
+            Answer::Accepted => drop(attempting.accepted.insert(from)),
+            Answer::Holds => {
+                // If that turns out not to be so, others are asked to sign.
+                active.avoided.insert(from, ctx.now.time.after(AVOID));
+                self.abandon(ctx, parts, name);
+                self.decide(ctx, parts, name, None);
+            }
+            Answer::Declined(decline) => self.on_declined(ctx, parts, name, (from, session), decline),
+        }
+    }
+
+    fn on_declined(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        name: Name,
+        (from, session): (NodeId, SessionId),
+        mut decline: Decline,
+    ) {
+        let Some(active) = self.active.get_mut(&name) else { return };
+        if let Decline::Links(text) | Decline::Lacks(text) | Decline::Refused(text) = &mut decline {
+            crate::session::truncate(text);
+        }
+        ctx.report(Report::Declined { session: session.to_string(), by: ctx.name(from), reason: decline.to_string() });
+        match decline {
+            Decline::OtherPayload => return self.on_other_payload(ctx, parts, name, from),
+            Decline::Higher(attempt) if attempt.is_plausible(ctx) => {
+                active.number = active.number.max(attempt.number);
+            }
+            _ => drop(active.avoided.insert(from, ctx.now.time.after(AVOID))),
+        }
+        let reason = format!("{} declined: {decline}", ctx.name(from));
+        self.fail(ctx, parts, name, &reason);
+    }
+
+    /// A member knows the id with another payload. One member's word is not enough: it might lie.
+    pub(super) fn on_other_payload(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name, from: NodeId) {
+        let Some(active) = self.active.get_mut(&name) else { return };
+        active.other_payload.insert(from);
+        active.avoided.insert(from, ctx.now.time.after(AVOID));
+        let liars_max = ctx.config.peers.len() - usize::from(ctx.config.threshold);
+        let reason = duplicate_reason(&active.request);
+        if active.other_payload.len() > liars_max || from == ctx.me {
+            self.abandon(ctx, parts, name);
+            self.decide(ctx, parts, name, Some((ErrorCode::SessionDuplicate, reason)));
+        } else {
+            let reason = format!("{} says: {reason}", ctx.name(from));
+            self.fail(ctx, parts, name, &reason);
+        }
+    }
+
+    /// A participant has stored the result.
+    pub fn on_stored(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        session: SessionId,
+        (signature, attestations): (Vec<u8>, crate::request::Attestations),
+    ) {
+        let Some((name, active)) = self.attempting(session) else { return };
+        let Phase::Running(attempting) = &mut active.phase else { return };
+        if !attempting.participants.contains(&from) {
+            return;
+        }
+        let signed = Signed { payload: active.request.payload, signature, attestations };
+        attempting.accepted.insert(from);
+        attempting.stored.insert(from, signed.clone());
+        let copies = attempting.stored.values().filter(|s| **s == signed).count();
+        let own_copy = attempting.stored.get(&ctx.me) == Some(&signed);
+        let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, active.request.wallet()) else { return };
+        if copies + usize::from(planted(Bug::PublishedTooEarly)) < majority(wallet.committee().members.len()) {
+            return;
+        }
+        // Whatever anybody says, nothing is published that does not verify here.
+        let good = verifies(ctx, &wallet, &active.request, &signed.signature)
+            // What this node stored itself it has checked.
+            && (own_copy || are_attested(ctx, wallet.committee(), &active.request, &signed));
+        if !good && !planted(Bug::UnverifiedRelease) {
+            ctx.blame(from);
+            let reason = format!("{} stored a signature or an attestation that does not verify", ctx.name(from));
+            self.fail(ctx, parts, name, &reason);
+            return;
+        }
+        let verdicts = attempting.deliveries.iter().map(|delivery| (*delivery, Verdict::Success)).collect();
+        self.by_session.remove(&session);
+        self.answer(ctx, parts, name, &Value { result: Some(signed), verdicts });
+    }
+
+    /// A session that this node takes part in for its own attempt ended.
+    pub fn on_session_ended(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        session: SessionId,
+        failure: Option<&Failure>,
+    ) {
+        let Some((name, active)) = self.attempting(session) else { return };
+        let Phase::Running(attempting) = &mut active.phase else { return };
+        match failure {
+            // The others are about to finish too: they have a moment to store.
+            None => attempting.give_up = attempting.give_up.min(ctx.now.time.after(limits::PROPOSAL_WAIT)),
+            Some(failure) => {
+                for node in failure.culprits.iter().chain(&failure.silent) {
+                    ctx.blame(*node);
+                }
+                let reason = failure.reason.clone();
+                self.fail(ctx, parts, name, &reason);
+            }
+        }
+    }
+
+    /// Ends what runs for a request, and tries again after a while.
+    pub(super) fn fail(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name, reason: &str) {
+        self.abandon(ctx, parts, name);
+        let jitter = ctx.random_below(1000);
+        let Some(active) = self.active.get_mut(&name) else { return };
+        active.last_failure = reason.to_owned();
+        let wait = active.backoff.mul_f64(0.5 + f64::from(u32::try_from(jitter).unwrap_or(0)) / 1000.0);
+        active.backoff = (active.backoff * 2).min(limits::RETRY_MAX);
+        active.phase = Phase::Waiting { until: Some(ctx.now.time.after(wait)) };
+        ctx.event(Event::Resume);
+    }
+
+    /// Ends the running attempt everywhere.
+    fn abandon(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name) {
+        let Some(active) = self.active.get_mut(&name) else { return };
+        let Phase::Running(attempting) = &active.phase else { return };
+        let (session, participants) = (attempting.session, attempting.participants.clone());
+        active.phase = Phase::Waiting { until: None };
+        self.by_session.remove(&session);
+        parts.sessions.cancel(ctx, session, "the coordinator ended the attempt");
+        // Also to this node: its own part may still wait for records, and would begin what is over.
+        for node in participants {
+            let abort = SessionMessage::Abort { session, reason: "the coordinator ended the attempt".to_owned() };
+            ctx.send(node, crate::link::Lane::Signing, Envelope::Session(abort));
+        }
+    }
+}
+
+/// Chooses `t` members that answer, this node first, then those chosen least often; and the auxiliary set that covers them.
+pub(super) fn choose(
+    ctx: &Context,
+    auxiliary: &Auxiliary,
+    active: &Active,
+    wallet: &Wallet,
+    needs_auxiliary: bool,
+    curve: Curve,
+    chosen: &BTreeMap<NodeId, u64>,
+) -> Result<(Vec<NodeId>, Vec<[u8; 32]>), String> {
+    let committee = wallet.committee();
+    let threshold = usize::from(committee.threshold);
+    let passed_over =
+        |node: &NodeId| ctx.is_blamed(*node) || active.avoided.get(node).is_some_and(|until| *until > ctx.now.time);
+    let mut candidates: Vec<NodeId> = committee.members.iter().copied().filter(|m| ctx.is_up(*m)).collect();
+    if candidates.len() < threshold {
+        let missing = committee.members.iter().copied().filter(|m| !ctx.is_up(*m));
+        return Err(format!("{} to answer", ctx.names(missing).join(" or ")));
+    }
+    candidates.sort_by_key(|node| {
+        let lacks_own = *node == ctx.me && wallet.share(curve).is_none();
+        (passed_over(node) || lacks_own, *node != ctx.me, chosen.get(node).copied().unwrap_or(0), *node)
+    });
+    if !needs_auxiliary {
+        candidates.truncate(threshold);
+        candidates.sort();
+        return Ok((candidates, Vec::new()));
+    }
+    match auxiliary.choose(ctx, &candidates, threshold) {
+        Some((sets, nodes)) => Ok((nodes, sets)),
+        None => Err("the auxiliary data that ECDSA needs (see the auxiliary sets in the status)".to_owned()),
+    }
+}
