@@ -113,6 +113,9 @@ enum Works {
     Ballot { decision: Decision, payload: [u8; 32], gives_up: bool },
 }
 
+/// A verdict, the result that goes with it, and who holds it.
+type Chosen = (Verdict, Option<Signed>, BTreeSet<usize>);
+
 struct World {
     n: usize,
     t: usize,
@@ -124,7 +127,7 @@ struct World {
     packets: Vec<Packet>,
     accepted: BTreeMap<Attempt, BTreeSet<usize>>,
     /// What became durable, where: what an observer of everything would call chosen.
-    holders: BTreeMap<(DeliveryKey, Attempt), (Verdict, Option<Signed>, BTreeSet<usize>)>,
+    holders: BTreeMap<(DeliveryKey, Attempt), Chosen>,
     published: BTreeMap<DeliveryKey, BTreeSet<Vec<u8>>>,
     results: BTreeSet<Vec<u8>>,
 }
@@ -327,12 +330,12 @@ impl World {
             return;
         }
         match packet.say {
-            Say::Propose(_) | Say::Prepare(_) | Say::Store(_) => self.to_member(packet),
-            _ => self.to_coordinator(packet),
+            Say::Propose(_) | Say::Prepare(_) | Say::Store(_) => self.member_hears(packet),
+            _ => self.coordinator_hears(packet),
         }
     }
 
-    fn to_member(&mut self, packet: Packet) {
+    fn member_hears(&mut self, packet: Packet) {
         let Packet { coordinator, ballot, payload, member: at, .. } = packet.clone();
         let member = &mut self.members[at];
         let report = |deliveries: &[DeliveryKey], memory: &Report| {
@@ -380,7 +383,7 @@ impl World {
         self.packets.push(Packet { say, ..packet });
     }
 
-    fn to_coordinator(&mut self, packet: Packet) {
+    fn coordinator_hears(&mut self, packet: Packet) {
         let Packet { coordinator: at, ballot, member, life: member_life, say, .. } = packet;
         if let Say::Rejected(higher) = &say {
             self.known[at] = self.known[at].max(higher.number);
