@@ -342,6 +342,13 @@ pub struct Reach {
     /// The kind of the initiator's key.
     #[arg(long, value_enum, default_value = "ed25519")]
     pub key_algorithm: Algorithm,
+    /// The nodes of the cluster: with their identities and mpc_threshold of the configuration, only answers that
+    /// enough of them have signed are believed (otherwise peers.json, if it is here).
+    #[arg(long, value_name = "FILE")]
+    pub peers: Option<PathBuf>,
+    /// The folder with the nodes' public identities (otherwise identity, if it is here).
+    #[arg(long, value_name = "FOLDER")]
+    pub identities: Option<PathBuf>,
     /// Give up after this many seconds.
     #[arg(short, long, default_value_t = 900)]
     pub timeout: u64,
@@ -364,6 +371,13 @@ enum Wallet {
     Create {
         /// The wallet's id (otherwise a fresh UUID).
         wallet: Option<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Shows a wallet that exists: its keys, its addresses, and who signs.
+    Show {
+        /// The wallet's id.
+        wallet: String,
         #[command(flatten)]
         reach: Reach,
     },
@@ -394,7 +408,8 @@ pub struct Sign {
     #[arg(long)]
     pub path: Option<String>,
     /// The wallet's public key as `wallet create` prints it: the signature is verified before it is shown. With --path
-    /// the child key is derived from it, with chain_code of the configuration.
+    /// the child key is derived from it, with chain_code of the configuration. Without it the key is taken that the
+    /// cluster's nodes have signed for the wallet, where --peers and --identities tell who they are.
     #[arg(long, value_name = "HEX")]
     pub public_key: Option<String>,
     /// How to reach the cluster.
@@ -485,6 +500,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
         Command::Status { name, json } => block_on(show_status(config, &name, json)),
         Command::Doctor(options) => return doctor::run(config, &options),
         Command::Wallet(Wallet::Create { wallet, reach }) => block_on(wallet::create(config, wallet, &reach)),
+        Command::Wallet(Wallet::Show { wallet, reach }) => block_on(wallet::show(config, &wallet, &reach)),
         Command::Sign(options) => block_on(wallet::sign(config, &options)),
         Command::Benchmark(options) => block_on(benchmark::run(config, &options)),
         Command::Demo(options) => demo::run(&options),

@@ -1,7 +1,7 @@
 //! The mpcium node: command line, configuration and start-up.
 //!
 //! [`cli`] is where the program begins. [`start`] runs a node, [`demo`] a whole cluster in one process, [`wallet`] talks
-//! to a running cluster, [`provision`] makes the files that a cluster needs, [`doctor`] says what is wrong. [`health`] and
+//! to a running cluster ([`cluster`] says whether an answer is its own), [`provision`] makes the files that a cluster needs, [`doctor`] says what is wrong. [`health`] and
 //! [`monitor`] are what machines ask.
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod benchmark;
 pub mod change_password;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod discovery;

@@ -134,7 +134,8 @@ pub fn generate_configs(options: &GenerateConfigs) -> Result<(), String> {
         files::write(&folder.join("config.yaml"), config.as_bytes(), Overwrite::Refuse)?;
     }
     share_identities(root, &peers)?;
-    files::write(&root.join("config.yaml"), client_config(options).as_bytes(), Overwrite::Refuse)?;
+    let config = client_config(options, threshold, &chain_code);
+    files::write(&root.join("config.yaml"), config.as_bytes(), Overwrite::Refuse)?;
     println!(
         "{} holds {nodes} nodes, {threshold} of which sign together (ECDSA with {})",
         root.display(),
@@ -143,7 +144,7 @@ pub fn generate_configs(options: &GenerateConfigs) -> Result<(), String> {
     Ok(())
 }
 
-/// Every node needs every other node's public identity.
+/// Every node needs every other node's public identity, and so do clients that check who answers.
 fn share_identities(root: &Path, peers: &BTreeMap<String, String>) -> Result<(), String> {
     let identities = |name: &str| -> PathBuf { root.join(name).join("identity") };
     for from in peers.keys() {
@@ -151,6 +152,7 @@ fn share_identities(root: &Path, peers: &BTreeMap<String, String>) -> Result<(),
         for to in peers.keys().filter(|to| *to != from) {
             files::write(&files::identity_path(&identities(to), from), &file, Overwrite::Refuse)?;
         }
+        files::write(&files::identity_path(&root.join("identity"), from), &file, Overwrite::Refuse)?;
     }
     Ok(())
 }
@@ -185,12 +187,17 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
 }
 
 /// Enough for the commands that talk to the cluster from outside.
-fn client_config(options: &GenerateConfigs) -> String {
+fn client_config(options: &GenerateConfigs, threshold: u16, chain_code: &str) -> String {
     format!(
         "# For clients: `mpcium wallet create`, `mpcium sign` and `mpcium register-peers` in this folder.\n\
          environment: development\n\
          nats:\n  url: {}\n\
-         consul:\n  address: {}\n",
+         consul:\n  address: {}\n\
+         # With peers.json and identity/ beside this file: how many nodes must have signed an answer.\n\
+         mpc_threshold: {threshold}\n\
+         threshold_counts: signers\n\
+         # As at the nodes: child keys follow from it and the wallet's public key.\n\
+         chain_code: \"{chain_code}\"\n",
         options.nats, options.consul
     )
 }

@@ -1,4 +1,4 @@
-//! `wallet create` and `sign`: the commands that talk to a running cluster as a client.
+//! `wallet create`, `wallet show` and `sign`: the commands that talk to a running cluster as a client.
 
 use std::{path::Path, time::Duration};
 
@@ -6,6 +6,7 @@ use mpcium_client::{
     KeygenResult, SignRequest, SigningResult,
     auth::Algorithm as SignerAlgorithm,
     client::{Client, Options},
+    query::WalletReply,
     signer::LocalSigner,
 };
 use mpcium_io::{nats::Nats, notice::Notices};
@@ -15,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     addresses,
     cli::{Reach, Sign},
+    cluster::Cluster,
     config::{self, NatsSettings},
     files::Algorithm,
     passwords, start,
@@ -23,6 +25,8 @@ use crate::{
 
 /// How long the command tries to reach NATS.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long `sign` waits to be told the wallet's key, under which it verifies.
+const KEY_MAX: Duration = Duration::from_secs(10);
 
 /// A wallet's public keys and its addresses, as shown and as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +43,9 @@ pub struct WalletView {
     pub bitcoin_address: String,
     /// Base58.
     pub solana_address: String,
+    /// The nodes whose signatures under the answer are good; absent where it is not known who the nodes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attested_by: Option<Vec<String>>,
 }
 
 impl WalletView {
@@ -55,8 +62,31 @@ impl WalletView {
             ethereum_address: addresses::ethereum(&secp256k1),
             bitcoin_address: addresses::bitcoin(&secp256k1),
             solana_address: addresses::solana(&ed25519),
+            attested_by: None,
         })
     }
+
+    fn print(&self) {
+        println!("wallet     {}", self.wallet_id);
+        println!("secp256k1  {}", self.secp256k1_public_key);
+        println!("ed25519    {}", self.ed25519_public_key);
+        println!("Ethereum   {}", self.ethereum_address);
+        println!("Bitcoin    {}", self.bitcoin_address);
+        println!("Solana     {}", self.solana_address);
+    }
+}
+
+/// A wallet that exists, as JSON.
+#[derive(Debug, Serialize)]
+struct ExistingView {
+    #[serde(flatten)]
+    wallet: WalletView,
+    /// How many of the members sign together.
+    threshold: u32,
+    /// How often the wallet has moved to another committee.
+    epoch: u32,
+    /// The members, by name where it is known.
+    committee: Vec<String>,
 }
 
 /// Both public keys of a new wallet: X ‖ Y on secp256k1, and the Ed25519 key.
@@ -92,6 +122,9 @@ struct SignatureView<'a> {
     /// The public key under which the signature verified; absent if none was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified_under: Option<String>,
+    /// The nodes whose signatures under the answer are good; absent where it is not known who the nodes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attested_by: Option<Vec<String>>,
 }
 
 /// `wallet create`.
@@ -99,22 +132,82 @@ struct SignatureView<'a> {
 /// # Errors
 /// If the cluster cannot be reached, refuses, or does not answer in time.
 pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach) -> Result<(), String> {
+    let cluster = Cluster::find(config, reach)?;
     let connection = Connection::open(config, reach).await?;
     let wallet = wallet.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let result =
         connection.client.create_wallet_and_wait(&wallet, reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
-    let view = WalletView::new(&result)?;
+    let mut view = WalletView::new(&result)?;
+    view.attested_by = attested(cluster.as_ref(), |cluster| cluster.check(&result))?;
     if reach.json {
         return print_json(&view);
     }
-    println!("wallet     {}", view.wallet_id);
-    println!("secp256k1  {}", view.secp256k1_public_key);
-    println!("ed25519    {}", view.ed25519_public_key);
-    println!("Ethereum   {}", view.ethereum_address);
-    println!("Bitcoin    {}", view.bitcoin_address);
-    println!("Solana     {}", view.solana_address);
+    view.print();
+    print_attested(view.attested_by.as_deref());
     Ok(())
+}
+
+/// `wallet show`.
+///
+/// # Errors
+/// If the cluster cannot be reached or does not answer in time, there is no such wallet, or the answer is not signed by
+/// the cluster's nodes.
+pub async fn show(config: Option<&Path>, wallet: &str, reach: &Reach) -> Result<(), String> {
+    let cluster = Cluster::find(config, reach)?;
+    let connection = Connection::open(config, reach).await?;
+    let reply = connection.client.wallet(wallet, reach.patience()).await.map_err(|error| error.to_string())?;
+    connection.close().await;
+    let name = |id: &String| cluster.as_ref().map_or_else(|| id.clone(), |cluster| cluster.name(id));
+    let mut view = ExistingView {
+        wallet: WalletView::new(&keys(&reply))?,
+        threshold: reply.threshold,
+        epoch: reply.epoch,
+        committee: reply.committee.iter().map(name).collect(),
+    };
+    view.wallet.attested_by = attested(cluster.as_ref(), |cluster| {
+        cluster.check_reply(&reply)?;
+        Ok(reply.wallet_attestations.iter().map(|item| cluster.name(&item.node_id)).collect())
+    })?;
+    if reach.json {
+        return print_json(&view);
+    }
+    view.wallet.print();
+    println!("signers    {} of {}", view.threshold, view.committee.join(", "));
+    println!("epoch      {}", view.epoch);
+    print_attested(view.wallet.attested_by.as_deref());
+    Ok(())
+}
+
+/// The keys of a wallet that exists, in the form in which they are announced when it is made.
+fn keys(reply: &WalletReply) -> KeygenResult {
+    KeygenResult {
+        wallet_id: reply.wallet_id.clone(),
+        ecdsa_pub_key: reply.ecdsa_pub_key.clone(),
+        eddsa_pub_key: reply.eddsa_pub_key.clone(),
+        ..KeygenResult::default()
+    }
+}
+
+/// Applies a check if it is known who the nodes are.
+fn attested(
+    cluster: Option<&Cluster>,
+    check: impl FnOnce(&Cluster) -> Result<Vec<String>, String>,
+) -> Result<Option<Vec<String>>, String> {
+    cluster
+        .map(|cluster| {
+            check(cluster).map_err(|problem| {
+                format!("an answer arrived that is not the cluster's ({problem}): somebody else may have published it")
+            })
+        })
+        .transpose()
+}
+
+fn print_attested(nodes: Option<&[String]>) {
+    match nodes {
+        Some(nodes) => println!("attested   by {}", nodes.join(", ")),
+        None => println!("attested   not checked: --peers and --identities say who the nodes are"),
+    }
 }
 
 /// `sign`.
@@ -125,16 +218,34 @@ pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach
 pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     let request = request(options)?;
     let message = request.tx.clone().unwrap_or_default();
-    let key = signer_key(config, options, &request.derivation_path)?;
+    let path = request.derivation_path.clone();
+    let given = options
+        .public_key
+        .as_ref()
+        .map(|text| PublicKey::parse(&options.key_type, text).map_err(|error| format!("--public-key: {error}")))
+        .transpose()?;
+    let cluster = Cluster::find(config, &options.reach)?;
+    let chain_code = chain_code(config, given.is_some() && !path.is_empty())?;
     let connection = Connection::open(config, &options.reach).await?;
     let result =
         connection.client.sign_and_wait(request, options.reach.patience()).await.map_err(|error| error.to_string())?;
+    let attested_by = attested(cluster.as_ref(), |cluster| cluster.check(&result))?;
+    let wallet_key = match (given, &cluster) {
+        (Some(key), _) => Ok(key),
+        (None, Some(cluster)) => attested_key(&connection.client, cluster, options).await,
+        (None, None) => Err("--public-key says under which key it must verify".to_owned()),
+    };
     connection.close().await;
-    if let Some(key) = &key {
+    let key = wallet_key.and_then(|key| match (path.as_slice(), &chain_code) {
+        ([], _) => Ok(key),
+        (path, Some(chain_code)) => key.child(chain_code, path),
+        (_, None) => Err("the configuration here has no chain_code, from which child keys follow".to_owned()),
+    });
+    if let Ok(key) = &key {
         key.verify(&message, &result)
             .map_err(|error| format!("what the cluster returned does not verify under {key}: {error}"))?;
     }
-    let view = view(&options.key_type, &result, key.as_ref());
+    let view = view(&options.key_type, &result, key.as_ref().ok(), attested_by);
     if options.reach.json {
         return print_json(&view);
     }
@@ -147,29 +258,51 @@ pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     if let Some(recovery) = view.recovery {
         println!("recovery   {recovery}");
     }
-    match &view.verified_under {
-        Some(key) => println!("verified   under {key}"),
-        None => println!("verified   no: --public-key says under which key it must verify"),
+    match &key {
+        Ok(key) => println!("verified   under {key}"),
+        Err(problem) => println!("verified   no: {problem}"),
     }
+    print_attested(view.attested_by.as_deref());
     Ok(())
 }
 
-/// The key under which the signature must verify, if the caller has given one.
-fn signer_key(config: Option<&Path>, options: &Sign, path: &[u32]) -> Result<Option<PublicKey>, String> {
-    let Some(text) = &options.public_key else { return Ok(None) };
-    let key = PublicKey::parse(&options.key_type, text).map_err(|error| format!("--public-key: {error}"))?;
-    if path.is_empty() {
-        return Ok(Some(key));
-    }
-    let mut reader = config::open(config)?;
-    let chain_code = config::chain_code(&mut reader);
-    reader.finish().map_err(|errors| errors.to_string())?;
-    let chain_code = chain_code
-        .ok_or("--public-key with --path: the configuration needs chain_code, from which child keys follow")?;
-    key.child(&chain_code, path).map(Some).map_err(|error| format!("--path: {error}"))
+/// The wallet's key as enough of its members have signed it.
+async fn attested_key(client: &Client, cluster: &Cluster, options: &Sign) -> Result<PublicKey, String> {
+    let reply = client
+        .wallet(&options.wallet, KEY_MAX)
+        .await
+        .map_err(|error| format!("the cluster does not tell the wallet's key: {error}"))?;
+    cluster.check_reply(&reply).map_err(|problem| format!("the wallet's key is not the cluster's word: {problem}"))?;
+    let (secp256k1, ed25519) = public_keys(&keys(&reply))?;
+    Ok(match options.key_type.as_str() {
+        "ed25519" => PublicKey::Ed25519(ed25519),
+        _ => PublicKey::Secp256k1(secp256k1),
+    })
 }
 
-fn view<'a>(key_type: &'a str, result: &'a SigningResult, key: Option<&PublicKey>) -> SignatureView<'a> {
+/// The master chain code of the configuration, if there is one; `needed` makes its absence an error.
+fn chain_code(config: Option<&Path>, needed: bool) -> Result<Option<[u8; 32]>, String> {
+    let mut reader = match config::open(config) {
+        Ok(reader) => reader,
+        Err(_) if config.is_none() && !needed => return Ok(None),
+        Err(problem) => return Err(problem),
+    };
+    let chain_code = config::chain_code(&mut reader);
+    reader.finish().map_err(|errors| errors.to_string())?;
+    if needed && chain_code.is_none() {
+        return Err(
+            "--public-key with --path: the configuration needs chain_code, from which child keys follow".to_owned()
+        );
+    }
+    Ok(chain_code)
+}
+
+fn view<'a>(
+    key_type: &'a str,
+    result: &'a SigningResult,
+    key: Option<&PublicKey>,
+    attested_by: Option<Vec<String>>,
+) -> SignatureView<'a> {
     let hex = |bytes: &Option<Vec<u8>>| bytes.as_ref().filter(|bytes| !bytes.is_empty()).map(hex::encode);
     SignatureView {
         wallet_id: &result.wallet_id,
@@ -180,6 +313,7 @@ fn view<'a>(key_type: &'a str, result: &'a SigningResult, key: Option<&PublicKey
         recovery: result.signature_recovery.as_ref().and_then(|bytes| bytes.first().copied()),
         signature: hex(&result.signature),
         verified_under: key.map(ToString::to_string),
+        attested_by,
     }
 }
 
@@ -310,6 +444,8 @@ mod tests {
                 nats: None,
                 key_path: "event_initiator.key".into(),
                 key_algorithm: Algorithm::Ed25519,
+                peers: None,
+                identities: None,
                 timeout: 1,
                 json: false,
             },
