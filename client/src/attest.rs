@@ -130,8 +130,10 @@ impl Attesters {
             let path = identities.join(format!("{name}_identity.json"));
             let members = texts(&path)?;
             let member = |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str());
-            if member("node_id") != Some(id.as_str()) {
-                return Err(content(&path, format!("node_id is {:?}, expected {id}", member("node_id"))));
+            match member("node_id") {
+                Some(text) if text == id => {}
+                Some(other) => return Err(content(&path, format!("node_id is {other}, expected {id}"))),
+                None => return Err(content(&path, format!("node_id is missing, expected {id}"))),
             }
             let mut bytes = [0; 32];
             let key = hex::decode_to_slice(member("public_key").unwrap_or_default(), &mut bytes)

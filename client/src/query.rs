@@ -222,6 +222,12 @@ impl WalletReply {
         if self.result_type == ResultType::Error {
             return Ok(());
         }
+        attesters.check_document(&self.wallet_document(), &self.wallet_attestations, attesters.for_success())
+    }
+
+    /// What the members signed when the wallet was made: the [`KeygenResult`] with these keys.
+    #[must_use]
+    pub fn wallet_document(&self) -> Vec<u8> {
         let keys = KeygenResult {
             wallet_id: self.wallet_id.clone(),
             ecdsa_pub_key: self.ecdsa_pub_key.clone(),
@@ -229,7 +235,7 @@ impl WalletReply {
             result_type: ResultType::Success,
             ..KeygenResult::default()
         };
-        attesters.check_document(&keys.attested_bytes(), &self.wallet_attestations, attesters.for_success())
+        keys.attested_bytes()
     }
 }
 

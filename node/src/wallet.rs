@@ -159,16 +159,15 @@ pub async fn show(config: Option<&Path>, wallet: &str, reach: &Reach) -> Result<
     let reply = connection.client.wallet(wallet, reach.patience()).await.map_err(|error| error.to_string())?;
     connection.close().await;
     let name = |id: &String| cluster.as_ref().map_or_else(|| id.clone(), |cluster| cluster.name(id));
+    let mut committee: Vec<String> = reply.committee.iter().map(name).collect();
+    committee.sort();
     let mut view = ExistingView {
         wallet: WalletView::new(&keys(&reply))?,
         threshold: reply.threshold,
         epoch: reply.epoch,
-        committee: reply.committee.iter().map(name).collect(),
+        committee,
     };
-    view.wallet.attested_by = attested(cluster.as_ref(), |cluster| {
-        cluster.check_reply(&reply)?;
-        Ok(reply.wallet_attestations.iter().map(|item| cluster.name(&item.node_id)).collect())
-    })?;
+    view.wallet.attested_by = attested(cluster.as_ref(), |cluster| cluster.check_reply(&reply))?;
     if reach.json {
         return print_json(&view);
     }
