@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::{
     Context, ErrorCode,
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind},
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform},
 };
 
 use super::keeper::Trouble;
@@ -86,6 +86,12 @@ impl StreamSpec {
         config.discard = DiscardPolicy::Old;
         config.no_ack = false;
         config.duplicate_window = config.duplicate_window.max(DUPLICATE_WINDOW);
+        // Nothing depends on the subject under which a request is stored. One that the nodes' library cannot read (white
+        // space beyond ASCII, no UTF-8) would cost each node that is given the request its connection.
+        if let (RetentionPolicy::Limits, [subject]) = (self.retention, config.subjects.as_slice()) {
+            let destination = subject.replace('*', "request");
+            config.subject_transform = Some(SubjectTransform { source: subject.clone(), destination });
+        }
         config
     }
 }

@@ -207,6 +207,37 @@ async fn a_request_arrives_whole_and_is_gone_once_acknowledged() {
     .await;
 }
 
+/// Publishes a request with a header under a subject of any bytes, as no library would.
+fn send_raw(server: &Server, subject: &[u8], body: &str) {
+    use std::io::{BufRead as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("connects");
+    let headers = "NATS/1.0\r\nClientID: shop\r\n\r\n";
+    let mut sent = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB ".to_vec();
+    sent.extend_from_slice(subject);
+    sent.extend_from_slice(format!(" {} {}\r\n", headers.len(), headers.len() + body.len()).as_bytes());
+    sent.extend_from_slice(format!("{headers}{body}\r\nPING\r\n").as_bytes());
+    stream.write_all(&sent).expect("sent");
+    let mut lines = std::io::BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.expect("an answer") == "PONG"), "the server has taken it");
+}
+
+#[tokio::test]
+async fn a_request_under_a_subject_that_no_library_reads_is_a_request_like_any_other() {
+    let server = Server::nats().started();
+    let mut node = node(&server, 1).await;
+    let connections = node.nats.link.connections.subscribe();
+    node.ports.requests.intake(RequestKind::Sign, true);
+    for subject in
+        ["mpc.signing_request.a\u{2028}b".as_bytes(), b"mpc.signing_request.\xff\xfe", b"mpc.signing_request.\xc2\x85"]
+    {
+        send_raw(&server, subject, "odd");
+        let odd = delivery(&mut node.events).await;
+        assert_eq!((odd.body.as_slice(), odd.client.as_deref(), odd.deliveries), (&b"odd"[..], Some("shop"), 1));
+        node.ports.requests.settle(odd.id, Settlement::Acknowledge);
+    }
+    assert!(!connections.has_changed().expect("the node runs"), "a request cost the node its connection");
+}
+
 #[tokio::test]
 async fn a_node_whose_intake_is_closed_leaves_requests_to_others() {
     let server = Server::nats().started();
