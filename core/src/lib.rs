@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod auxiliary;
+mod bucket;
 pub mod committee;
 pub mod config;
 pub mod consensus;

@@ -41,6 +41,12 @@ pub const MARK_WAIT: Duration = Duration::from_secs(1);
 
 /// Sessions of all kinds that this node takes part in at once.
 pub const SESSIONS_MAX: usize = 512;
+/// Sessions of one coordinator that this node takes part in at once.
+pub const SESSIONS_PER_COORDINATOR: usize = 128;
+/// Proposals of one coordinator that may come to nothing at once: as many as it may have requests.
+pub const PROPOSALS_BURST: u32 = REQUESTS_MAX as u32;
+/// Proposals of one coordinator that may come to nothing per second in the long run.
+pub const PROPOSALS_PER_SECOND: u32 = 64;
 /// Bytes of one session's messages that wait for its worker.
 pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Deliveries of one request that one attempt answers; further ones are answered by looking the result up.

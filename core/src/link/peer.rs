@@ -17,32 +17,10 @@ use super::{
     packets::{Link, Rejected},
     trouble::Gate,
 };
-use crate::{Duration, Incarnation, NodeId, PeerInfo, Time, limits};
+use crate::{Duration, Incarnation, NodeId, PeerInfo, Time, bucket::Bucket, limits};
 
-/// Lets a number of events per second pass.
-struct Bucket {
-    /// Microseconds' worth of events that may pass now.
-    credit: u64,
-    at: Time,
-}
-
-impl Bucket {
-    const COST: u64 = 1_000_000 / limits::HANDSHAKES_PER_SECOND as u64;
-
-    fn new(now: Time) -> Self {
-        Self { credit: 1_000_000, at: now }
-    }
-
-    fn admits(&mut self, now: Time) -> bool {
-        let passed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
-        self.credit = self.credit.saturating_add(passed).min(1_000_000);
-        self.at = now;
-        let admitted = self.credit >= Self::COST;
-        if admitted {
-            self.credit -= Self::COST;
-        }
-        admitted
-    }
+fn quota(now: Time) -> Bucket {
+    Bucket::new(now, limits::HANDSHAKES_PER_SECOND, limits::HANDSHAKES_PER_SECOND)
 }
 
 /// How far a handshake that we began has come.
@@ -118,9 +96,9 @@ impl Peer {
             retry_at: None,
             retry_wait: limits::HANDSHAKE_RETRY_MIN,
             latest: (remembered.map_or(0, |mark| mark.commits), 0),
-            hellos: Bucket::new(now),
-            repetitions: Bucket::new(now),
-            proofs: Bucket::new(now),
+            hellos: quota(now),
+            repetitions: quota(now),
+            proofs: quota(now),
             earlier: VecDeque::new(),
             last_up: None,
             differs: Vec::new(),

@@ -20,7 +20,7 @@ use crate::{
     context::{After, Context, Event, JobFor, Wanted},
     input::{Delivery, RequestKind},
     limits,
-    link::{LinkConfig, LinkOutput, Links, Start},
+    link::{Lane, LinkConfig, LinkOutput, Links, Start},
     message::Message,
     planted::{Bug, planted},
     protocol::{Done, Suites},
@@ -317,6 +317,11 @@ impl Node {
                     keygen.on_closed(ctx, parts, from, &wallet, request_digest, prepared);
                 });
             }
+            Message::Wallet(activation::Message::Propose(proposal)) if !self.sessions.admits(&self.ctx, from) => {
+                let answer = activation::Answer::Declined(signing::Decline::Busy);
+                let message = activation::Message::Answer { session: proposal.session(), answer };
+                self.ctx.send(from, Lane::Control, Message::Wallet(message));
+            }
             Message::Wallet(message) => {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_message(&mut self.ctx, &mut parts, from, message);
@@ -364,6 +369,11 @@ impl Node {
     fn on_signing(&mut self, from: NodeId, message: signing::Message) {
         use signing::Message as M;
         match message {
+            M::Propose(proposal) if !self.sessions.admits(&self.ctx, from) => {
+                let answer = signing::Answer::Declined(signing::Decline::Busy);
+                let message = M::Answer { session: proposal.session(), answer };
+                self.ctx.send(from, Lane::Signing, Message::Signing(message));
+            }
             M::Propose(proposal) => {
                 self.with_signers(|signers, ctx, parts| signers.on_proposal(ctx, parts, from, *proposal));
             }

@@ -5,12 +5,13 @@
 //! one [`Event::SessionEnded`], by outcome, failure, silence, cap, deadline or cancellation.
 
 mod early;
+mod quota;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use self::early::Early;
+use self::{early::Early, quota::Quotas};
 use crate::{
     Duration, Incarnation, NodeId, Time, WallTime,
     context::{Context, Event, JobFor},
@@ -146,6 +147,7 @@ const ENDED_REMEMBERED: usize = 4096;
 pub(crate) struct Sessions {
     running: BTreeMap<SessionId, Running>,
     early: Early,
+    quotas: Quotas,
     ended: BTreeSet<SessionId>,
     ended_order: VecDeque<SessionId>,
 }
@@ -169,6 +171,12 @@ impl Sessions {
         ];
         tables.extend(self.early.tables());
         tables
+    }
+
+    /// Whether a proposal of this coordinator is looked at: it may take up so much of this node and no more.
+    pub fn admits(&mut self, ctx: &Context, coordinator: NodeId) -> bool {
+        let running = self.running.values().filter(|r| r.coordinator == coordinator).count();
+        coordinator == ctx.me || self.quotas.admits(ctx.now.time, coordinator, running)
     }
 
     pub fn has_room(&self) -> bool {
@@ -464,6 +472,9 @@ impl Sessions {
 
     fn end(&mut self, ctx: &mut Context, id: SessionId, result: Result<Outcome, Failure>, tell: bool) {
         let Some(running) = self.take_out(ctx, id, result.as_ref().err()) else { return };
+        if result.is_ok() {
+            self.quotas.succeeded(running.coordinator);
+        }
         if let (true, Err(failure)) = (tell, &result) {
             for (node, _) in &running.participants {
                 if *node != ctx.me {
