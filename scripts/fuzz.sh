@@ -2,8 +2,8 @@
 # Drives every fuzz target by coverage for a while: fuzz.sh SECONDS [TARGET...]
 #
 # Where there is no nightly compiler or no cargo-fuzz it says what to install, and runs the property tests over the
-# same targets on the stable compiler instead. What is found stays in fuzz/libfuzzer/artifacts; put it into
-# fuzz/corpus/TARGET once it is mended.
+# same targets on the stable compiler instead. What is found stays in fuzz/libfuzzer/artifacts/TARGET; put it into
+# fuzz/corpus/TARGET once it is mended. What covers something new stays in fuzz/libfuzzer/working/TARGET.
 set -eu
 
 seconds=${1:-60}
@@ -21,18 +21,25 @@ if [ -n "$missing" ]; then
 fi
 
 cd "$fuzz/libfuzzer"
-targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -vx libfuzzer)}
+targets=${*:-$(ls ../corpus)}
 # All code is safe Rust: coverage is worth more than an address sanitizer, which would make it several times slower.
-$cargo +nightly fuzz build --fuzz-dir . --sanitizer none
+$cargo +nightly fuzz build --fuzz-dir . --sanitizer none target
+binary=$(find "${CARGO_TARGET_DIR:-target}" -path '*/release/target' -type f | head -n 1)
 failed=
 for target in $targets; do
-    echo "== $target, $seconds s"
-    mkdir -p "working/$target" "../corpus/$target"
+    mkdir -p "working/$target" "artifacts/$target"
     # New inputs go into the first folder; the seeds of the second are read and never written.
-    $cargo +nightly fuzz run --fuzz-dir . --sanitizer none "$target" "working/$target" "../corpus/$target" -- \
+    status=found
+    FUZZ_TARGET=$target "$binary" "working/$target" "../corpus/$target" "-artifact_prefix=artifacts/$target/" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 \
-        2> "working/$target.log" || failed="$failed $target"
-    grep -E "^(Done|stat::(number_of_executed_units|average_exec_per_sec)|==|SUMMARY|thread )" "working/$target.log" || true
+        2> "working/$target.log" && status=good
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "working/$target.log")
+    covered=$(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "working/$target.log" | tail -n 1)
+    echo "$target: $status, ${runs:-no} runs, ${covered:-nothing} covered"
+    if [ $status = found ]; then
+        failed="$failed $target"
+        grep -E "^(==|SUMMARY|thread )" "working/$target.log" || true
+    fi
 done
 if [ -n "$failed" ]; then
     echo "found something in:$failed; see fuzz/libfuzzer/working/*.log and fuzz/libfuzzer/artifacts" >&2

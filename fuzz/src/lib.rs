@@ -55,15 +55,10 @@ pub const TARGETS: &[Target] = &[
     ("password", files::password),
 ];
 
-/// Drives the target of that name.
-///
-/// # Panics
-/// If there is none, or if the target finds something.
-pub fn drive(name: &str, bytes: &[u8]) {
-    match TARGETS.iter().find(|(known, _)| *known == name) {
-        Some((_, target)) => target(bytes),
-        None => panic!("no target is called {name}"),
-    }
+/// The target of that name.
+#[must_use]
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
 /// A private decoder of core.
