@@ -16,6 +16,7 @@ pub mod query;
 pub mod request;
 pub mod result;
 pub mod subjects;
+pub mod verified;
 
 #[cfg(feature = "nats")]
 pub mod client;

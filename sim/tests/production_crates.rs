@@ -1,7 +1,10 @@
 //! The workspace sets `--cfg madsim` for everybody; it must not change the product, so nothing that the product
 //! consists of may depend on madsim or on this crate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// Packages of the lock file and what each depends on (development dependencies included, which only makes it stricter).
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
@@ -50,4 +53,26 @@ fn no_production_crate_depends_on_the_simulator() {
 fn the_simulator_is_found_where_it_is_used() {
     // Otherwise the test above could pass because it reads the lock file wrongly.
     assert!(reachable(&dependencies(), "sim").contains("madsim"));
+}
+
+/// Programs that are shipped verify every signature every time.
+#[test]
+fn no_production_crate_remembers_signatures() {
+    let mut folders: Vec<PathBuf> = ["client", "core", "io", "node"]
+        .map(|name| format!("{}/../{name}/src", env!("CARGO_MANIFEST_DIR")).into())
+        .into();
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("client/src/verified.rs") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                seen += usize::from(text.contains("or_remembered"));
+                assert!(!text.contains("remember()") && !text.contains("::remember;"), "{}", path.display());
+            }
+        }
+    }
+    assert_eq!(seen, 2, "the places that may remember were not found");
 }

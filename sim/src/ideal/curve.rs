@@ -1,5 +1,7 @@
 //! Just enough arithmetic on both curves for plain Shamir shares and plain signatures. Nothing here is constant-time.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use curve25519_dalek::{EdwardsPoint, Scalar as EdScalar};
 use k256::{
     FieldBytes, ProjectivePoint, Scalar as K256Scalar,
@@ -7,6 +9,17 @@ use k256::{
 };
 use mpcium_core::protocol::Curve;
 use sha2::{Digest as _, Sha256, Sha512};
+
+/// Points that are kept.
+const POINTS_MAX: usize = 4_096;
+
+/// Points by whether they are of Ed25519 and by their logarithm.
+type Points = BTreeMap<(bool, Vec<u8>), Vec<u8>>;
+
+thread_local! {
+    /// What was computed in this thread.
+    static POINTS: RefCell<Points> = const { RefCell::new(Points::new()) };
+}
 
 /// A scalar of one of the curves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,12 +68,24 @@ impl Scalar {
 
     /// The point with this logarithm, encoded as public keys are.
     pub(crate) fn public(self) -> Vec<u8> {
-        match self {
+        // Every party of a run and every look at the shares wants the same few points.
+        let name = (matches!(self, Self::Ed25519(_)), self.bytes());
+        if let Some(known) = POINTS.with_borrow(|points| points.get(&name).cloned()) {
+            return known;
+        }
+        let point = match self {
             Self::Secp256k1(scalar) => {
                 (ProjectivePoint::GENERATOR * scalar).to_affine().to_sec1_point(true).as_bytes().to_vec()
             }
             Self::Ed25519(scalar) => EdwardsPoint::mul_base(&scalar).compress().to_bytes().to_vec(),
-        }
+        };
+        POINTS.with_borrow_mut(|points| {
+            if points.len() >= POINTS_MAX {
+                points.clear();
+            }
+            points.insert(name, point.clone());
+        });
+        point
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {

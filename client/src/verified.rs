@@ -1,0 +1,67 @@
+//! A memory for good signatures, for processes that run many nodes in one thread.
+//!
+//! Every node verifies everything itself, so a simulation of `n` nodes verifies every signature `n` times and spends
+//! most of its time on that. A thread that asks for it ([`remember`]) verifies each signature once: what is remembered is
+//! the hash of kind, key, message and signature together, so nothing else ever passes for it, and what does not verify is
+//! never remembered. A thread that does not ask verifies always, and no program that is shipped asks (`sim` has a test).
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+
+thread_local! {
+    static GOOD: RefCell<Option<BTreeSet<[u8; 32]>>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread remembers the signatures that it has verified, beginning with none.
+pub fn remember() {
+    GOOD.set(Some(BTreeSet::new()));
+}
+
+/// Whether a signature is good: `verify` says so, or said so before of exactly these `kind`, `key`, `message` and
+/// `signature` if this thread remembers.
+#[must_use]
+pub fn or_remembered(kind: u8, key: &[u8], message: &[u8], signature: &[u8], verify: impl FnOnce() -> bool) -> bool {
+    let remembers = GOOD.with_borrow(Option::is_some);
+    if !remembers {
+        return verify();
+    }
+    let mut hash = Sha256::new_with_prefix([kind]);
+    for part in [key, message, signature] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let name = hash.finalize().into();
+    if GOOD.with_borrow(|good| good.as_ref().is_some_and(|good| good.contains(&name))) {
+        return true;
+    }
+    let is_good = verify();
+    if is_good {
+        GOOD.with_borrow_mut(|good| good.get_or_insert_default().insert(name));
+    }
+    is_good
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(key: &[u8], message: &[u8], is_good: bool) -> (bool, bool) {
+        let mut verified = false;
+        let good = or_remembered(0, key, message, b"signature", || {
+            verified = true;
+            is_good
+        });
+        (good, verified)
+    }
+
+    #[test]
+    fn only_good_signatures_are_remembered_and_only_where_somebody_asked() {
+        assert_eq!((asked(b"k", b"m", true), asked(b"k", b"m", true)), ((true, true), (true, true)));
+        remember();
+        assert_eq!((asked(b"k", b"m", true), asked(b"k", b"m", false)), ((true, true), (true, false)));
+        assert_eq!((asked(b"k", b"n", false), asked(b"k", b"n", false)), ((false, true), (false, true)));
+        assert_eq!(asked(b"km", b"", false), (false, true), "the parts are kept apart");
+        std::thread::spawn(|| assert_eq!(asked(b"k", b"m", false), (false, true))).join().expect("another thread");
+    }
+}
