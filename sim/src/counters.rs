@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use mpcium_core::report::Report;
-
 /// Counts of one run, or of many added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -45,31 +43,6 @@ impl Counters {
     /// A request failed with this code.
     pub fn reason(&mut self, code: &str) {
         *self.reasons.entry(code.into()).or_default() += 1;
-    }
-
-    /// A node reported something.
-    pub fn report(&mut self, report: &Report) {
-        let what = match report {
-            Report::SessionStarted { attempt, .. } if *attempt > 1 => "second or later attempt",
-            Report::SessionEnded { culprits, .. } if !culprits.is_empty() => "session ended with culprits",
-            Report::SessionEnded { silent, .. } if !silent.is_empty() => "session ended with silent peers",
-            Report::SessionEnded { reason, .. } if !reason.is_empty() => "session failed",
-            Report::SessionEnded { protocol, .. } => {
-                self.sometimes(&format!("finished {protocol}"));
-                return;
-            }
-            Report::Declined { .. } => "proposal declined",
-            Report::RequestWaits { .. } => "request waits",
-            Report::LinkDown { .. } => "link down",
-            Report::LinkTrouble { .. } => "link trouble",
-            Report::NotReady { .. } => "node not ready",
-            Report::WalletActivated { .. } => "wallet activated",
-            Report::AuxiliaryReady { .. } => "auxiliary set ready",
-            Report::Ignored { .. } => "message ignored",
-            Report::Alarm { .. } => "alarm",
-            _ => return,
-        };
-        self.sometimes(what);
     }
 
     /// Adds another run's counts.

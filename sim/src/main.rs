@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use sim::{
     changes::{Calm, Changes},
+    kept::Kept,
     planted::Planted,
     run::{Outcome, execute},
     scenario::{At, Profile, Scenario},
@@ -51,6 +52,15 @@ struct Arguments {
     /// Go on after a failure and list them all.
     #[arg(long)]
     keep_going: bool,
+    /// With --seed, for a run that fails: write it down whole to this file, so that it stays what it is.
+    #[arg(long, requires = "what")]
+    keep: Option<PathBuf>,
+    /// With --keep: what was wrong, in words.
+    #[arg(long)]
+    what: Option<String>,
+    /// Replay a run that was written down, with several lucks; with --log, once.
+    #[arg(long, conflicts_with_all = ["seed", "profile"])]
+    kept: Option<PathBuf>,
     /// Write to this file what a cluster of this version leaves behind, for profile `upgrade` of later versions.
     #[arg(long)]
     freeze: Option<PathBuf>,
@@ -205,6 +215,9 @@ fn main() -> ExitCode {
     if let Some(path) = &arguments.freeze {
         return freeze(path);
     }
+    if let Some(path) = &arguments.kept {
+        return finish(replay_kept(path, &arguments));
+    }
     match (arguments.seed, arguments.planted) {
         (Some(seed), _) => one(seed, &arguments),
         (None, Some(Plants::Each)) => every_bug(&arguments),
@@ -244,7 +257,55 @@ fn every_bug(arguments: &Arguments) -> ExitCode {
             }
         }
     }
+    match kept_with_bugs() {
+        Ok(lost) => missed |= lost,
+        Err(error) => {
+            eprintln!("{error}");
+            missed = true;
+        }
+    }
     if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Brings back the old bugs of the runs that were written down; whether one is not noticed any more.
+fn kept_with_bugs() -> Result<bool, String> {
+    let mut lost = false;
+    for (name, kept) in Kept::all()? {
+        let Some(bug) = kept.bug() else { continue };
+        match kept.replay(Some(bug)).verdict {
+            Verdict::Violated { invariant, .. } => println!("| `{}` | run `{name}` | `{invariant}` |", bug.name()),
+            Verdict::Passed => {
+                lost = true;
+                println!("| `{}` | run `{name}` | NOT NOTICED |", bug.name());
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// Replays a run that was written down; whether it passes.
+fn replay_kept(path: &std::path::Path, arguments: &Arguments) -> Result<bool, String> {
+    let kept = Kept::read(path)?;
+    let outcome = match &arguments.log {
+        None => kept.replay(arguments.bug()),
+        Some(log) => execute(Scenario { planted: arguments.bug(), ..kept.scenario.clone() }, Some(log.clone())),
+    };
+    println!("{}: {}", path.display(), kept.what);
+    println!("{}", outcome.counters);
+    Ok(!tell(&outcome))
+}
+
+/// Writes a failing run down.
+fn keep(path: &std::path::Path, what: &str, scenario: Scenario) -> Result<bool, String> {
+    let scenario = scenario.compact();
+    let outcome = execute(scenario.clone(), None);
+    let Verdict::Violated { invariant, .. } = &outcome.verdict else {
+        return Err("the run passes: there is nothing to keep".to_owned());
+    };
+    let bug = scenario.planted.map(Planted::name).unwrap_or_default();
+    Kept { what: what.to_owned(), invariant: invariant.clone(), bug, open: false, scenario }.write(path)?;
+    tell(&outcome);
+    Ok(true)
 }
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
@@ -257,6 +318,9 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     if arguments.show {
         println!("{}", serde_json::to_string_pretty(&scenario).unwrap_or_default());
         return ExitCode::SUCCESS;
+    }
+    if let (Some(path), Some(what)) = (&arguments.keep, &arguments.what) {
+        return finish(keep(path, what, scenario));
     }
     let outcome = execute(scenario, arguments.log.clone());
     println!("seed {seed}, profile {}: hash {}", arguments.profile().name(), outcome.hash);

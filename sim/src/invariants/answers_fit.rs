@@ -34,7 +34,7 @@ impl Invariant for AnswersFit {
                 answer.wallet, answer.transaction, request.wallet, request.transaction
             ));
         }
-        let client = request.client.map(|client| format!("{client}.")).unwrap_or_default();
+        let client = request.client.as_ref().map(|client| format!("{client}.")).unwrap_or_default();
         let expected = match request.kind {
             RequestKind::Sign => format!("mpc.mpc_signing_result.{client}complete"),
             _ => format!("mpc.mpc_keygen_result.{client}{}", request.wallet),

@@ -3,6 +3,7 @@
 
 mod acknowledged_after_answer;
 mod answers_fit;
+mod attested;
 mod authorized_work;
 mod bounded;
 mod calm_after_healing;
@@ -127,6 +128,7 @@ pub trait Invariant: Send {
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(signatures_verify::SignaturesVerify::default()),
+        Box::new(attested::Attested::default()),
         Box::new(one_answer::OneAnswer::default()),
         Box::new(acknowledged_after_answer::AcknowledgedAfterAnswer),
         Box::new(authorized_work::AuthorizedWork::default()),

@@ -1,6 +1,6 @@
 //! What an acceptor has promised, voted or resolved durably it never takes back, across restarts and rollbacks: a later
-//! record of the same decision promises no less, holds the vote (unless its session is closed), and closes no fewer
-//! sessions. Whoever was rolled back must sit out what it cannot remember.
+//! record of the same decision promises no less, holds the vote (unless its session is closed), closes no fewer
+//! sessions, and holds no vote for a closed one. Whoever was rolled back must sit out what it cannot remember.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +37,11 @@ impl Invariant for PromisesKept {
             };
             let record = AcceptorRecord::decode(value.expose())
                 .map_err(|error| format!("node{node} stored an acceptor that cannot be read: {error}"))?;
+            if let Some((_, value)) = record.acceptor.voted()
+                && record.closed.contains(&value.facts().session)
+            {
+                return Err(format!("node{node} voted for a session of {} that it had closed", record.wallet));
+            }
             if let Some(last) = self.last.get(&name) {
                 compare(last, &record).map_err(|what| format!("node{node}, wallet {}: {what}", record.wallet))?;
             }

@@ -115,6 +115,14 @@ mod anatomy {
         Some((*message.get(at)?, at + 2))
     }
 
+    /// What of a stored result is another in a false one, by the session: the signature or the last attestation.
+    pub(super) fn falsified(message: &[u8]) -> usize {
+        const SESSION: usize = 2;
+        const SIGNATURE: usize = SESSION + 32 + 1;
+        let of_signature = message.get(SESSION).is_some_and(|byte| byte % 2 == 0);
+        if of_signature { SIGNATURE + 8 } else { message.len().saturating_sub(1) }
+    }
+
     /// A message for a session that never was.
     pub(super) fn invented(session: &[u8], bytes: usize) -> Vec<u8> {
         let mut message = vec![0, 0];
@@ -367,6 +375,9 @@ impl World {
     fn lies(&mut self, node: usize, lie: Lie) -> bool {
         let rate = self.scenario.cheaters.iter().find(|cheater| cheater.node == node).and_then(|c| c.lies.get(&lie));
         let Some(rate) = rate.copied() else { return false };
+        if self.scenario.conspiracy && self.healed {
+            return false;
+        }
         self.cheating.dice.below(1_000) < rate
     }
 
@@ -428,7 +439,9 @@ impl World {
             }
         }
         if kind == a::STORED && self.lies(node, Lie::WrongResult) {
-            if let Some(byte) = message.last_mut() {
+            // The same of all who lie about one session, so that they agree.
+            let at = a::falsified(&message);
+            if let Some(byte) = message.get_mut(at) {
                 *byte ^= 1;
             }
             self.tells(node, Lie::WrongResult);

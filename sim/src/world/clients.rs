@@ -46,7 +46,7 @@ pub struct Request {
     /// Whether the initiator really signed it, and whoever has to approve it.
     pub honest: bool,
     /// The client's name in the header.
-    pub client: Option<&'static str>,
+    pub client: Option<String>,
     /// The document.
     pub body: Vec<u8>,
     /// Sequence number in the stream.
@@ -163,7 +163,7 @@ impl std::fmt::Debug for Clients {
 struct Sent<'a> {
     honest: bool,
     approved: bool,
-    client: Option<&'static str>,
+    client: Option<&'a str>,
     path: &'a [u32],
 }
 
@@ -172,7 +172,7 @@ const PLAIN: Sent<'static> = Sent { honest: true, approved: true, client: None, 
 
 impl<'a> Sent<'a> {
     fn of(step: &'a Step, honest: bool) -> Self {
-        Self { honest, approved: step.approved, client: step.client, path: &step.path }
+        Self { honest, approved: step.approved, client: step.client.as_deref(), path: &step.path }
     }
 }
 
@@ -253,7 +253,7 @@ impl Clients {
             message: Vec::new(),
             path: Vec::new(),
             honest,
-            client: sent.client,
+            client: sent.client.map(str::to_owned),
             body,
             sequence: 0,
             at: 0,
@@ -286,7 +286,7 @@ impl Clients {
             message,
             path: sent.path.to_vec(),
             honest,
-            client: sent.client,
+            client: sent.client.map(str::to_owned),
             body,
             sequence: 0,
             at: 0,
@@ -324,8 +324,7 @@ impl World {
         self.counters.operations += 1;
         request.at = self.now();
         request.wall_ms = self.wall_ms();
-        let client = request.client.map(str::to_owned);
-        request.sequence = self.enqueue(request.kind, request.body.clone(), client);
+        request.sequence = self.enqueue(request.kind, request.body.clone(), request.client.clone());
         self.observe(&Fact::Sent { request: &request });
         if let Some(action) = action {
             self.clients.by_action.insert(action, self.clients.requests.len());

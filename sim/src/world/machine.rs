@@ -1,8 +1,8 @@
 //! A node's machine: whether it runs, its clocks, its disk, and what reaches the process on it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, task::Waker};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use mpcium_core::{
     Config, Duration, Identity, Input, NodeId, Now, PeerInfo, Time, WallTime,
     input::RequestKind,
@@ -62,10 +62,14 @@ pub struct Machine {
     /// Where its process gets its inputs.
     pub inbox: Option<Inbox>,
     seed: [u8; 32],
+    public_key: VerifyingKey,
     wall_offset_ms: i64,
     /// Monotonic time when the process began, and true time then.
     origin: (u64, At),
     simulated: Option<madsim::task::NodeId>,
+    /// When its process wants to be woken, under which number in the table of events, and how. A process has one timer,
+    /// which it sets anew all the time: the executor's timers cannot be taken back and would wake it for nothing.
+    alarm: Option<((At, u64), Waker)>,
     /// Clock reads since simulated time last moved, to notice a node that runs in circles.
     sleeps: (At, u64),
 }
@@ -83,6 +87,7 @@ impl Machine {
         let mut dice = Dice::new(scenario.people, &format!("identity {node}"));
         let mut id = [0; 16];
         id.copy_from_slice(&dice.bytes(16));
+        let seed = dice.bytes32();
         Self {
             id: NodeId::from_bytes(id),
             generation: 0,
@@ -103,10 +108,12 @@ impl Machine {
             rolled_back_within_run: false,
             intake: BTreeMap::new(),
             inbox: None,
-            seed: dice.bytes32(),
+            seed,
+            public_key: SigningKey::from_bytes(&seed).verifying_key(),
             wall_offset_ms: scenario.clock_offsets_ms.get(node).copied().unwrap_or(0),
             origin: (0, 0),
             simulated: None,
+            alarm: None,
             sleeps: (0, 0),
         }
     }
@@ -117,8 +124,13 @@ impl Machine {
     }
 
     pub(super) fn info(&self, node: usize) -> PeerInfo {
-        let key = SigningKey::from_bytes(&self.seed).verifying_key();
-        PeerInfo { id: self.id, name: format!("node{node}"), key }
+        PeerInfo { id: self.id, name: format!("node{node}"), key: self.public_key }
+    }
+
+    /// The public part of its identity key.
+    #[must_use]
+    pub fn public_key(&self) -> VerifyingKey {
+        self.public_key
     }
 
     /// Sets the wall clock, in milliseconds from true time.
@@ -161,6 +173,32 @@ impl World {
             );
         }
         at
+    }
+
+    /// Wakes a process at a time, instead of when it wanted to be woken before.
+    pub(super) fn set_alarm(&mut self, node: usize, at: At, waker: &Waker) {
+        let alarm = &mut self.machines[node].alarm;
+        match alarm {
+            Some((set, earlier)) if set.0 == at => earlier.clone_from(waker),
+            _ => {
+                self.stop_alarm(node);
+                let number = self.schedule(at, Event::Alarm(node));
+                self.machines[node].alarm = Some(((at, number), waker.clone()));
+            }
+        }
+    }
+
+    fn stop_alarm(&mut self, node: usize) {
+        if let Some((key, _)) = self.machines[node].alarm.take() {
+            self.events.remove(&key);
+        }
+    }
+
+    /// A process wanted to be woken now.
+    pub(super) fn alarm(&mut self, node: usize) {
+        if let Some((_, waker)) = self.machines[node].alarm.take() {
+            waker.wake();
+        }
     }
 
     /// Starts a machine, unless something holds it down.
@@ -240,7 +278,14 @@ impl World {
         if self.scenario.is_cheater(node) {
             self.machines[node].facets = mpcium_core::node::facets(&config, &self.suites);
         }
-        let boot = self.machines[node].disk.boot_record();
+        let disk = &self.machines[node].disk;
+        let boot = disk.boot_record();
+        if disk.records(Keyspace::Pending).next().is_some() {
+            self.counters.sometimes("started with an undecided session");
+        }
+        if disk.records(Keyspace::Decisions).next().is_some() {
+            self.counters.sometimes("started with an open decision");
+        }
         let mut seed = self.dice.bytes32();
         if self.has(Planted::SameRandomness) {
             seed = self.machines[node].seed;
@@ -272,6 +317,7 @@ impl World {
 
     fn stop(&mut self, node: usize) {
         self.proxies.remove(&node);
+        self.stop_alarm(node);
         let machine = &mut self.machines[node];
         machine.alive = false;
         machine.inbox = None;

@@ -1,7 +1,10 @@
 //! The driver's ports, implemented on the simulated world. A port of a process that is dead does nothing, however long
 //! its task lingers.
 
-use std::future::Future;
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+};
 
 use mpcium_core::{
     Input, NodeId, Now, Time,
@@ -155,12 +158,18 @@ impl Clock for Port {
     }
 
     fn sleep_until(&self, time: Time) -> impl Future<Output = ()> {
-        let deadline = {
+        let at = lock(&self.world).true_time(self.node, time);
+        poll_fn(move |context| {
             let mut world = lock(&self.world);
-            let at = world.true_time(self.node, time);
-            world.began() + std::time::Duration::from_micros(at)
-        };
-        madsim::time::sleep_until(deadline)
+            if !world.is_current(self.node, self.generation) {
+                return Poll::Pending;
+            }
+            if world.now() >= at {
+                return Poll::Ready(());
+            }
+            world.set_alarm(self.node, at, context.waker());
+            Poll::Pending
+        })
     }
 }
 
@@ -175,7 +184,6 @@ impl Reports for Port {
                 text.as_bytes(),
                 || json!({"report": report, "says": report.to_string()}),
             );
-            world.counters.report(&report);
             if let Report::AuxiliaryReady { members, .. } = &report {
                 world.auxiliary_sets.insert(members.clone());
             }
