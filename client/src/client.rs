@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_nats::jetstream;
@@ -20,7 +20,8 @@ use tokio::sync::OnceCell;
 use crate::{
     attest::{Attesters, NotAttested},
     full::FullSignature,
-    listen::{Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
+    listen::{Bus, Delivered, Lane, ResultDocument, Results, Waiter, Waiters},
+    prefix::Prefix,
     query::{WALLET_QUERY_SUBJECT, WalletQuery, WalletReply},
     request::{Invalid, KeygenRequest, Kind, Request, ReshareRequest, SignRequest},
     result::{ErrorCode, KeygenResult, ReshareResult, ResultError, ResultType, SigningResult},
@@ -28,10 +29,13 @@ use crate::{
     subjects::{self, ClientIdError, StreamSpec},
 };
 
-const PUBLISH_TRIES: u32 = 3;
+/// A queue that does not take a request is tried again for so long: the servers of a NATS cluster need some ten seconds
+/// to agree on who takes the place of one that has died. Well below the time for which repetitions are recognised.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(40);
 /// A query without a reply for so long is sent again.
 const QUERY_REPEAT: Duration = Duration::from_secs(4);
 const PUBLISH_RETRY_MIN: Duration = Duration::from_millis(250);
+const PUBLISH_RETRY_MAX: Duration = Duration::from_secs(2);
 const RELISTEN_MIN: Duration = Duration::from_millis(100);
 const RELISTEN_MAX: Duration = Duration::from_secs(5);
 
@@ -61,6 +65,8 @@ pub struct Options {
     /// by calls that wait, which end with [`ClientError::NotAttested`] if nothing better comes in time, and are removed
     /// and reported by listeners. `None`: answers are believed as the bus brings them.
     pub attesters: Option<Attesters>,
+    /// What stands before the cluster's names on a NATS that it shares with others: the nodes' `nats.prefix`.
+    pub prefix: Prefix,
 }
 
 impl Default for Options {
@@ -70,6 +76,7 @@ impl Default for Options {
             full_signatures: true,
             valid_for: Duration::from_secs(3600),
             attesters: None,
+            prefix: Prefix::default(),
         }
     }
 }
@@ -86,7 +93,7 @@ pub enum ClientError {
     /// A stream is neither there nor can be created.
     Stream {
         /// Its name.
-        name: &'static str,
+        name: String,
         /// What the server said.
         problem: String,
     },
@@ -176,7 +183,7 @@ pub struct Client {
 }
 
 struct Inner {
-    jetstream: jetstream::Context,
+    bus: Bus,
     signer: Arc<dyn Signer>,
     client_id: Option<String>,
     generated: bool,
@@ -217,13 +224,13 @@ impl Client {
             ClientId::Unscoped => (None, false),
         };
         let private_id = unique("call");
-        let jetstream = jetstream::new(nats);
+        let bus = Bus { jetstream: jetstream::new(nats), prefix: options.prefix };
         for stream in subjects::STREAMS {
-            ensure_stream(&jetstream, stream).await?;
+            ensure_stream(&bus, stream).await?;
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                jetstream,
+                bus,
                 signer: Arc::new(signer),
                 client_id,
                 generated,
@@ -354,7 +361,8 @@ impl Client {
     /// # Errors
     /// If the signer fails, nobody answers in time, the cluster refuses, or the reply is not attested.
     pub async fn wallet(&self, wallet_id: &str, timeout: Duration) -> Result<WalletReply, ClientError> {
-        let nats = self.inner.jetstream.client();
+        let nats = self.inner.bus.jetstream.client();
+        let subject = self.inner.bus.prefix.subject(WALLET_QUERY_SUBJECT);
         let inbox = nats.new_inbox();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut query = WalletQuery {
@@ -369,9 +377,8 @@ impl Client {
         let ask = async {
             loop {
                 // A node that stops may take a query with it, and at first there may be none.
-                let reply =
-                    tokio::time::timeout(QUERY_REPEAT, nats.request(WALLET_QUERY_SUBJECT, query.to_json().into()))
-                        .await;
+                let reply = nats.request(subject.clone(), query.to_json().into());
+                let reply = tokio::time::timeout(QUERY_REPEAT, reply).await;
                 let Ok(Ok(message)) = reply else {
                     tokio::time::sleep(PUBLISH_RETRY_MIN).await;
                     continue;
@@ -406,7 +413,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn keygen_results(&self) -> Result<Results<KeygenResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
+        Results::open(&self.inner.bus, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Listens for results of signing.
@@ -414,7 +421,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn signing_results(&self) -> Result<Results<SigningResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
+        Results::open(&self.inner.bus, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Listens for results of resharing.
@@ -422,7 +429,7 @@ impl Client {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn reshare_results(&self) -> Result<Results<ReshareResult>, ClientError> {
-        Results::open(&self.inner.jetstream, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
+        Results::open(&self.inner.bus, self.inner.client_id.as_deref(), self.inner.attesters.clone()).await
     }
 
     /// Calls a function with every result of key generation until the returned handle is dropped.
@@ -503,7 +510,7 @@ impl Inner {
         }
         if let Some(valid_for) = self.valid_for {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let inbox = self.jetstream.client().new_inbox();
+            let inbox = self.bus.jetstream.client().new_inbox();
             *request.full_signature_mut() = Some(FullSignature {
                 request_id: inbox.rsplit('.').next().unwrap_or(&inbox).to_owned(),
                 expires_at: u64::try_from(now.saturating_add(valid_for).as_millis()).unwrap_or(u64::MAX),
@@ -552,7 +559,7 @@ impl Inner {
             Kind::Sign => sign,
             Kind::Reshare => reshare,
         };
-        lane.get_or_try_init(|| Lane::open(&self.jetstream, kind, &self.private_id, &self.waiters)).await?;
+        lane.get_or_try_init(|| Lane::open(&self.bus, kind, &self.private_id, &self.waiters)).await?;
         let waiter = self.waiters.register(key);
         // Checked after registering: whoever closes later ends this waiter too.
         if self.closed.load(Ordering::SeqCst) { Err(ClientError::Closed) } else { Ok(waiter) }
@@ -567,27 +574,28 @@ impl Inner {
         if self.closed.load(Ordering::SeqCst) {
             return Err(ClientError::Closed);
         }
-        let subject = subjects::request_subject(request.kind(), request.request_id());
-        let message_id = self.jetstream.client().new_inbox();
+        let subject = self.bus.prefix.subject(&subjects::request_subject(request.kind(), request.request_id()));
+        let message_id = self.bus.jetstream.client().new_inbox();
         let mut wait = PUBLISH_RETRY_MIN;
-        let mut attempt = 0;
+        let began = Instant::now();
         loop {
-            attempt += 1;
             let mut message =
                 jetstream::message::PublishMessage::build().payload(request.to_json().into()).message_id(&message_id);
             if let Some(client_id) = client_id {
                 message = message.header(subjects::CLIENT_ID_HEADER, client_id);
             }
-            let acknowledged = match self.jetstream.send_publish(subject.clone(), message).await {
+            let acknowledged = match self.bus.jetstream.send_publish(subject.clone(), message).await {
                 Ok(acknowledgement) => acknowledgement.await,
                 Err(error) => Err(error),
             };
             match acknowledged {
                 Ok(acknowledgement) => return Ok(acknowledgement.sequence),
-                Err(error) if attempt >= PUBLISH_TRIES => return Err(ClientError::Publish(error.to_string())),
+                Err(error) if began.elapsed() >= PUBLISH_PATIENCE => {
+                    return Err(ClientError::Publish(error.to_string()));
+                }
                 Err(_) => tokio::time::sleep(wait).await,
             }
-            wait *= 2;
+            wait = (wait * 2).min(PUBLISH_RETRY_MAX);
         }
     }
 
@@ -601,11 +609,12 @@ impl Inner {
                 names.push(subjects::result_durable(kind, self.client_id.as_deref()));
             }
         }
-        let jetstream = self.jetstream.clone();
+        let bus = self.bus.clone();
         Box::pin(async move {
+            let stream = bus.prefix.stream(subjects::RESULT_STREAM.name);
             for name in names {
                 // One that was never made is not there to be removed; others the server forgets by itself.
-                drop(jetstream.delete_consumer_from_stream(name, subjects::RESULT_STREAM.name).await);
+                drop(bus.jetstream.delete_consumer_from_stream(name, stream.clone()).await);
             }
         })
     }
@@ -621,20 +630,22 @@ impl Drop for Inner {
     }
 }
 
-async fn ensure_stream(jetstream: &jetstream::Context, spec: &StreamSpec) -> Result<(), ClientError> {
+async fn ensure_stream(bus: &Bus, spec: &StreamSpec) -> Result<(), ClientError> {
     use jetstream::{
         context::CreateStreamErrorKind,
         stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
     };
 
-    if jetstream.get_stream(spec.name).await.is_ok() {
+    let name = bus.prefix.stream(spec.name);
+    if bus.jetstream.get_stream(&name).await.is_ok() {
         return Ok(());
     }
-    let created = jetstream
+    let created = bus
+        .jetstream
         .create_stream(Config {
-            name: spec.name.to_owned(),
+            name: name.clone(),
             description: Some(spec.description.to_owned()),
-            subjects: spec.subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            subjects: spec.subjects.iter().map(|subject| bus.prefix.subject(subject)).collect(),
             retention: match spec.retention {
                 subjects::Retention::Limits => RetentionPolicy::Limits,
                 subjects::Retention::WorkQueue => RetentionPolicy::WorkQueue,
@@ -656,7 +667,7 @@ async fn ensure_stream(jetstream: &jetstream::Context, spec: &StreamSpec) -> Res
         {
             Ok(())
         }
-        Err(error) => Err(ClientError::Stream { name: spec.name, problem: error.to_string() }),
+        Err(error) => Err(ClientError::Stream { name, problem: error.to_string() }),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod derive;
 pub mod full;
 pub mod gojson;
+pub mod prefix;
 pub mod query;
 pub mod request;
 pub mod result;
@@ -28,5 +29,6 @@ pub mod listen;
 pub mod signer;
 
 pub use full::FullSignature;
+pub use prefix::Prefix;
 pub use request::{AuthorizerSignature, KeyType, KeygenRequest, Kind, Request, ReshareRequest, SignRequest};
 pub use result::{ErrorCode, KeygenResult, ReshareResult, ResultType, SigningResult};

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     attest::{Attested, Attesters},
     client::{ClientError, check_attested},
+    prefix::Prefix,
     request::Kind,
     result::{KeygenResult, ReshareResult, ResultError, SigningResult},
     subjects,
@@ -64,10 +65,17 @@ macro_rules! result_documents {
 
 result_documents!(KeygenResult: Keygen, SigningResult: Sign, ReshareResult: Reshare);
 
+/// A connection's JetStream, and what stands before the names of the cluster there.
+#[derive(Clone)]
+pub(crate) struct Bus {
+    pub jetstream: jetstream::Context,
+    pub prefix: Prefix,
+}
+
 /// The results of one kind for one client id. What is not acknowledged is delivered again, three times at most; several
 /// listeners with one client id share the results among them.
 pub struct Results<T> {
-    jetstream: jetstream::Context,
+    bus: Bus,
     client_id: Option<String>,
     attesters: Option<Arc<Attesters>>,
     messages: pull::Stream,
@@ -125,14 +133,14 @@ impl Token {
 
 impl<T: ResultDocument> Results<T> {
     pub(crate) async fn open(
-        jetstream: &jetstream::Context,
+        bus: &Bus,
         client_id: Option<&str>,
         attesters: Option<Arc<Attesters>>,
     ) -> Result<Self, ClientError> {
-        let consumer = ensure_consumer(jetstream, T::KIND, client_id, None).await?;
+        let consumer = ensure_consumer(bus, T::KIND, client_id, None).await?;
         let messages = consumer.messages().await.map_err(|error| ClientError::Consumer(error.to_string()))?;
         let client_id = client_id.map(str::to_owned);
-        Ok(Self { jetstream: jetstream.clone(), client_id, attesters, messages, kind: PhantomData })
+        Ok(Self { bus: bus.clone(), client_id, attesters, messages, kind: PhantomData })
     }
 
     /// The same results again, after [`next`](Self::next) has ended or failed.
@@ -140,7 +148,7 @@ impl<T: ResultDocument> Results<T> {
     /// # Errors
     /// If the consumer is neither there nor can be created.
     pub async fn reopen(&self) -> Result<Self, ClientError> {
-        Self::open(&self.jetstream, self.client_id.as_deref(), self.attesters.clone()).await
+        Self::open(&self.bus, self.client_id.as_deref(), self.attesters.clone()).await
     }
 
     /// The next result. A document that cannot be read is given back to the queue and reported, one that too few nodes
@@ -180,16 +188,16 @@ fn last_token(kind: Kind, subject: &str) -> Option<String> {
 
 /// Finds or makes the consumer of a client id's results. With `abandoned_after` the server removes it when nobody reads.
 async fn ensure_consumer(
-    jetstream: &jetstream::Context,
+    bus: &Bus,
     kind: Kind,
     client_id: Option<&str>,
     abandoned_after: Option<Duration>,
 ) -> Result<PullConsumer, ClientError> {
     let problem = |error: String| ClientError::Consumer(error);
-    let stream =
-        jetstream.get_stream_no_info(subjects::RESULT_STREAM.name).await.map_err(|error| problem(error.to_string()))?;
+    let stream = bus.prefix.stream(subjects::RESULT_STREAM.name);
+    let stream = bus.jetstream.get_stream_no_info(stream).await.map_err(|error| problem(error.to_string()))?;
     let name = subjects::result_durable(kind, client_id);
-    let filter = subjects::result_filter(kind, client_id);
+    let filter = bus.prefix.subject(&subjects::result_filter(kind, client_id));
     if abandoned_after.is_none()
         && let Ok(existing) = stream.get_consumer::<pull::Config>(&name).await
     {
@@ -296,13 +304,13 @@ impl Lane {
 
     /// Makes the consumer, then starts handing over. The client id must belong to nobody else.
     pub(crate) async fn open(
-        jetstream: &jetstream::Context,
+        bus: &Bus,
         kind: Kind,
         client_id: &str,
         waiters: &Arc<Waiters>,
     ) -> Result<Self, ClientError> {
-        let consumer = ensure_consumer(jetstream, kind, Some(client_id), Some(ABANDONED_AFTER)).await?;
-        let (jetstream, client_id, waiters) = (jetstream.clone(), client_id.to_owned(), Arc::clone(waiters));
+        let consumer = ensure_consumer(bus, kind, Some(client_id), Some(ABANDONED_AFTER)).await?;
+        let (bus, client_id, waiters) = (bus.clone(), client_id.to_owned(), Arc::clone(waiters));
         let task = tokio::spawn(async move {
             let mut consumer = Some(consumer);
             let mut wait = RETRY_MIN;
@@ -310,7 +318,7 @@ impl Lane {
                 // The server forgets consumers that nobody reads, for instance while the connection is down for long.
                 let opened = match consumer.take() {
                     Some(consumer) => Ok(consumer),
-                    None => ensure_consumer(&jetstream, kind, Some(&client_id), Some(ABANDONED_AFTER)).await,
+                    None => ensure_consumer(&bus, kind, Some(&client_id), Some(ABANDONED_AFTER)).await,
                 };
                 if let Ok(opened) = opened
                     && let Ok(mut messages) = opened.messages().await

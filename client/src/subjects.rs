@@ -1,4 +1,5 @@
-//! Where everything is on NATS: streams, subjects, consumers and de-duplication ids, as plain data.
+//! Where everything is on NATS: streams, subjects, consumers and de-duplication ids, as plain data. Clusters that share
+//! a NATS put a [`Prefix`](crate::prefix::Prefix) before subjects and streams.
 //!
 //! Names, filters and retention are those of the existing system and may not change: its clients send their own
 //! configuration as an update when they start, and the server refuses to change a stream's retention.

@@ -10,7 +10,7 @@ use std::{
 use async_nats::jetstream::{self, consumer::pull, message::PublishMessage};
 use futures::StreamExt as _;
 use mpcium_client::{
-    ErrorCode, KeygenResult, Kind, Request, ReshareRequest, ReshareResult, SignRequest, SigningResult,
+    ErrorCode, KeygenResult, Kind, Prefix, Request, ReshareRequest, ReshareResult, SignRequest, SigningResult,
     auth::verify_initiator,
     client::{Client, ClientError, ClientId, Options},
     signer::LocalSigner,
@@ -85,8 +85,11 @@ impl Server {
     }
 
     async fn client(&self, client_id: ClientId) -> Client {
-        let signer = LocalSigner::from_seed(&[7; 32]);
-        Client::new(self.connect().await, signer, Options { client_id, ..Options::default() }).await.unwrap()
+        self.client_with(Options { client_id, ..Options::default() }).await
+    }
+
+    async fn client_with(&self, options: Options) -> Client {
+        Client::new(self.connect().await, LocalSigner::from_seed(&[7; 32]), options).await.unwrap()
     }
 
     async fn consumers(&self) -> Vec<String> {
@@ -108,12 +111,16 @@ impl Server {
 
     /// A cluster that hands every request of a kind to the test.
     async fn cluster(&self, kind: Kind) -> Cluster {
+        self.cluster_of(Prefix::default(), kind).await
+    }
+
+    async fn cluster_of(&self, prefix: Prefix, kind: Kind) -> Cluster {
         let jetstream = jetstream::new(self.connect().await);
-        let stream = jetstream.get_stream(subjects::request_stream_of(kind).name).await.unwrap();
+        let stream = jetstream.get_stream(prefix.stream(subjects::request_stream_of(kind).name)).await.unwrap();
         let consumer = stream
             .create_consumer(pull::Config {
                 durable_name: Some(subjects::request_durable(kind).to_owned()),
-                filter_subject: subjects::request_filter(kind).to_owned(),
+                filter_subject: prefix.subject(subjects::request_filter(kind)),
                 ..pull::Config::default()
             })
             .await
@@ -129,7 +136,7 @@ impl Server {
                 drop(sender.send(Asked { request, client, sequence }));
             }
         });
-        Cluster { jetstream, kind, requests, task }
+        Cluster { jetstream, prefix, kind, requests, task }
     }
 }
 
@@ -141,6 +148,7 @@ struct Asked {
 
 struct Cluster {
     jetstream: jetstream::Context,
+    prefix: Prefix,
     kind: Kind,
     requests: mpsc::UnboundedReceiver<Asked>,
     task: tokio::task::JoinHandle<()>,
@@ -165,7 +173,7 @@ impl Cluster {
         let stream = subjects::request_stream_of(self.kind).name;
         let dedup = subjects::dedup_id(self.kind, id, client, stream, asked.sequence, 0);
         let message = PublishMessage::build().payload(document.into()).message_id(dedup);
-        let subject = subjects::result_subject(self.kind, client, id);
+        let subject = self.prefix.subject(&subjects::result_subject(self.kind, client, id));
         self.jetstream.send_publish(subject, message).await.unwrap().await.unwrap();
     }
 }
@@ -181,6 +189,25 @@ fn sign_request(tx_id: &str) -> SignRequest {
         tx_id: tx_id.into(),
         tx: Some(b"message".to_vec()),
         ..SignRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn clusters_that_differ_in_their_prefix_share_a_server_and_nothing_else() {
+    let Some(server) = server().await else { return };
+    let mut waiting = Vec::new();
+    for (mark, prefix) in (1..).zip(["", "blue", "eu.blue"]) {
+        let prefix = Prefix::parse(prefix).unwrap();
+        let client = server.client_with(Options { prefix: prefix.clone(), ..Options::default() }).await;
+        let cluster = server.cluster_of(prefix, Kind::Keygen).await;
+        let call = tokio::spawn(async move { client.create_wallet_and_wait("w", PATIENCE).await });
+        waiting.push((mark, cluster, call));
+    }
+    for (mark, mut cluster, call) in waiting {
+        let asked = cluster.next().await;
+        cluster.answer(&asked, keygen_success(&asked, mark)).await;
+        let result = call.await.unwrap().unwrap();
+        assert_eq!(result.eddsa_pub_key, Some(vec![mark; 32]));
     }
 }
 

@@ -48,6 +48,17 @@ impl Server {
 
     /// A Consul server that keeps its data, not started.
     pub(crate) fn consul() -> Self {
+        Self::consul_with("")
+    }
+
+    /// One that allows nothing without a token; `master` allows everything.
+    pub(crate) fn consul_that_denies(master: &str) -> Self {
+        Self::consul_with(&format!(
+            r#","acl":{{"enabled":true,"default_policy":"deny","tokens":{{"master":"{master}"}}}}"#
+        ))
+    }
+
+    fn consul_with(further: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
         let (rpc, lan) = (free_port(), free_port());
@@ -55,7 +66,7 @@ impl Server {
             r#"{{"server":true,"bootstrap":true,"bind_addr":"127.0.0.1","client_addr":"127.0.0.1",
             "data_dir":"{}","log_level":"err","disable_update_check":true,
             "ports":{{"http":{port},"server":{rpc},"serf_lan":{lan},"serf_wan":-1,"dns":-1,"grpc":-1}},
-            "performance":{{"raft_multiplier":1}}}}"#,
+            "performance":{{"raft_multiplier":1}}{further}}}"#,
             folder.path().join("data").display()
         );
         let path = folder.path().join("consul.json");

@@ -50,7 +50,7 @@ pub async fn run(config: Option<&Path>, benchmark: &Benchmark) -> Result<(), Str
     let total = usize::try_from(load.n).unwrap_or(usize::MAX);
     let operations: Vec<Operation> =
         (0..total).map(|number| operation(&benchmark.what, number)).collect::<Result<_, _>>()?;
-    let connection = Connection::with_signer(config, options.nats.as_deref(), signer(options)?).await?;
+    let connection = Connection::with_signer(config, &options.bus, signer(options)?).await?;
     if options.debug {
         eprintln!("{kind}: {total} requests, {} ms apart, {} s for each", SPACING.as_millis(), load.timeout);
     }

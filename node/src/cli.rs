@@ -251,9 +251,9 @@ pub struct BenchmarkOptions {
     /// The report is also added to this file [default: benchmark/output.txt].
     #[arg(short, long, global = true, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// NATS server (otherwise nats.url of the configuration).
-    #[arg(long, global = true, value_name = "URL")]
-    pub nats: Option<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub bus: Bus,
     /// Print the JSON document instead of the text.
     #[arg(long, global = true)]
     pub json: bool,
@@ -330,12 +330,23 @@ struct ClientKey {
     algorithm: Algorithm,
 }
 
+/// On which bus a cluster is, for the commands that talk to it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Bus {
+    /// NATS servers, separated by commas (otherwise nats.urls of the configuration).
+    #[arg(long, global = true, value_name = "URL")]
+    pub nats: Option<String>,
+    /// The prefix of a cluster that shares its NATS (otherwise nats.prefix of the configuration).
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub nats_prefix: Option<String>,
+}
+
 /// How the commands that talk to a cluster reach it.
 #[derive(Clone, Debug, Args)]
 pub struct Reach {
-    /// NATS server (otherwise nats.url of the configuration).
-    #[arg(long)]
-    pub nats: Option<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub bus: Bus,
     /// The initiator's private key; a name that ends in .age asks for its passphrase.
     #[arg(long, default_value = "event_initiator.key")]
     pub key_path: PathBuf,
@@ -449,9 +460,18 @@ pub struct GenerateConfigs {
     /// Which protocol makes ECDSA signatures: dkls23 or cggmp24.
     #[arg(long, default_value = "dkls23", value_parser = ecdsa_protocol)]
     pub ecdsa: EcdsaProtocol,
-    /// NATS server.
+    /// NATS server, or several of one NATS cluster, separated by commas.
     #[arg(long, default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
+    /// Copies of each stream in a NATS cluster: 1, 3 or 5.
+    #[arg(long, value_parser = ["1", "3", "5"])]
+    pub nats_replicas: Option<String>,
+    /// What stands before the cluster's names on a NATS that it shares with other clusters.
+    #[arg(long, value_name = "PREFIX")]
+    pub nats_prefix: Option<String>,
+    /// What stands before the cluster's keys in a Consul that it shares with other clusters.
+    #[arg(long, value_name = "PREFIX")]
+    pub consul_prefix: Option<String>,
     /// Consul.
     #[arg(long, default_value = "127.0.0.1:8500")]
     pub consul: String,

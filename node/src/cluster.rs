@@ -113,7 +113,11 @@ mod tests {
     use mpcium_core::protocol::EcdsaProtocol;
 
     use super::*;
-    use crate::{cli::GenerateConfigs, files::Algorithm, provision};
+    use crate::{
+        cli::{Bus, GenerateConfigs},
+        files::Algorithm,
+        provision,
+    };
 
     fn attestation(folder: &Path, id: &str, node: &str, result: &KeygenResult) -> Attestation {
         let text = std::fs::read_to_string(files::private_key_path(&folder.join(node).join("identity"), node, false))
@@ -134,11 +138,14 @@ mod tests {
             threshold: None,
             ecdsa: EcdsaProtocol::Dkls23,
             nats: "nats://127.0.0.1:1".to_owned(),
+            nats_replicas: None,
+            nats_prefix: None,
             consul: "127.0.0.1:1".to_owned(),
+            consul_prefix: None,
         })
         .expect("generated");
         let reach = Reach {
-            nats: None,
+            bus: Bus::default(),
             key_path: root.join("event_initiator.key"),
             key_algorithm: Algorithm::Ed25519,
             peers: Some(root.join("peers.json")),
@@ -163,7 +170,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_has_to_be_there() {
         let reach = Reach {
-            nats: None,
+            bus: Bus::default(),
             key_path: "event_initiator.key".into(),
             key_algorithm: Algorithm::Ed25519,
             peers: Some("no/peers.json".into()),

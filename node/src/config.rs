@@ -15,8 +15,12 @@ use std::{
     time::Duration,
 };
 
-use mpcium_client::auth::{Authorization, AuthorizerKey, InitiatorKey};
+use mpcium_client::{
+    Prefix,
+    auth::{Authorization, AuthorizerKey, InitiatorKey},
+};
 use mpcium_core::{NodeId, PeerInfo, protocol::EcdsaProtocol};
+use mpcium_io::consul::KeyPrefix;
 pub use reader::{KEYS, Problem, Reader};
 pub use threshold::{Counting, Remark, Settled, settle};
 
@@ -24,6 +28,12 @@ use crate::{monitor, secret_text::SecretText};
 
 /// The signature algorithms of initiators and authorizers.
 const ALGORITHMS: &[&str] = &["ed25519", "p256"];
+
+/// Copies that a NATS cluster can keep of a stream and gain by it: an even number survives no more losses.
+const REPLICAS: &[&str] = &["1", "3", "5"];
+
+/// A client's consumer of results goes after so many days without the client.
+const IDLE_CONSUMER_DAYS: u64 = 90;
 
 /// Ingredients for auxiliary sets that a node keeps ahead: one for the next set that its cluster needs.
 const INGREDIENTS_RESERVE: usize = 1;
@@ -55,6 +65,30 @@ pub struct NatsSettings {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Root certificates, PEM.
     pub root_certificates: Option<PathBuf>,
+    /// Copies of each stream in a NATS cluster; `None`: new streams have one, others what they have.
+    pub replicas: Option<usize>,
+    /// What stands before the cluster's subjects and streams.
+    pub prefix: Prefix,
+    /// Clients' consumers of results that nobody has used for so long are removed; `None`: never.
+    pub idle_consumers: Option<Duration>,
+}
+
+impl NatsSettings {
+    /// Servers that want nothing but to be reached.
+    #[must_use]
+    pub fn plain(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            username: None,
+            password: None,
+            credentials: None,
+            client_certificate: None,
+            root_certificates: None,
+            replicas: None,
+            prefix: Prefix::default(),
+            idle_consumers: None,
+        }
+    }
 }
 
 /// How to reach Consul.
@@ -68,6 +102,8 @@ pub struct ConsulSettings {
     pub password: Option<SecretText>,
     /// ACL token.
     pub token: Option<SecretText>,
+    /// What stands before the cluster's keys.
+    pub prefix: KeyPrefix,
 }
 
 /// Everything that a node is configured with.
@@ -280,7 +316,7 @@ fn limit(reader: &mut Reader, key: &str, default: usize) -> usize {
 
 /// Reads how to reach NATS; problems stay in the reader.
 pub fn nats(reader: &mut Reader) -> NatsSettings {
-    let urls = reader.list("nats.url").unwrap_or_default();
+    let urls = reader.joint_list(&["nats.url", "nats.urls"]);
     if urls.is_empty() {
         reader.required("nats.url");
     }
@@ -320,11 +356,25 @@ pub fn nats(reader: &mut Reader) -> NatsSettings {
         credentials: reader.path("nats.credentials"),
         client_certificate,
         root_certificates,
+        replicas: reader.choice("nats.replicas", REPLICAS).and_then(|number| number.parse().ok()),
+        prefix: parsed(reader, "nats.prefix", |text| Prefix::parse(text).map_err(|error| error.to_string())),
+        idle_consumers: Some(reader.number("nats.idle_consumer_days", 0, 36_500).unwrap_or(IDLE_CONSUMER_DAYS))
+            .filter(|days| *days > 0)
+            .map(|days| Duration::from_secs(days * 86_400)),
     };
     if settings.password.is_some() && settings.username.is_none() {
         reader.problem("nats.password", "needs nats.username beside it".to_owned());
     }
     settings
+}
+
+/// A key's value as its type, or the type's default; what is no such value is a problem of the reader's.
+fn parsed<T: Default>(reader: &mut Reader, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    let Some(text) = reader.text(key) else { return T::default() };
+    parse(&text).unwrap_or_else(|problem| {
+        reader.problem(key, problem);
+        T::default()
+    })
 }
 
 /// Reads how to reach Consul; problems stay in the reader.
@@ -338,6 +388,7 @@ pub fn consul(reader: &mut Reader) -> ConsulSettings {
         username: reader.text("consul.username"),
         password: reader.text("consul.password").map(SecretText::new),
         token: reader.text("consul.token").map(SecretText::new),
+        prefix: parsed(reader, "consul.prefix", KeyPrefix::parse),
     }
 }
 

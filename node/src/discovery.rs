@@ -24,6 +24,7 @@ pub fn consul(settings: &ConsulSettings, notices: Notices) -> Result<Consul, Str
         let password = settings.password.as_ref().map_or("", |password| password.expose());
         (user, Zeroizing::new(password.to_owned()))
     });
+    options.prefix = settings.prefix.clone();
     Consul::new(options, notices).map_err(|error| format!("consul.address: {error}"))
 }
 

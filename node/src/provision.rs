@@ -5,7 +5,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use mpcium_io::{consul::Registration, notice::Notices};
+use mpcium_client::Prefix;
+use mpcium_io::{
+    consul::{KeyPrefix, Registration},
+    notice::Notices,
+};
 
 use crate::{
     cli::GenerateConfigs,
@@ -119,6 +123,7 @@ pub fn generate_configs(options: &GenerateConfigs) -> Result<(), String> {
     if root.join("peers.json").exists() {
         return Err(format!("{} holds a cluster already; remove it first", root.display()));
     }
+    check_prefixes(options)?;
     let nodes = usize::from(options.number);
     let threshold = options.threshold.unwrap_or(options.number / 2 + 1);
     config::settle(threshold, Some(config::Counting::Signers), nodes)?;
@@ -166,8 +171,7 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
     format!(
         "# A node of a development cluster, made by `mpcium generate-configs`. All keys: config.yaml.template.\n\
          environment: development\n\
-         nats:\n  url: {}\n\
-         consul:\n  address: {}\n\
+         {}\
          mpc_threshold: {threshold}\n\
          threshold_counts: signers\n\
          # How ECDSA signatures are made: dkls23 (milliseconds each) or cggmp24 (seconds each; the default of configurations\n\
@@ -182,8 +186,31 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
          backup_enabled: false\n\
          max_concurrent_keygen: 2\n\
          max_concurrent_signing: 20\n",
-        options.nats, options.consul, options.ecdsa
+        servers(options),
+        options.ecdsa
     )
+}
+
+fn check_prefixes(options: &GenerateConfigs) -> Result<(), String> {
+    let nats = options.nats_prefix.as_deref().unwrap_or_default();
+    Prefix::parse(nats).map_err(|error| format!("--nats-prefix: {error}"))?;
+    let consul = options.consul_prefix.as_deref().unwrap_or_default();
+    KeyPrefix::parse(consul).map(drop).map_err(|error| format!("--consul-prefix: {error}"))
+}
+
+/// Where NATS and Consul are, and what is special there.
+fn servers(options: &GenerateConfigs) -> String {
+    let optional = |key: &str, value: &Option<String>| {
+        value.as_ref().map_or_else(String::new, |value| format!("  {key}: {value}\n"))
+    };
+    [
+        format!("nats:\n  url: {}\n", options.nats),
+        optional("replicas", &options.nats_replicas),
+        optional("prefix", &options.nats_prefix),
+        format!("consul:\n  address: {}\n", options.consul),
+        optional("prefix", &options.consul_prefix),
+    ]
+    .concat()
 }
 
 /// Enough for the commands that talk to the cluster from outside.
@@ -191,14 +218,13 @@ fn client_config(options: &GenerateConfigs, threshold: u16, chain_code: &str) ->
     format!(
         "# For clients: `mpcium wallet create`, `mpcium sign` and `mpcium register-peers` in this folder.\n\
          environment: development\n\
-         nats:\n  url: {}\n\
-         consul:\n  address: {}\n\
+         {}\
          # With peers.json and identity/ beside this file: how many nodes must have signed an answer.\n\
          mpc_threshold: {threshold}\n\
          threshold_counts: signers\n\
          # As at the nodes: child keys follow from it and the wallet's public key.\n\
          chain_code: \"{chain_code}\"\n",
-        options.nats, options.consul
+        servers(options)
     )
 }
 
@@ -226,7 +252,10 @@ mod tests {
             number: 3,
             threshold: None,
             ecdsa: EcdsaProtocol::Dkls23,
-            nats: "nats://127.0.0.1:4333".to_owned(),
+            nats: "nats://127.0.0.1:4333,nats://127.0.0.1:4334".to_owned(),
+            nats_replicas: Some("3".to_owned()),
+            nats_prefix: Some("blue".to_owned()),
+            consul_prefix: Some("teams/blue".to_owned()),
             consul: "127.0.0.1:8555".to_owned(),
         }
     }
@@ -246,6 +275,9 @@ mod tests {
             let settings = config::settings(&mut reader).expect("complete");
             assert_eq!(reader.warnings(), []);
             assert_eq!(settings.ecdsa_protocol, EcdsaProtocol::Dkls23);
+            assert_eq!(settings.nats.urls, ["nats://127.0.0.1:4333", "nats://127.0.0.1:4334"]);
+            assert_eq!((settings.nats.replicas, settings.nats.prefix.as_str()), (Some(3), "blue"));
+            assert_eq!(settings.consul.prefix, KeyPrefix::parse("teams/blue").expect("a prefix"));
             let peers = files::read_peers(&home.join("peers.json")).expect("peers");
             let known = files::read_identities(&home.join("identity"), &peers).expect("identities");
             let me = known.iter().find(|peer| peer.name == name).expect("itself");
@@ -269,6 +301,15 @@ mod tests {
         let options = GenerateConfigs { threshold: Some(1), ..options(folder.path()) };
         assert!(generate_configs(&options).is_err());
         assert!(!options.output_dir.exists());
+    }
+
+    #[test]
+    fn a_prefix_that_is_none_is_not_generated() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let bad = GenerateConfigs { nats_prefix: Some("a b".to_owned()), ..options(folder.path()) };
+        assert!(generate_configs(&bad).expect_err("no prefix").starts_with("--nats-prefix: "));
+        let bad = GenerateConfigs { consul_prefix: Some("/a".to_owned()), ..options(folder.path()) };
+        assert!(generate_configs(&bad).expect_err("no prefix").starts_with("--consul-prefix: "));
     }
 
     #[test]

@@ -275,6 +275,9 @@ pub fn nats_options(settings: &NatsSettings, name: &str) -> NatsOptions {
         (user, Zeroizing::new(password))
     });
     options.credentials.clone_from(&settings.credentials);
+    options.replicas = settings.replicas;
+    options.prefix = settings.prefix.clone();
+    options.idle_consumers = settings.idle_consumers;
     if settings.client_certificate.is_some() || settings.root_certificates.is_some() {
         options.tls = Some(NatsTls {
             authority: settings.root_certificates.clone(),
@@ -359,9 +362,13 @@ mod tests {
             credentials: Some(PathBuf::from("x.creds")),
             client_certificate: None,
             root_certificates: Some(PathBuf::from("ca.pem")),
+            replicas: Some(3),
+            prefix: mpcium_client::Prefix::parse("blue").expect("a prefix"),
+            idle_consumers: None,
         };
         let options = nats_options(&settings, "node0");
-        assert_eq!(options.url, "nats://a:1,nats://b:2");
+        assert_eq!((options.url.as_str(), options.replicas), ("nats://a:1,nats://b:2", Some(3)));
+        assert_eq!(options.prefix.as_str(), "blue");
         assert_eq!(
             options.user.map(|(user, password)| (user, password.to_string())),
             Some(("u".to_owned(), "p".to_owned()))

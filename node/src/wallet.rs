@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use mpcium_client::{
-    KeygenResult, SignRequest, SigningResult,
+    KeygenResult, Prefix, SignRequest, SigningResult,
     auth::Algorithm as SignerAlgorithm,
     client::{Client, Options},
     query::WalletReply,
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     addresses,
-    cli::{Reach, Sign},
+    cli::{Bus, Reach, Sign},
     cluster::Cluster,
     config::{self, NatsSettings},
     files::Algorithm,
@@ -366,23 +366,20 @@ pub(crate) struct Connection {
 
 impl Connection {
     async fn open(config: Option<&Path>, reach: &Reach) -> Result<Self, String> {
-        Self::with_signer(config, reach.nats.as_deref(), signer(reach)?).await
+        Self::with_signer(config, &reach.bus, signer(reach)?).await
     }
 
     /// Connects to the given server, or to that of the configuration.
-    pub(crate) async fn with_signer(
-        config: Option<&Path>,
-        server: Option<&str>,
-        signer: LocalSigner,
-    ) -> Result<Self, String> {
-        let settings = nats_settings(config, server)?;
+    pub(crate) async fn with_signer(config: Option<&Path>, bus: &Bus, signer: LocalSigner) -> Result<Self, String> {
+        let settings = nats_settings(config, bus)?;
         let options = start::nats_options(&settings, "client");
         let connecting = Nats::connect(&options, Notices::silent());
         let nats = tokio::time::timeout(CONNECT_MAX, connecting)
             .await
             .map_err(|_| format!("the NATS server at {} does not answer", settings.urls.join(", ")))?
             .map_err(|error| error.to_string())?;
-        let client = Client::new(nats.client(), signer, Options::default()).await.map_err(|error| error.to_string())?;
+        let options = Options { prefix: settings.prefix, ..Options::default() };
+        let client = Client::new(nats.client(), signer, options).await.map_err(|error| error.to_string())?;
         Ok(Self { client, nats })
     }
 
@@ -392,24 +389,20 @@ impl Connection {
     }
 }
 
-fn nats_settings(config: Option<&Path>, server: Option<&str>) -> Result<NatsSettings, String> {
-    if let Some(url) = server
-        && config.is_none()
-    {
-        return Ok(NatsSettings {
-            urls: url.split(',').map(|url| url.trim().to_owned()).collect(),
-            username: None,
-            password: None,
-            credentials: None,
-            client_certificate: None,
-            root_certificates: None,
-        });
-    }
-    let mut reader = config::open(config)?;
-    let mut settings = config::nats(&mut reader);
-    reader.finish().map_err(|errors| errors.to_string())?;
-    if let Some(url) = server {
-        settings.urls = url.split(',').map(|url| url.trim().to_owned()).collect();
+fn nats_settings(config: Option<&Path>, bus: &Bus) -> Result<NatsSettings, String> {
+    let urls: Option<Vec<String>> =
+        bus.nats.as_ref().map(|urls| urls.split(',').map(|url| url.trim().to_owned()).collect());
+    let mut settings = match urls {
+        Some(urls) if config.is_none() => NatsSettings::plain(urls),
+        urls => {
+            let mut reader = config::open(config)?;
+            let settings = config::nats(&mut reader);
+            reader.finish().map_err(|errors| errors.to_string())?;
+            NatsSettings { urls: urls.unwrap_or(settings.urls), ..settings }
+        }
+    };
+    if let Some(prefix) = &bus.nats_prefix {
+        settings.prefix = Prefix::parse(prefix).map_err(|error| format!("--nats-prefix: {error}"))?;
     }
     Ok(settings)
 }
@@ -440,7 +433,7 @@ mod tests {
             path: Some("m/44/60/0".to_owned()),
             public_key: None,
             reach: Reach {
-                nats: None,
+                bus: Bus::default(),
                 key_path: "event_initiator.key".into(),
                 key_algorithm: Algorithm::Ed25519,
                 peers: None,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use mpcium_client::{
+    Prefix,
     client::{Client, Options},
     signer::Signer,
 };
@@ -18,7 +19,7 @@ pub struct Arguments(BTreeMap<String, String>);
 impl Arguments {
     /// Reads them. `known` names the options of this example, besides those of all.
     pub fn read(known: &[&str]) -> Result<Self, Failure> {
-        let common = ["--nats", "--initiator", "--algorithm", "--passphrase-file"];
+        let common = ["--nats", "--nats-prefix", "--initiator", "--algorithm", "--passphrase-file"];
         let mut given = BTreeMap::new();
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -36,9 +37,10 @@ impl Arguments {
         self.0.get(name).map_or(default, String::as_str)
     }
 
-    /// A client of the cluster behind `--nats URL`.
+    /// A client of the cluster behind `--nats URL`, and behind `--nats-prefix PREFIX` where clusters share it.
     pub async fn client(&self, signer: impl Signer) -> Result<Client, Failure> {
         let nats = async_nats::connect(self.get("--nats", "nats://127.0.0.1:4222")).await?;
-        Ok(Client::new(nats, signer, Options::default()).await?)
+        let prefix = Prefix::parse(self.get("--nats-prefix", ""))?;
+        Ok(Client::new(nats, signer, Options { prefix, ..Options::default() }).await?)
     }
 }

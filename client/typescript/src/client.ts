@@ -20,6 +20,7 @@ import { fullBytes } from "./full.js";
 import type { FullSignature } from "./full.js";
 import { Lane, Listening, Results, Waiters } from "./listen.js";
 import type { Bus } from "./listen.js";
+import { Prefix } from "./prefix.js";
 import { WALLET_QUERY_SUBJECT, encodeQuery, querySignedBytes, readReply } from "./query.js";
 import type { WalletInfo } from "./query.js";
 import { KINDS, canonicalBytes, encodeRequest, requestId, validateRequest } from "./request.js";
@@ -43,8 +44,13 @@ const VALID_FOR_MS = 3_600_000;
 const DEFAULT_QUERY_TIMEOUT_MS = 15_000;
 /** A query without a reply for so long is sent again. */
 const QUERY_REPEAT_MS = 5_000;
-const PUBLISH_TRIES = 3;
+/**
+ * A queue that does not take a request is tried again for so long: the servers of a NATS cluster need some ten seconds to
+ * agree on who takes the place of one that has died. Well below the time for which repetitions are recognised.
+ */
+const PUBLISH_PATIENCE_MS = 40_000;
 const PUBLISH_RETRY_MIN_MS = 250;
+const PUBLISH_RETRY_MAX_MS = 2_000;
 /** The server's word for a stream that is there, with another configuration. */
 const STREAM_NAME_IN_USE = 10058;
 
@@ -79,6 +85,8 @@ export interface ClientOptions {
    * reported by listeners. Default: answers are believed as the bus brings them.
    */
   attesters?: Attesters;
+  /** What stands before the cluster's names on a NATS that it shares with others: the nodes' `nats.prefix`. */
+  prefix?: string;
 }
 
 /** How a call waits for its result. */
@@ -136,13 +144,13 @@ export class MpciumClient {
    * Connects to NATS and makes a client, and the cluster's streams where they are missing. The connection ends with the
    * client.
    *
-   * @throws {@link ClientIdError} for an id that cannot be used, {@link BusError} if a stream is missing and cannot be
+   * @throws {@link ClientIdError} or {@link PrefixError} for what cannot be used, {@link BusError} if a stream is missing and cannot be
    * made, and what NATS's `connect` throws.
    */
   static async connect(options: ClientOptions & NodeConnectionOptions): Promise<MpciumClient> {
     checkOptions(options);
     const { signer: _signer, clientId: _clientId, fullSignatures: _full, ...others } = options;
-    const { validForMs: _valid, attesters: _attesters, ...nats } = others;
+    const { validForMs: _valid, attesters: _attesters, prefix: _prefix, ...nats } = others;
     const connection = await connect({ name: "mpcium-client", maxReconnectAttempts: -1, ...nats });
     try {
       return await MpciumClient.#over(connection, options, true);
@@ -156,7 +164,7 @@ export class MpciumClient {
    * Makes a client over a connection, which stays the caller's, and the cluster's streams where they are missing.
    * Streams that are there are used as they are; none is changed or removed.
    *
-   * @throws {@link ClientIdError} for an id that cannot be used, {@link BusError} if a stream is missing and cannot be
+   * @throws {@link ClientIdError} or {@link PrefixError} for what cannot be used, {@link BusError} if a stream is missing and cannot be
    * made.
    */
   static async over(connection: NatsConnection, options: ClientOptions): Promise<MpciumClient> {
@@ -166,7 +174,9 @@ export class MpciumClient {
 
   static async #over(connection: NatsConnection, options: ClientOptions, owns: boolean): Promise<MpciumClient> {
     const manager = await jetstreamManager(connection, { checkAPI: false });
-    const bus: Bus = { connection, jetstream: jetstream(connection), manager, attesters: options.attesters };
+    const { attesters } = options;
+    const prefix = new Prefix(options.prefix);
+    const bus: Bus = { connection, jetstream: jetstream(connection), manager, attesters, prefix };
     for (const stream of STREAMS) {
       await ensureStream(bus, stream);
     }
@@ -281,7 +291,8 @@ export class MpciumClient {
       for (;;) {
         try {
           const connection = this.#bus.connection;
-          const ask = connection.request(WALLET_QUERY_SUBJECT, document, { timeout: QUERY_REPEAT_MS });
+          const subject = this.#bus.prefix.subject(WALLET_QUERY_SUBJECT);
+          const ask = connection.request(subject, document, { timeout: QUERY_REPEAT_MS });
           const reply = readReply(query, (await patience.wait(ask)).data, this.#bus.attesters);
           if (reply?.success === true) {
             return reply;
@@ -399,7 +410,7 @@ export class MpciumClient {
       await patience.wait(this.#lane(kind));
       const waiter = this.#waiters.register(kind, request.walletId, requestId(request));
       try {
-        const sequence = await patience.wait(this.#publish(signed, this.#privateId));
+        const sequence = await patience.wait(this.#publish(signed, this.#privateId, patience));
         const answer = waiter.answer(sequence, (document) => this.#bus.attesters?.check(kind, document));
         return decodeResult(kind, await patience.wait(answer));
       } catch (error) {
@@ -423,28 +434,32 @@ export class MpciumClient {
     return lane;
   }
 
-  /** Puts a request into its queue and returns its sequence there. Repeats are recognised by the server. */
-  async #publish(request: MpciumRequest, clientId: string | undefined): Promise<number> {
-    const subject = requestSubject(request.kind, requestId(request));
+  /**
+   * Puts a request into its queue and returns its sequence there. Repeats are recognised by the server; there are none
+   * once nobody waits any more.
+   */
+  async #publish(request: MpciumRequest, clientId: string | undefined, patience?: Patience): Promise<number> {
+    const subject = this.#bus.prefix.subject(requestSubject(request.kind, requestId(request)));
     const document = encodeRequest(request);
     const header = headers();
     if (clientId !== undefined) {
       header.set(CLIENT_ID_HEADER, clientId);
     }
     const msgID = nuid.next();
-    for (let attempt = 1; ; attempt += 1) {
+    const began = performance.now();
+    for (let wait = PUBLISH_RETRY_MIN_MS; ; wait = Math.min(wait * 2, PUBLISH_RETRY_MAX_MS)) {
       this.#closed.signal.throwIfAborted();
       try {
         const acknowledgement = await this.#bus.jetstream.publish(subject, document, { headers: header, msgID });
         return acknowledgement.seq;
       } catch (error) {
         this.#closed.signal.throwIfAborted();
-        if (attempt >= PUBLISH_TRIES) {
+        if (patience?.ended === true || performance.now() - began >= PUBLISH_PATIENCE_MS) {
           const problem = `the request could not be put into the queue: ${messageOf(error)}`;
           throw new BusError("publish", problem, { cause: error });
         }
       }
-      await new Promise((resolve) => setTimeout(resolve, PUBLISH_RETRY_MIN_MS * 2 ** (attempt - 1)));
+      await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
 
@@ -454,7 +469,8 @@ export class MpciumClient {
       ...(this.#generated ? [resultDurable(kind, this.clientId)] : []),
     ]);
     // One that was never made is not there to be removed; others the server forgets by itself.
-    await Promise.allSettled(names.map((name) => this.#bus.manager.consumers.delete(RESULT_STREAM, name)));
+    const stream = this.#bus.prefix.stream(RESULT_STREAM);
+    await Promise.allSettled(names.map((name) => this.#bus.manager.consumers.delete(stream, name)));
   }
 }
 
@@ -462,6 +478,7 @@ function checkOptions(options: ClientOptions): void {
   if (typeof options.clientId === "string") {
     checkClientId(options.clientId);
   }
+  new Prefix(options.prefix);
 }
 
 function keygenRequest(wallet: string | KeygenRequest): KeygenRequest {
@@ -481,6 +498,8 @@ class Patience {
   readonly #signals: readonly AbortSignal[];
   readonly #onAbort: (event: Event) => void;
   readonly #over: Promise<never>;
+  /** Whether the call is over, whatever came of it. */
+  ended = false;
 
   constructor(timeoutMs: number, late: Error, signals: readonly (AbortSignal | undefined)[]) {
     this.#signals = signals.filter((signal) => signal !== undefined);
@@ -502,23 +521,25 @@ class Patience {
   }
 
   end(): void {
+    this.ended = true;
     clearTimeout(this.#timer);
     this.#signals.forEach((signal) => signal.removeEventListener("abort", this.#onAbort));
   }
 }
 
 async function ensureStream(bus: Bus, spec: StreamSpec): Promise<void> {
+  const name = bus.prefix.stream(spec.name);
   try {
-    await bus.manager.streams.info(spec.name);
+    await bus.manager.streams.info(name);
     return;
   } catch {
     // Missing, or not to be seen: making it tells.
   }
   try {
     await bus.manager.streams.add({
-      name: spec.name,
+      name,
       description: `Stream for ${spec.name}`,
-      subjects: [...spec.subjects],
+      subjects: spec.subjects.map((subject) => bus.prefix.subject(subject)),
       retention: spec.retention === "limits" ? RetentionPolicy.Limits : RetentionPolicy.Workqueue,
       max_age: nanos(spec.maxAgeSeconds * 1000),
       max_bytes: STREAM_BYTES_MAX,
@@ -528,7 +549,7 @@ async function ensureStream(bus: Bus, spec: StreamSpec): Promise<void> {
   } catch (error) {
     // Somebody else made it in between, perhaps with other limits.
     if (!(error instanceof JetStreamApiError && error.code === STREAM_NAME_IN_USE)) {
-      throw new BusError("stream", `stream ${spec.name}: ${messageOf(error)}`, { cause: error });
+      throw new BusError("stream", `stream ${name}: ${messageOf(error)}`, { cause: error });
     }
   }
 }

@@ -13,6 +13,11 @@ export class ClientIdError extends MpciumError {
   override readonly name = "ClientIdError";
 }
 
+/** A prefix that cannot stand before a cluster's names. */
+export class PrefixError extends MpciumError {
+  override readonly name = "PrefixError";
+}
+
 /** A request with a value that no cluster acts on. Nothing was sent. */
 export class InvalidRequestError extends MpciumError {
   override readonly name = "InvalidRequestError";

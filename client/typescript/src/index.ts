@@ -32,6 +32,7 @@ export {
   KeyError,
   MpciumError,
   NotAttestedError,
+  PrefixError,
   RefusedError,
   SignerError,
   UnverifiedResultError,

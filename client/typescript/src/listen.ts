@@ -19,6 +19,7 @@ import type { NatsConnection } from "@nats-io/transport-node";
 
 import type { Attesters } from "./attest.js";
 import { BusError, ClosedError, DocumentError, messageOf } from "./errors.js";
+import type { Prefix } from "./prefix.js";
 import type { Kind } from "./request.js";
 import { decodeResult } from "./result.js";
 import type { ResultOf } from "./result.js";
@@ -54,6 +55,8 @@ export interface Bus {
   readonly manager: JetStreamManager;
   /** Whose signatures results must carry. */
   readonly attesters: Attesters | undefined;
+  /** What stands before the cluster's names. */
+  readonly prefix: Prefix;
 }
 
 /** One result of a listener. It is delivered again, three times at most, unless it is acknowledged. */
@@ -456,14 +459,15 @@ async function ensureConsumer(
   abandonedAfterMs: number | undefined,
 ): Promise<ConsumerInfo> {
   const name = resultDurable(kind, clientId);
-  const filter = resultFilter(kind, clientId);
-  const existing = await consumerInfo(bus, name);
+  const filter = bus.prefix.subject(resultFilter(kind, clientId));
+  const stream = bus.prefix.stream(RESULT_STREAM);
+  const existing = await consumerInfo(bus, stream, name);
   if (existing !== undefined) {
     const { filter_subject: single, filter_subjects: several } = existing.config;
     if (single === filter || (several?.length === 1 && several[0] === filter)) {
       return existing;
     }
-    return await bus.manager.consumers.update(RESULT_STREAM, name, { filter_subject: "", filter_subjects: [filter] });
+    return await bus.manager.consumers.update(stream, name, { filter_subject: "", filter_subjects: [filter] });
   }
   const config: Partial<ConsumerConfig> = {
     durable_name: name,
@@ -478,19 +482,19 @@ async function ensureConsumer(
       : { filter_subject: filter, inactive_threshold: nanos(abandonedAfterMs) }),
   };
   try {
-    return await bus.manager.consumers.add(RESULT_STREAM, config);
+    return await bus.manager.consumers.add(stream, config);
   } catch (error) {
     // Somebody else made it in between.
     if (error instanceof JetStreamApiError && CONSUMER_EXISTS.includes(error.code)) {
-      return await bus.manager.consumers.info(RESULT_STREAM, name);
+      return await bus.manager.consumers.info(stream, name);
     }
     throw error;
   }
 }
 
-async function consumerInfo(bus: Bus, name: string): Promise<ConsumerInfo | undefined> {
+async function consumerInfo(bus: Bus, stream: string, name: string): Promise<ConsumerInfo | undefined> {
   try {
-    return await bus.manager.consumers.info(RESULT_STREAM, name);
+    return await bus.manager.consumers.info(stream, name);
   } catch (error) {
     if (error instanceof JetStreamApiError && error.code === JetStreamApiCodes.ConsumerNotFound) {
       return undefined;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { AnswerTimeoutError, BusError, ClosedError, MpciumClient, RefusedError, UnverifiedResultError } from "../src/index.js";
+import { AnswerTimeoutError, BusError, ClosedError, MpciumClient, PrefixError, RefusedError, UnverifiedResultError } from "../src/index.js";
 import type { KeygenResult, SignRequest } from "../src/index.js";
 import { INITIATOR, NO_SERVER, Server, eddsaSuccess, eventually, keygenSuccess, signingError } from "./server.js";
 
@@ -41,6 +41,31 @@ describe("the client on NATS", { skip: NO_SERVER }, () => {
     assert.deepEqual([results.retention, results.max_age, results.max_bytes], ["workqueue", 0, 100_000_000]);
     assert.equal(results.subjects.length, 3);
     assert.deepEqual(await server.consumers(), []);
+  });
+
+  test("clusters that differ in their prefix share a server, and nothing else", async (context) => {
+    const server = await alone(context);
+    const prefixes = ["", "blue", "eu.blue"];
+    const clients = [];
+    const calls = [];
+    const clusters = [];
+    for (const prefix of prefixes) {
+      const client = await server.client(undefined, prefix);
+      clients.push(client);
+      clusters.push(await server.cluster("keygen", prefix));
+      calls.push(client.createWalletAndWait("w"));
+    }
+    for (const [number, cluster] of clusters.entries()) {
+      await cluster.answer(await cluster.next(), keygenSuccess("w", number + 1));
+    }
+    for (const [number, call] of calls.entries()) {
+      assert.deepEqual((await call).eddsaPubKey, new Uint8Array(32).fill(number + 1));
+    }
+    await Promise.all(clients.map((client) => client.close()));
+    assert.deepEqual((await server.streamConfig("eu--blue-mpc-signing")).subjects, ["eu.blue.mpc.signing_request.*"]);
+    for (const bad of ["a b", ".a", "mpc", "a--b"]) {
+      await assert.rejects(server.client(undefined, bad), (error) => error instanceof PrefixError);
+    }
   });
 
   test("one call asks and returns the answer, for ids of any content", async (context) => {

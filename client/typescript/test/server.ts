@@ -16,6 +16,7 @@ import type { NatsConnection } from "@nats-io/transport-node";
 
 import { LocalSigner, MpciumClient, decodeRequest, requestId, verifyInitiator } from "../src/index.js";
 import type { ClientOptions, Kind, MpciumRequest } from "../src/index.js";
+import { Prefix } from "../src/prefix.js";
 import { escapeToken, requestStream } from "../src/subjects.js";
 
 /** How long a test waits for what should happen soon. */
@@ -90,8 +91,8 @@ export class Server {
     return await jetstreamManager(await this.connect());
   }
 
-  async client(clientId?: ClientOptions["clientId"]): Promise<MpciumClient> {
-    const options = clientId === undefined ? {} : { clientId };
+  async client(clientId?: ClientOptions["clientId"], prefix = ""): Promise<MpciumClient> {
+    const options = clientId === undefined ? { prefix } : { clientId, prefix };
     return await MpciumClient.connect({ servers: this.url, signer: INITIATOR, ...options });
   }
 
@@ -108,8 +109,8 @@ export class Server {
   }
 
   /** A cluster that hands every request of a kind to the test. */
-  async cluster(kind: Kind): Promise<Cluster> {
-    const cluster = await Cluster.open(await this.connect(), kind);
+  async cluster(kind: Kind, prefix = ""): Promise<Cluster> {
+    const cluster = await Cluster.open(await this.connect(), kind, new Prefix(prefix));
     this.#clusters.push(cluster);
     return cluster;
   }
@@ -137,22 +138,25 @@ export interface Asked {
 export class Cluster {
   readonly #connection: NatsConnection;
   readonly #kind: Kind;
+  readonly #prefix: Prefix;
   readonly #messages: ConsumerMessages;
   readonly #iterator: AsyncIterator<import("@nats-io/jetstream").JsMsg>;
 
-  private constructor(connection: NatsConnection, kind: Kind, messages: ConsumerMessages) {
+  private constructor(connection: NatsConnection, kind: Kind, prefix: Prefix, messages: ConsumerMessages) {
     this.#connection = connection;
     this.#kind = kind;
+    this.#prefix = prefix;
     this.#messages = messages;
     this.#iterator = messages[Symbol.asyncIterator]();
   }
 
-  static async open(connection: NatsConnection, kind: Kind): Promise<Cluster> {
+  static async open(connection: NatsConnection, kind: Kind, prefix: Prefix): Promise<Cluster> {
     const manager = await jetstreamManager(connection);
+    const stream = prefix.stream(requestStream(kind));
     const name = { keygen: "mpc_keygen_consumer", sign: "mpc_signing_consumer", reshare: "mpc_reshare_consumer" }[kind];
-    await manager.consumers.add(requestStream(kind), { durable_name: name, ack_policy: "explicit" });
-    const consumer = await jetstream(connection).consumers.get(requestStream(kind), name);
-    return new Cluster(connection, kind, await consumer.consume());
+    await manager.consumers.add(stream, { durable_name: name, ack_policy: "explicit" });
+    const consumer = await jetstream(connection).consumers.get(stream, name);
+    return new Cluster(connection, kind, prefix, await consumer.consume());
   }
 
   /** The next request, which the initiator must have signed. */
@@ -179,7 +183,7 @@ export class Cluster {
     const scope = asked.client === undefined ? "" : `.${asked.client}`;
     const msgID = `mpc.${name}.${mark}${id}:${requestStream(this.#kind)}-${asked.sequence}-0`;
     const subject = `mpc.${name}${scope}.${this.#kind === "sign" ? "complete" : id}`;
-    await jetstream(this.#connection).publish(subject, JSON.stringify(document), { msgID });
+    await jetstream(this.#connection).publish(this.#prefix.subject(subject), JSON.stringify(document), { msgID });
   }
 
   /** Takes no more requests. */

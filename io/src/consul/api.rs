@@ -70,6 +70,16 @@ impl Consul {
         Ok(Some(leader).filter(|leader| !leader.is_empty()))
     }
 
+    /// Whether the token counts for nothing although Consul asks for one: then lists are empty instead of refused.
+    ///
+    /// # Errors
+    /// When Consul does not answer.
+    pub async fn is_stranger(&self) -> Result<bool, ConsulError> {
+        // Without access control lists this is refused too, with another status.
+        let answer = self.call(Method::GET, "acl/token/self", None, CALL_TIMEOUT).await?;
+        Ok(answer.status == StatusCode::FORBIDDEN)
+    }
+
     /// Consul's clock, to the second, in the form of HTTP's `Date` header.
     ///
     /// # Errors

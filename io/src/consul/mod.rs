@@ -3,7 +3,7 @@
 //! Whoever reaches Consul can write there, so nothing read here is more than a hint: the core decides by its own
 //! configuration and by links. Calls are retried without end where a node depends on them, and what they wait for is
 //! told in [`Notices`]. Keys are the existing system's: `mpc_peers/<name>`, `ready/<node id>`,
-//! `threshold_keyinfo/<curve>:<wallet>`.
+//! `threshold_keyinfo/<curve>:<wallet>`, below a prefix where several clusters share a Consul.
 
 mod api;
 mod peers;
@@ -23,6 +23,8 @@ use crate::notice::Notices;
 
 /// How long one ordinary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a prefix of keys.
+const PREFIX_BYTES_MAX: usize = 100;
 /// Bytes of an answer that are read; more is an error.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -35,13 +37,55 @@ pub struct ConsulOptions {
     pub token: Option<Zeroizing<String>>,
     /// User and password for basic authentication.
     pub user: Option<(String, Zeroizing<String>)>,
+    /// What stands before every key; clusters that share a Consul differ in it.
+    pub prefix: KeyPrefix,
+}
+
+/// What stands before every key of a cluster, and before its service's name; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// Reads a prefix: parts of ASCII letters, digits, `_`, `-` and `.`, separated by slashes. The empty text is the
+    /// default.
+    ///
+    /// # Errors
+    /// If it is none: what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = |part: &str| {
+            let named = part.chars().any(|c| c != '.');
+            named && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        };
+        if text.len() > PREFIX_BYTES_MAX || !(text.is_empty() || text.split('/').all(plain)) {
+            return Err(format!(
+                "expected at most {PREFIX_BYTES_MAX} letters, digits, _, - and ., in parts that / separates; got {text:?}"
+            ));
+        }
+        // Keys of the cluster without a prefix must not lie below this one's, nor the other way round.
+        match text.split('/').find(|part| peers::FOLDERS.contains(part)) {
+            Some(taken) => {
+                Err(format!("{taken:?} cannot be a part of it: a folder of the cluster's own has that name"))
+            }
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// A key of this cluster.
+    pub(crate) fn key(&self, key: &str) -> String {
+        if self.0.is_empty() { key.to_owned() } else { format!("{}/{key}", self.0) }
+    }
+
+    /// The name of this cluster's service.
+    pub(crate) fn service(&self, name: &str) -> String {
+        if self.0.is_empty() { name.to_owned() } else { format!("{}-{name}", self.0.replace(['/', '.', '_'], "-")) }
+    }
 }
 
 impl ConsulOptions {
     /// Plain options for one address.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), token: None, user: None }
+        Self { address: address.into(), token: None, user: None, prefix: KeyPrefix::default() }
     }
 }
 
@@ -51,6 +95,7 @@ impl fmt::Debug for ConsulOptions {
             .field("address", &api::without_password(&self.address))
             .field("token", &self.token.as_ref().map(|_| ".."))
             .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .field("prefix", &self.prefix)
             .finish()
     }
 }
@@ -77,6 +122,8 @@ pub enum ConsulError {
     Conflict {
         /// The name.
         name: String,
+        /// The key under which it stands.
+        key: String,
         /// The id to be registered.
         wanted: NodeId,
         /// What stands there.
@@ -89,10 +136,13 @@ impl fmt::Display for ConsulError {
         match self {
             Self::Options(what) => write!(f, "Consul cannot be used: {what}"),
             Self::Unreachable(why) => write!(f, "Consul does not answer: {why}"),
-            Self::Refused { what, status, text } => write!(f, "Consul refused {what} with status {status}: {text}"),
+            Self::Refused { what, status, text } => {
+                write!(f, "Consul refused {what} with status {status}: {text}")?;
+                if *status == 403 { write!(f, ": look at consul.token and what its policy allows") } else { Ok(()) }
+            }
             Self::Answer(what) => write!(f, "Consul's answer was not understood: {what}"),
-            Self::Conflict { name, wanted, found } => {
-                write!(f, "peer {name} is registered with id {found}, not {wanted}: remove mpc_peers/{name} first")
+            Self::Conflict { name, key, wanted, found } => {
+                write!(f, "peer {name} is registered with id {found}, not {wanted}: remove {key} first")
             }
         }
     }

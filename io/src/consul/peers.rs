@@ -11,10 +11,12 @@ use serde::Deserialize;
 use super::{Consul, ConsulError, api::json};
 use crate::ports::Inbox;
 
-/// Peers stand below this, by name.
+/// Peers stand below this, by name; before it comes the cluster's prefix, and so it does before all keys.
 const PEERS: &str = "mpc_peers/";
 /// What the existing system tells of its wallets stands below this.
 const KEY_INFO: &str = "threshold_keyinfo/";
+/// The folders of a cluster, the one of nodes that are ready among them.
+pub(super) const FOLDERS: [&str; 3] = ["mpc_peers", "threshold_keyinfo", "ready"];
 /// How long one question for news may wait.
 const WATCH_WAIT: Duration = Duration::from_secs(55);
 
@@ -47,8 +49,14 @@ impl Consul {
     /// # Errors
     /// When Consul does not answer, or refuses.
     pub async fn peers(&self) -> Result<BTreeMap<String, NodeId>, ConsulError> {
-        let (_, entries) = self.list(PEERS, None).await?;
+        let (_, entries) = self.list(&self.options.prefix.key(PEERS), None).await?;
         Ok(self.parse_peers(entries))
+    }
+
+    /// The key under which a peer is registered.
+    #[must_use]
+    pub fn peer_key(&self, name: &str) -> String {
+        self.options.prefix.key(&format!("{PEERS}{name}"))
     }
 
     /// Registers a peer, if its name is free.
@@ -56,7 +64,7 @@ impl Consul {
     /// # Errors
     /// [`ConsulError::Conflict`] when the name stands for another node; or when Consul does not answer, or refuses.
     pub async fn register_peer(&self, name: &str, id: NodeId) -> Result<Registration, ConsulError> {
-        let key = format!("{PEERS}{name}");
+        let key = self.peer_key(name);
         loop {
             if self.create(&key, &id.to_string()).await? {
                 return Ok(Registration::New);
@@ -67,7 +75,7 @@ impl Consul {
             return if NodeId::parse(&found) == Some(id) {
                 Ok(Registration::Known)
             } else {
-                Err(ConsulError::Conflict { name: name.to_owned(), wanted: id, found })
+                Err(ConsulError::Conflict { name: name.to_owned(), key, wanted: id, found })
             };
         }
     }
@@ -77,9 +85,10 @@ impl Consul {
         let mut retry = self.retry("Consul");
         let mut index = 0;
         let mut told: Option<Vec<NodeId>> = None;
+        let folder = self.options.prefix.key(PEERS);
         loop {
             let newer_than = (index > 0).then_some((index, WATCH_WAIT));
-            match self.list(PEERS, newer_than).await {
+            match self.list(&folder, newer_than).await {
                 Ok((now, entries)) => {
                     retry.succeeded();
                     // Consul asks clients to begin anew when the index goes backwards (it was restored or replaced).
@@ -106,9 +115,10 @@ impl Consul {
         let mut retry = self.retry("the list of the existing system's wallets in Consul");
         let mut index = 0;
         let mut told = BTreeSet::new();
+        let folder = self.options.prefix.key(KEY_INFO);
         loop {
             let newer_than = (index > 0).then_some((index, WATCH_WAIT));
-            match self.names(KEY_INFO, newer_than).await {
+            match self.names(&folder, newer_than).await {
                 Ok((now, names)) => {
                     retry.succeeded();
                     index = if now < index { 0 } else { now };
@@ -137,7 +147,7 @@ impl Consul {
     pub async fn key_info(&self, curve: &str, wallet: &str) -> Result<Option<KeyInfoHint>, ConsulError> {
         // Older deployments have no curve in the name.
         for key in [format!("{KEY_INFO}{curve}:{wallet}"), format!("{KEY_INFO}{wallet}")] {
-            if let Some(value) = self.get(&key).await? {
+            if let Some(value) = self.get(&self.options.prefix.key(&key)).await? {
                 return json(&value).map(Some);
             }
         }
@@ -146,8 +156,9 @@ impl Consul {
 
     fn parse_peers(&self, entries: Vec<(String, Vec<u8>)>) -> BTreeMap<String, NodeId> {
         let mut peers = BTreeMap::new();
+        let folder = self.options.prefix.key(PEERS);
         for (key, value) in entries {
-            let Some(name) = key.strip_prefix(PEERS).filter(|name| !name.is_empty()) else { continue };
+            let Some(name) = key.strip_prefix(folder.as_str()).filter(|name| !name.is_empty()) else { continue };
             match std::str::from_utf8(&value).ok().and_then(|text| NodeId::parse(text.trim())) {
                 Some(id) => {
                     peers.insert(name.to_owned(), id);

@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{CALL_TIMEOUT, Consul, ConsulError};
 
-/// The service's name.
+/// The service's name, before which the cluster's prefix comes.
 const SERVICE: &str = "mpcium";
 /// Unrenewed for this long, the check fails.
 const CHECK_TTL: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ impl Consul {
     async fn register_service(&self, node: NodeId, name: &str) -> Result<(), ConsulError> {
         let service = json!({
             "ID": service_id(node),
-            "Name": SERVICE,
+            "Name": self.options.prefix.service(SERVICE),
             "Tags": [name],
             "Meta": { "node_id": node.to_string(), "node_name": name },
             "Check": {
@@ -67,7 +67,7 @@ impl Consul {
     }
 
     async fn tell_ready(&self, node: NodeId, ready: bool) -> Result<(), ConsulError> {
-        let key = format!("ready/{node}");
+        let key = self.options.prefix.key(&format!("ready/{node}"));
         if ready { self.put(&key, "true").await } else { self.delete(&key).await }
     }
 }

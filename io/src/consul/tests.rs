@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use mpcium_core::{Input, NodeId};
 use reqwest::Method;
 
-use super::{CALL_TIMEOUT, Consul, ConsulError, ConsulOptions, Registration};
+use super::{CALL_TIMEOUT, Consul, ConsulError, ConsulOptions, KeyPrefix, Registration};
 use crate::{
     notice::Notices,
     ports::Inbox,
@@ -34,6 +34,49 @@ async fn a_peers_name_is_registered_once_and_never_changes_hands() {
     let raw = consul.get("mpc_peers/node0").await.expect("answers").expect("there");
     assert_eq!(raw, id(1).to_string().into_bytes(), "as text, without quotes");
     assert_eq!(consul.peers().await.expect("answers").into_iter().collect::<Vec<_>>(), [("node0".to_owned(), id(1))]);
+}
+
+#[tokio::test]
+async fn clusters_with_different_prefixes_do_not_see_each_other() {
+    let server = Server::consul().started();
+    let plain = consul(&server).await;
+    let with = |prefix: &str| {
+        let mut options = ConsulOptions::new(format!("127.0.0.1:{}", server.port));
+        options.prefix = KeyPrefix::parse(prefix).expect("a prefix");
+        Consul::new(options, Notices::silent()).expect("good options")
+    };
+    let (blue, nested) = (with("blue"), with("teams/blue"));
+    for (number, consul) in [&plain, &blue, &nested].into_iter().enumerate() {
+        let id = id(u8::try_from(number).expect("a small number"));
+        assert_eq!(consul.register_peer("node0", id).await, Ok(Registration::New));
+        let peers: Vec<_> = consul.peers().await.expect("answers").into_iter().collect();
+        assert_eq!(peers, [("node0".to_owned(), id)]);
+    }
+    assert_eq!(plain.get("teams/blue/mpc_peers/node0").await, Ok(Some(id(2).to_string().into_bytes())));
+    let error = blue.register_peer("node0", id(9)).await.expect_err("taken");
+    assert!(error.to_string().contains("remove blue/mpc_peers/node0 first"), "{error}");
+    plain.put("threshold_keyinfo/ecdsa:w", r#"{"version":1}"#).await.expect("written");
+    assert_eq!(blue.key_info("ecdsa", "w").await, Ok(None));
+
+    let presence = blue.presence(id(1), "node0");
+    presence.ready(true);
+    let key = format!("blue/ready/{}", id(1));
+    eventually("ready is shown", async || plain.get(&key).await.ok().flatten()).await;
+    let health = plain.call(Method::GET, "health/service/blue-mpcium", None, CALL_TIMEOUT).await.expect("answers");
+    assert!(String::from_utf8_lossy(&health.body).contains(&id(1).to_string()));
+    let health = plain.call(Method::GET, "health/service/mpcium", None, CALL_TIMEOUT).await.expect("answers");
+    assert_eq!(health.body.trim_ascii(), b"[]");
+    presence.leave().await;
+}
+
+#[test]
+fn a_prefix_of_keys_is_a_path_of_plain_names() {
+    for good in ["", "blue", "teams/blue-2", "a.b_c"] {
+        assert!(KeyPrefix::parse(good).is_ok(), "{good:?}");
+    }
+    for bad in ["/", "/a", "a/", "a//b", "a b", "..", "a/./b", "é", "mpc_peers", "a/ready/b", &"a".repeat(101)] {
+        assert!(KeyPrefix::parse(bad).is_err(), "{bad:?}");
+    }
 }
 
 #[tokio::test]
@@ -113,6 +156,57 @@ async fn the_existing_systems_wallets_reach_the_inbox_by_their_ids() {
     let then = next_input(&mut events).await;
     assert!(matches!(&then, Input::WalletsElsewhere(all) if *all == expected(&["a/b:1", "new", "old"])), "{then:?}");
     watching.abort();
+}
+
+/// What a node's token must allow.
+const POLICY: &str = r#"
+    key_prefix "mpc_peers/" { policy = "write" }
+    key_prefix "ready/" { policy = "write" }
+    key_prefix "threshold_keyinfo/" { policy = "read" }
+    service "mpcium" { policy = "write" }
+"#;
+
+#[tokio::test]
+async fn a_token_opens_a_consul_that_denies_by_default() {
+    const MASTER: &str = "6d1c7d2b-8a5e-4b0e-9f6a-0d7f1f0a1c11";
+    let server = Server::consul_that_denies(MASTER).started();
+    let with = |token: Option<&str>| {
+        let mut options = ConsulOptions::new(format!("127.0.0.1:{}", server.port));
+        options.token = token.map(|token| token.to_owned().into());
+        Consul::new(options, Notices::silent()).expect("good options")
+    };
+    let master = with(Some(MASTER));
+    let make = async |path: &str, body: serde_json::Value| {
+        let answer = master.call(Method::PUT, path, Some(body.to_string()), CALL_TIMEOUT).await.ok()?;
+        serde_json::from_slice::<serde_json::Value>(&answer.expect_success(path).ok()?).ok()
+    };
+    let policy = serde_json::json!({"Name": "node", "Rules": POLICY});
+    eventually("a policy", async || make("acl/policy", policy.clone()).await).await;
+    let token = make("acl/token", serde_json::json!({"Policies": [{"Name": "node"}]})).await.expect("a token");
+    let node = with(token["SecretID"].as_str());
+
+    // All that a node does.
+    assert_eq!(node.register_peer("node0", id(1)).await, Ok(Registration::New));
+    assert_eq!(node.peers().await.expect("answers").len(), 1);
+    assert_eq!(node.key_info("ecdsa", "w").await, Ok(None));
+    assert_eq!(node.is_stranger().await, Ok(false));
+    let presence = node.presence(id(1), "node0");
+    presence.ready(true);
+    let key = format!("ready/{}", id(1));
+    eventually("ready is shown", async || node.get(&key).await.ok().flatten()).await;
+    presence.leave().await;
+    assert_eq!(node.get(&key).await, Ok(None));
+
+    for (token, words) in [(None, "Permission denied"), (Some("11111111-2222-3333-4444-555555555555"), "ACL not found")]
+    {
+        let stranger = with(token);
+        assert_eq!(stranger.is_stranger().await, Ok(true));
+        let error = stranger.register_peer("node1", id(2)).await.expect_err("not allowed").to_string();
+        assert!(error.contains(words) && error.contains("look at consul.token"), "{error}");
+    }
+    // Where nobody is asked for a token, nobody is a stranger.
+    let open = Server::consul().started();
+    assert_eq!(consul(&open).await.is_stranger().await, Ok(false));
 }
 
 #[tokio::test]

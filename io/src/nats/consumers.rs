@@ -14,10 +14,10 @@ use async_nats::{
         context::ConsumerInfoErrorKind,
     },
 };
+use mpcium_client::Prefix;
 use mpcium_core::input::RequestKind;
 
-use super::{keeper::Trouble, streams};
-use crate::notice::Notices;
+use super::{Link, keeper::Trouble, streams};
 
 /// A delivery that is neither settled nor kept alive for this long goes to another node.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Deadlines {
 pub(super) struct RequestSpec {
     /// What it brings.
     pub kind: RequestKind,
-    /// The stream behind it.
+    /// The stream behind it, before whose name the prefix comes; and so it does before the filter.
     pub stream: &'static str,
     /// The durable's name.
     pub durable: &'static str,
@@ -91,11 +91,16 @@ const RESULTS: [(&str, &str); 3] = [
     ("mpc_reshare_result", "mpc.mpc_reshare_result.*"),
 ];
 /// The stream of results.
-const RESULT_STREAM: &str = "mpc";
+pub(super) const RESULT_STREAM: &str = "mpc";
+
+/// Whether a durable for results belongs to clients with an id, by its name.
+pub(super) fn is_of_client(durable: &str) -> bool {
+    RESULTS.iter().any(|(shared, _)| durable.strip_prefix(shared).is_some_and(|id| id.starts_with('_')))
+}
 
 impl RequestSpec {
     /// The configuration that this durable must have, given the one that it has.
-    fn wanted(&self, existing: Option<&Config>, deadlines: Deadlines) -> Config {
+    fn wanted(&self, existing: Option<&Config>, deadlines: Deadlines, prefix: &Prefix) -> Config {
         let mut config = existing.cloned().unwrap_or_else(|| Config {
             name: Some(self.durable.to_owned()),
             durable_name: Some(self.durable.to_owned()),
@@ -113,7 +118,7 @@ impl RequestSpec {
         config.max_expires = Duration::ZERO;
         config.inactive_threshold = Duration::ZERO;
         config.headers_only = false;
-        config.filter_subject = self.filter.to_owned();
+        config.filter_subject = prefix.subject(self.filter);
         config.filter_subjects = Vec::new();
         config
     }
@@ -123,26 +128,27 @@ impl RequestSpec {
         &self,
         context: &Context,
         deadlines: Deadlines,
-        notices: &Notices,
+        link: &Link,
     ) -> Result<PullConsumer, Trouble> {
-        let existing = info(context, self.stream, self.durable).await?;
-        let wanted = self.wanted(existing.as_ref(), deadlines);
+        let stream = link.prefix.stream(self.stream);
+        let existing = info(context, &stream, self.durable).await?;
+        let wanted = self.wanted(existing.as_ref(), deadlines, &link.prefix);
         if existing.as_ref() == Some(&wanted) {
             return context
-                .get_consumer_from_stream(self.durable, self.stream)
+                .get_consumer_from_stream(self.durable, &stream)
                 .await
                 .map_err(|error| Trouble::Temporary(format!("consumer {}: {error}", self.durable)));
         }
         if existing.as_ref().is_some_and(|config| config.deliver_subject.is_some()) {
             // One that pushes cannot be turned into one that is pulled from.
-            return self.create_anew(context, deadlines, notices).await;
+            return self.create_anew(context, deadlines, link).await;
         }
         let pull = pull::Config::try_from_consumer_config(wanted)
             .map_err(|error| Trouble::Temporary(format!("consumer {}: {error}", self.durable)))?;
-        match context.create_consumer_on_stream(pull, self.stream).await {
+        match context.create_consumer_on_stream(pull, &stream).await {
             Ok(consumer) => {
                 let what = if existing.is_some() { "brought up to date" } else { "created" };
-                notices.info(format!("the consumer {} is {what}", self.durable));
+                link.notices.info(format!("the consumer {} is {what}", self.durable));
                 Ok(consumer)
             }
             // Another node may have created it at the same moment with another start: the next look finds that one.
@@ -156,26 +162,28 @@ impl RequestSpec {
         &self,
         context: &Context,
         deadlines: Deadlines,
-        notices: &Notices,
+        link: &Link,
     ) -> Result<PullConsumer, Trouble> {
-        notices.warn(format!("the consumer {} does not work and is created anew", self.durable));
+        let stream = link.prefix.stream(self.stream);
+        link.notices.warn(format!("the consumer {} does not work and is created anew", self.durable));
         context
-            .delete_consumer_from_stream(self.durable, self.stream)
+            .delete_consumer_from_stream(self.durable, &stream)
             .await
             .map_err(|error| Trouble::Temporary(format!("consumer {}: {error}", self.durable)))?;
-        let pull = pull::Config::try_from_consumer_config(self.wanted(None, deadlines))
+        let pull = pull::Config::try_from_consumer_config(self.wanted(None, deadlines, &link.prefix))
             .map_err(|error| Trouble::Temporary(format!("consumer {}: {error}", self.durable)))?;
         context
-            .create_consumer_on_stream(pull, self.stream)
+            .create_consumer_on_stream(pull, &stream)
             .await
             .map_err(|error| Trouble::Temporary(format!("consumer {}: {error}", self.durable)))
     }
 }
 
 /// Creates the durables for results where they are missing. Those that exist are the clients' business.
-pub(super) async fn put_results_right(context: &Context) -> Result<(), Trouble> {
+pub(super) async fn put_results_right(context: &Context, prefix: &Prefix) -> Result<(), Trouble> {
+    let stream = prefix.stream(RESULT_STREAM);
     for (durable, filter) in RESULTS {
-        if info(context, RESULT_STREAM, durable).await?.is_some() {
+        if info(context, &stream, durable).await?.is_some() {
             continue;
         }
         let config = pull::Config {
@@ -185,11 +193,11 @@ pub(super) async fn put_results_right(context: &Context) -> Result<(), Trouble> 
             ack_wait: ACK_WAIT,
             max_deliver: RESULT_DELIVERIES_MAX,
             max_ack_pending: RESULT_ACK_PENDING_MAX,
-            filter_subjects: vec![filter.to_owned()],
+            filter_subjects: vec![prefix.subject(filter)],
             ..pull::Config::default()
         };
         context
-            .create_consumer_on_stream(config, RESULT_STREAM)
+            .create_consumer_on_stream(config, &stream)
             .await
             .map_err(|error| Trouble::Temporary(format!("consumer {durable}: {error}")))?;
     }

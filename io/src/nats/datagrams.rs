@@ -3,10 +3,11 @@
 //! Sending never waits and adds no hop: the publication goes straight into the connection's queue, and is lost when
 //! that is full or the connection is down. Links above repeat what matters.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use async_nats::{Client, connection::State};
 use futures::{FutureExt as _, StreamExt as _};
+use mpcium_client::Prefix;
 use mpcium_core::{Input, NodeId, limits::DATAGRAM_BYTES_MAX};
 
 use super::Link;
@@ -15,20 +16,23 @@ use crate::{
     ports::{Datagrams, Inbox},
 };
 
+/// Subjects between nodes are this and the node's id.
+const PEERS: &str = "mpcium.peer";
+
 /// The subject on which a node takes datagrams.
-pub(super) fn subject(prefix: &str, node: NodeId) -> String {
-    format!("{prefix}.{node}")
+pub(super) fn subject(prefix: &Prefix, node: impl Display) -> String {
+    prefix.subject(&format!("{PEERS}.{node}"))
 }
 
 /// Sends to peers' subjects.
 #[derive(Debug)]
 pub struct NatsDatagrams {
     client: Client,
-    prefix: String,
+    prefix: Prefix,
 }
 
 impl NatsDatagrams {
-    pub(super) fn new(client: Client, prefix: String) -> Self {
+    pub(super) fn new(client: Client, prefix: Prefix) -> Self {
         Self { client, prefix }
     }
 }

@@ -8,6 +8,7 @@ use async_nats::{
     jetstream::{Context, ErrorCode, context::GetStreamErrorKind, stream},
 };
 use futures::future;
+use mpcium_client::Prefix;
 use mpcium_core::{NodeId, input::RequestKind};
 use serde::Deserialize;
 
@@ -29,13 +30,13 @@ pub struct QueueDepth {
 
 /// Asks the queues. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Queues(Context);
+pub struct Queues(Context, Prefix);
 
 impl Queues {
     /// The depth of each queue that exists and answers in time.
     pub async fn depths(&self) -> Vec<QueueDepth> {
         let depths = consumers::REQUESTS.iter().map(|spec| async {
-            let stream = self.0.get_stream_no_info(spec.stream).await.ok()?;
+            let stream = self.0.get_stream_no_info(self.1.stream(spec.stream)).await.ok()?;
             let info = stream.consumer_info(spec.durable).await.ok()?;
             Some(QueueDepth {
                 kind: match spec.kind {
@@ -56,7 +57,7 @@ impl Queues {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFound {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// What differs from what it must be; `None`: there is no such stream.
     pub differs: Option<Vec<String>>,
     /// Whether a difference is one that no node can put right.
@@ -84,7 +85,7 @@ impl Nats {
     /// A handle with which the queues can be asked.
     #[must_use]
     pub fn queues(&self) -> Queues {
-        Queues(self.context.clone())
+        Queues(self.context.clone(), self.link.prefix.clone())
     }
 
     /// Looks at everything that [`Nats::ports`] would put right, and changes nothing.
@@ -98,7 +99,7 @@ impl Nats {
         for spec in &streams::STREAMS {
             let one = self.look_at(spec).await?;
             if time.is_none() && one.differs.is_some() {
-                time = self.time(spec.name).await;
+                time = self.time(&one.name).await;
             }
             found.push(one);
         }
@@ -106,22 +107,26 @@ impl Nats {
     }
 
     async fn look_at(&self, spec: &streams::StreamSpec) -> Result<StreamFound, String> {
+        let name = self.link.prefix.stream(spec.name);
         let mut found =
-            StreamFound { name: spec.name, differs: None, conflict: false, replicas: 0, consumers_missing: Vec::new() };
-        let stream = match self.context.get_stream(spec.name).await {
+            StreamFound { name, differs: None, conflict: false, replicas: 0, consumers_missing: Vec::new() };
+        let stream = match self.context.get_stream(&found.name).await {
             Ok(stream) => stream,
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     return Ok(found);
                 }
-                _ => return Err(format!("stream {}: {error}", spec.name)),
+                _ => return Err(format!("stream {}: {error}", found.name)),
             },
         };
         let config = &stream.cached_info().config;
         found.replicas = config.num_replicas;
         found.conflict = config.retention != spec.retention || config.storage != stream::StorageType::File;
-        let wanted = spec.wanted(Some(config));
+        let wanted = spec.wanted(&self.link.prefix, Some(config));
         let mut differs = Vec::new();
+        if let Some(replicas) = self.link.replicas.filter(|replicas| *replicas != config.num_replicas) {
+            differs.push(format!("{} replica(s), expected {replicas} (nats.replicas)", config.num_replicas));
+        }
         if found.conflict {
             differs.push(format!(
                 "retention {:?} on {:?} storage, expected {:?} on File",
@@ -142,7 +147,7 @@ impl Nats {
         }
         found.differs = Some(differs);
         for consumer in consumers::durables_of(spec.name) {
-            if consumers::info(&self.context, spec.name, consumer).await.ok().flatten().is_none() {
+            if consumers::info(&self.context, &found.name, consumer).await.ok().flatten().is_none() {
                 found.consumers_missing.push(consumer);
             }
         }
@@ -164,10 +169,11 @@ impl Nats {
     /// (`the server says: … permissions violation …`) before this returns. Returns what was not answered.
     pub async fn try_rights(&self, me: NodeId) -> Vec<String> {
         let mut unanswered = Vec::new();
-        let own = datagrams::subject(&self.peer_prefix, me);
+        let prefix = &self.link.prefix;
+        let own = datagrams::subject(prefix, me);
         let subscription = self.client.subscribe(own).await;
         // No node has this name, so nobody listens.
-        let nobody = format!("{}.doctor", self.peer_prefix);
+        let nobody = datagrams::subject(prefix, "doctor");
         if self.client.publish(nobody, Vec::new().into()).await.is_err() {
             unanswered.push("a datagram could not be published".to_owned());
         }
@@ -176,7 +182,8 @@ impl Nats {
             let mut headers = HeaderMap::new();
             headers.insert(async_nats::header::NATS_EXPECTED_STREAM, "no-such-stream");
             let request = Request::new().headers(headers).timeout(Some(ANSWER_MAX));
-            if let Err(error) = self.client.send_request(subject, request).await
+            let subject = prefix.subject(subject);
+            if let Err(error) = self.client.send_request(subject.clone(), request).await
                 && error.kind() == async_nats::RequestErrorKind::TimedOut
             {
                 unanswered.push(format!("nothing answers on {subject}"));

@@ -18,6 +18,7 @@ use async_nats::{
     },
 };
 use futures::{FutureExt as _, StreamExt as _};
+use mpcium_client::subjects::CLIENT_ID_HEADER;
 use mpcium_core::{
     Input, WallTime,
     input::{Delivery, RequestKind},
@@ -47,8 +48,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(12);
 const STALL_CHECK: Duration = Duration::from_secs(15);
 /// Stalls in a row after which the consumer itself is created anew.
 const STALLS_MAX: u32 = 3;
-/// The header by which a client says where its results go.
-const CLIENT_HEADER: &str = "ClientID";
 
 /// What one queue's task needs.
 pub(super) struct Intake {
@@ -80,9 +79,9 @@ pub(super) async fn run(mut intake: Intake) {
         let spec = intake.spec;
         let consumer = if watch.stalls >= STALLS_MAX {
             watch = StallWatch::default();
-            spec.create_anew(&intake.context, intake.deadlines, &intake.link.notices).await
+            spec.create_anew(&intake.context, intake.deadlines, &intake.link).await
         } else {
-            spec.put_right(&intake.context, intake.deadlines, &intake.link.notices).await
+            spec.put_right(&intake.context, intake.deadlines, &intake.link).await
         };
         let ended = match consumer {
             Ok(consumer) => pull(&mut intake, &consumer, &mut watch, &mut retry).await,
@@ -241,7 +240,8 @@ fn deliver(intake: &Intake, message: Message, created: DateTime) {
         intake.link.notices.warn(format!("a message on {} is no delivery and is ignored", intake.spec.durable));
         return;
     };
-    let stream = info.stream.to_owned();
+    // Without the prefix: to the core a stream is what the contract calls it.
+    let stream = intake.spec.stream.to_owned();
     let sequence = info.stream_sequence;
     let millis = info.published.unix_timestamp_nanos() / 1_000_000;
     let timestamp = WallTime(u64::try_from(millis).unwrap_or(0));
@@ -250,7 +250,7 @@ fn deliver(intake: &Intake, message: Message, created: DateTime) {
     let Some(reply) = reply else { return };
     let client = headers
         .as_ref()
-        .and_then(|headers| headers.get(CLIENT_HEADER))
+        .and_then(|headers| headers.get(CLIENT_ID_HEADER))
         .map(|value| value.as_str().to_owned())
         .filter(|client| !client.is_empty());
     let kind: RequestKind = intake.spec.kind;

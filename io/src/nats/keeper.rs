@@ -9,7 +9,7 @@ use async_nats::{Client, jetstream::Context};
 use futures::{StreamExt as _, stream};
 
 use super::{Link, consumers, consumers::Deadlines, streams};
-use crate::notice::{Notices, Retry};
+use crate::notice::Retry;
 
 /// How often to look without a reason.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -29,6 +29,15 @@ pub(super) enum Trouble {
     Conflict(String),
 }
 
+/// How far things are as they must be.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// Altogether.
+    Whole,
+    /// They can be used, but for this reason are not yet what they are to be.
+    Except(String),
+}
+
 impl Trouble {
     pub(super) fn into_text(self) -> String {
         match self {
@@ -38,12 +47,14 @@ impl Trouble {
 }
 
 /// Creates what is missing and restores what differs.
-pub(super) async fn put_right(context: &Context, deadlines: Deadlines, notices: &Notices) -> Result<(), Trouble> {
+pub(super) async fn put_right(context: &Context, deadlines: Deadlines, link: &Link) -> Result<Done, Trouble> {
     let mut conflicts = Vec::new();
+    let mut left = Vec::new();
     for spec in &streams::STREAMS {
-        match streams::put_right(context, spec, notices).await {
+        match streams::put_right(context, spec, link).await {
             Err(Trouble::Conflict(what)) => conflicts.push(what),
-            other => other?,
+            Ok(Done::Except(what)) => left.push(what),
+            other => drop(other?),
         }
     }
     if !conflicts.is_empty() {
@@ -51,9 +62,10 @@ pub(super) async fn put_right(context: &Context, deadlines: Deadlines, notices: 
         return Err(Trouble::Conflict(conflicts.join("\n")));
     }
     for spec in &consumers::REQUESTS {
-        spec.put_right(context, deadlines, notices).await?;
+        spec.put_right(context, deadlines, link).await?;
     }
-    consumers::put_results_right(context).await
+    consumers::put_results_right(context, &link.prefix).await?;
+    Ok(if left.is_empty() { Done::Whole } else { Done::Except(left.join("; ")) })
 }
 
 /// Runs until aborted.
@@ -65,7 +77,8 @@ pub(super) async fn keep(client: Client, context: Context, link: Arc<Link>, dead
             subscriptions.push(subscription);
         }
     }
-    let ours = |subject: &str| subject.split('.').any(|token| token == "mpc" || token.starts_with("mpc-"));
+    let names = streams::STREAMS.each_ref().map(|spec| link.prefix.stream(spec.name));
+    let ours = |subject: &str| subject.split('.').any(|token| names.iter().any(|name| name == token));
     let mut announcements = pin!(stream::select_all(subscriptions).filter(move |message| {
         let relevant = ours(&message.subject);
         async move { relevant }
@@ -81,11 +94,12 @@ pub(super) async fn keep(client: Client, context: Context, link: Arc<Link>, dead
             () = link.suspicion.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
-        wait = match put_right(&context, deadlines, &link.notices).await {
-            Ok(()) => {
+        wait = match put_right(&context, deadlines, &link).await {
+            Ok(Done::Whole) => {
                 retry.succeeded();
                 INTERVAL
             }
+            Ok(Done::Except(what)) => retry.failed(&what),
             Err(trouble) => retry.failed(&trouble.into_text()),
         };
     }

@@ -5,6 +5,8 @@
 //! [`Notices`]. Streams, durables and their configuration are the contract with clients; names and shapes stand in
 //! `streams` and `consumers`.
 
+#[cfg(test)]
+mod access_tests;
 mod consumers;
 mod datagrams;
 mod inspect;
@@ -17,6 +19,10 @@ mod results;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tidy;
+#[cfg(test)]
+mod tidy_tests;
+mod trust;
 
 use std::{
     fmt,
@@ -29,6 +35,7 @@ use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event,
     jetstream::{self, Context},
 };
+use mpcium_client::Prefix;
 use mpcium_core::NodeId;
 use tokio::{
     sync::{Notify, watch},
@@ -41,8 +48,10 @@ pub use datagrams::NatsDatagrams;
 pub use inspect::{Inspection, QueueDepth, Queues, StreamFound};
 pub use requests::NatsRequests;
 pub use results::NatsResults;
+pub use trust::NatsTls;
 
 use crate::{
+    nats::trust::explained,
     notice::{Notices, Retry},
     ports::Inbox,
 };
@@ -79,17 +88,13 @@ pub struct NatsOptions {
     pub credentials: Option<PathBuf>,
     /// TLS; `None`: as the server and the address demand, with the machine's certificate authorities.
     pub tls: Option<NatsTls>,
-    /// Subjects between nodes are this and the node id: `mpcium.peer.<node id>`. Clusters that share a server differ.
-    pub peer_prefix: String,
-}
-
-/// TLS settings; all files are PEM.
-#[derive(Clone, Debug, Default)]
-pub struct NatsTls {
-    /// The only certificate authority that is trusted; `None`: the machine's.
-    pub authority: Option<PathBuf>,
-    /// This node's certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// Copies that the servers of a cluster keep of each stream; `None`: one of new streams, and whatever those that
+    /// exist have.
+    pub replicas: Option<usize>,
+    /// Clients' consumers of results that nobody has used for so long are removed; `None`: never.
+    pub idle_consumers: Option<Duration>,
+    /// What stands before every subject and every stream's name; clusters that share a server differ in it.
+    pub prefix: Prefix,
 }
 
 impl NatsOptions {
@@ -102,7 +107,9 @@ impl NatsOptions {
             user: None,
             credentials: None,
             tls: None,
-            peer_prefix: "mpcium.peer".to_owned(),
+            replicas: None,
+            idle_consumers: None,
+            prefix: Prefix::default(),
         }
     }
 
@@ -130,15 +137,15 @@ impl NatsOptions {
         if let Some(path) = &self.credentials {
             options = options.credentials_file(path).await.map_err(|error| NatsError::file(path, &error))?;
         }
+        // Also for servers that the first one tells of, in words that anybody on the way could have put there.
+        let tls_everywhere = self.tls.is_some() || self.url.split(',').any(|url| url.trim().starts_with("tls://"));
+        options = options.require_tls(tls_everywhere);
         if let Some(tls) = &self.tls {
-            options = options.require_tls(true);
+            tls.check()?;
             if let Some(path) = &tls.authority {
-                readable(path)?;
                 options = options.add_root_certificates(path.clone());
             }
             if let Some((certificate, key)) = &tls.client {
-                readable(certificate)?;
-                readable(key)?;
                 options = options.add_client_certificate(certificate.clone(), key.clone());
             }
         }
@@ -154,7 +161,9 @@ impl fmt::Debug for NatsOptions {
             .field("user", &self.user.as_ref().map(|(user, _)| user))
             .field("credentials", &self.credentials)
             .field("tls", &self.tls)
-            .field("peer_prefix", &self.peer_prefix)
+            .field("replicas", &self.replicas)
+            .field("idle_consumers", &self.idle_consumers)
+            .field("prefix", &self.prefix.as_str())
             .finish()
     }
 }
@@ -169,17 +178,11 @@ fn without_password(urls: &str) -> String {
     urls.split(',').map(hide).collect::<Vec<_>>().join(",")
 }
 
-fn readable(path: &Path) -> Result<(), NatsError> {
-    std::fs::File::open(path).map(drop).map_err(|error| NatsError::file(path, &error))
-}
-
 /// Why NATS cannot be used until somebody changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatsError {
     /// The address cannot be parsed.
     Address(String),
-    /// The subject prefix between nodes is not a list of plain tokens.
-    PeerPrefix(String),
     /// A file cannot be read.
     File {
         /// Which.
@@ -208,11 +211,6 @@ impl fmt::Display for NatsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(what) => write!(f, "the NATS address cannot be used: {what}"),
-            Self::PeerPrefix(prefix) => write!(
-                f,
-                "the NATS subject prefix between nodes, {prefix:?}, must be tokens separated by dots, \
-                 without white space or wildcards"
-            ),
             Self::File { path, reason } => write!(f, "{} cannot be read: {reason}", path.display()),
             Self::ServerTooOld { url, version } => write!(
                 f,
@@ -231,6 +229,10 @@ impl std::error::Error for NatsError {}
 #[derive(Debug)]
 struct Link {
     notices: Notices,
+    /// See [`NatsOptions::prefix`].
+    prefix: Prefix,
+    /// See [`NatsOptions::replicas`].
+    replicas: Option<usize>,
     /// How often the connection came up; parts that must repeat something afterwards watch it.
     connections: watch::Sender<u64>,
     /// Somebody found that the streams are not as they should be.
@@ -242,9 +244,11 @@ struct Link {
 }
 
 impl Link {
-    fn new(notices: Notices) -> Arc<Self> {
+    fn new(notices: Notices, options: &NatsOptions) -> Arc<Self> {
         Arc::new(Self {
             notices,
+            prefix: options.prefix.clone(),
+            replicas: options.replicas,
             connections: watch::Sender::new(0),
             suspicion: Notify::new(),
             unconfirmed: watch::Sender::new(0),
@@ -271,7 +275,7 @@ impl Link {
             Event::ServerError(error) => self.notices.warn(format!("the server says: {error}")),
             Event::ClientError(error) => match reconnecting.as_mut() {
                 // The client library keeps the pace; this only keeps it from being told every time.
-                Some(retry) => drop(retry.failed(&error.to_string())),
+                Some(retry) => drop(retry.failed(&explained(&error.to_string()))),
                 None => self.notices.warn(error.to_string()),
             },
             Event::Draining | Event::Closed => {}
@@ -301,7 +305,7 @@ pub struct Nats {
     client: Client,
     context: Context,
     link: Arc<Link>,
-    peer_prefix: String,
+    idle_consumers: Option<Duration>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -322,13 +326,10 @@ impl Nats {
     /// # Errors
     /// Only what waiting does not cure: see [`NatsError`].
     pub async fn connect(options: &NatsOptions, notices: Notices) -> Result<Self, NatsError> {
-        if !is_plain_subject(&options.peer_prefix) {
-            return Err(NatsError::PeerPrefix(options.peer_prefix.clone()));
-        }
         // Fails when the process has chosen a provider already, which is as good.
         let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
         let shown = without_password(&options.url);
-        let link = Link::new(notices.clone());
+        let link = Link::new(notices.clone(), options);
         let mut retry = Retry::new(&notices, format!("the NATS server at {shown}"));
         let addresses: Vec<&str> = options.url.split(',').map(str::trim).collect();
         let client = loop {
@@ -338,7 +339,7 @@ impl Nats {
                 Err(error) if error.kind() == ConnectErrorKind::ServerParse => {
                     return Err(NatsError::Address(shown));
                 }
-                Err(error) => tokio::time::sleep(retry.failed(&error.to_string())).await,
+                Err(error) => tokio::time::sleep(retry.failed(&explained(&error.to_string()))).await,
             }
         };
         if !client.is_server_compatible(SERVER_OLDEST.0, SERVER_OLDEST.1, 0) {
@@ -349,7 +350,7 @@ impl Nats {
         let mut connections = link.connections.subscribe();
         let _ = tokio::time::timeout(CONNECT_TIMEOUT, connections.wait_for(|count| *count > 0)).await;
         let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        Ok(Self { client, context, link, peer_prefix: options.peer_prefix.clone(), tasks: Mutex::default() })
+        Ok(Self { client, context, link, idle_consumers: options.idle_consumers, tasks: Mutex::default() })
     }
 
     /// Makes the streams and the durables what they must be, for as long as that takes, subscribes this node, and
@@ -360,18 +361,26 @@ impl Nats {
     pub async fn ports(&self, me: NodeId, inbox: &Inbox, deadlines: Deadlines) -> Result<NatsPorts, NatsError> {
         let mut retry = Retry::new(&self.link.notices, "JetStream");
         loop {
-            match keeper::put_right(&self.context, deadlines, &self.link.notices).await {
-                Ok(()) => break,
+            match keeper::put_right(&self.context, deadlines, &self.link).await {
+                Ok(keeper::Done::Whole) => break,
+                // The streams can be used as they are, and the keeper goes on trying.
+                Ok(keeper::Done::Except(what)) => {
+                    self.link.notices.warn(what);
+                    break;
+                }
                 Err(keeper::Trouble::Conflict(what)) => return Err(NatsError::Conflict(what)),
                 Err(keeper::Trouble::Temporary(what)) => tokio::time::sleep(retry.failed(&what)).await,
             }
         }
         retry.succeeded();
         self.run(keeper::keep(self.client.clone(), self.context.clone(), self.link.clone(), deadlines));
+        if let Some(idle) = self.idle_consumers {
+            self.run(tidy::run(self.context.clone(), self.link.clone(), idle));
+        }
         self.run(reshare::forward(self.client.clone(), self.context.clone(), self.link.clone()));
         self.run(datagrams::receive(
             self.client.clone(),
-            datagrams::subject(&self.peer_prefix, me),
+            datagrams::subject(&self.link.prefix, me),
             inbox.clone(),
             self.link.clone(),
         ));
@@ -391,7 +400,7 @@ impl Nats {
         let replies = Arc::<queries::Replies>::default();
         self.run(queries::receive(self.client.clone(), replies.clone(), inbox.clone(), self.link.clone()));
         Ok(NatsPorts {
-            datagrams: NatsDatagrams::new(self.client.clone(), self.peer_prefix.clone()),
+            datagrams: NatsDatagrams::new(self.client.clone(), self.link.prefix.clone()),
             requests,
             results: NatsResults::new(self.context.clone(), self.link.clone(), inbox.clone(), replies),
         })
@@ -435,9 +444,4 @@ impl Drop for Nats {
     fn drop(&mut self) {
         self.stop_tasks();
     }
-}
-
-fn is_plain_subject(subject: &str) -> bool {
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '*' | '>');
-    !subject.is_empty() && subject.split('.').all(|token| !token.is_empty() && token.chars().all(plain))
 }

@@ -47,9 +47,10 @@ impl Replies {
 
 /// Runs until aborted.
 pub(super) async fn receive(client: Client, replies: Arc<Replies>, inbox: Inbox, link: Arc<Link>) {
-    let mut retry = Retry::new(&link.notices, format!("the subscription to {WALLET_QUERY_SUBJECT}"));
+    let subject = link.prefix.subject(WALLET_QUERY_SUBJECT);
+    let mut retry = Retry::new(&link.notices, format!("the subscription to {subject}"));
     loop {
-        match client.queue_subscribe(WALLET_QUERY_SUBJECT, WALLET_QUERY_GROUP.to_owned()).await {
+        match client.queue_subscribe(subject.clone(), WALLET_QUERY_GROUP.to_owned()).await {
             Ok(mut subscriber) => {
                 retry.succeeded();
                 while let Some(message) = subscriber.next().await {

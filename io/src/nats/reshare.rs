@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use async_nats::{Client, Message, jetstream::Context};
 use futures::StreamExt as _;
+use mpcium_client::{
+    Kind,
+    subjects::{CLIENT_ID_HEADER, RESHARE_CORE_SUBJECT, request_subject},
+};
 use mpcium_core::limits::REQUEST_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -12,17 +16,16 @@ use tokio::sync::Semaphore;
 use super::{Link, results::publish};
 use crate::notice::Retry;
 
-/// Where existing clients send reshare requests.
-const CORE_SUBJECT: &str = "mpc:reshare";
 /// Requests that may be on their way to the stream at once; more are dropped, as core NATS may.
 const FORWARDED_MAX: usize = 64;
 
 /// Runs until aborted.
 pub(super) async fn forward(client: Client, context: Context, link: Arc<Link>) {
     let room = Arc::new(Semaphore::new(FORWARDED_MAX));
-    let mut retry = Retry::new(&link.notices, format!("the subscription to {CORE_SUBJECT}"));
+    let subject = link.prefix.subject(RESHARE_CORE_SUBJECT);
+    let mut retry = Retry::new(&link.notices, format!("the subscription to {subject}"));
     loop {
-        match client.subscribe(CORE_SUBJECT).await {
+        match client.subscribe(subject.clone()).await {
             Ok(mut subscriber) => {
                 retry.succeeded();
                 while let Some(message) = subscriber.next().await {
@@ -44,7 +47,8 @@ pub(super) async fn forward(client: Client, context: Context, link: Arc<Link>) {
 }
 
 async fn forward_one(context: &Context, link: &Link, message: Message) {
-    let client = message.headers.as_ref().and_then(|headers| headers.get("ClientID")).map(|id| id.as_str().to_owned());
+    let client =
+        message.headers.as_ref().and_then(|headers| headers.get(CLIENT_ID_HEADER)).map(|id| id.as_str().to_owned());
     // The header decides where the result goes: the same body for another client is another delivery.
     let mut digest = Sha256::new();
     digest.update(b"mpcium reshare request\0");
@@ -52,7 +56,7 @@ async fn forward_one(context: &Context, link: &Link, message: Message) {
     digest.update(b"\0");
     digest.update(&message.payload);
     let digest = hex::encode(digest.finalize());
-    let subject = format!("mpc.reshare_request.{digest}");
+    let subject = link.prefix.subject(&request_subject(Kind::Reshare, &digest));
     publish(context, link, "the stream of reshare requests", &subject, &digest, client.as_deref(), message.payload)
         .await;
 }

@@ -39,9 +39,10 @@ impl Results for NatsResults {
         self.runtime.spawn(async move {
             let _unconfirmed = unconfirmed;
             let id = publication.id;
-            let what = format!("the stream of results to take {}", publication.subject);
+            let subject = link.prefix.subject(&publication.subject);
+            let what = format!("the stream of results to take {subject}");
             let body = publication.body.into();
-            publish(&context, &link, &what, &publication.subject, &publication.dedup, None, body).await;
+            publish(&context, &link, &what, &subject, &publication.dedup, None, body).await;
             inbox.put(Input::Published(id));
         });
     }

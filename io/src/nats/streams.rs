@@ -2,7 +2,8 @@
 //! with its own idea of their limits, and that ours wins again soon after.
 //!
 //! Retention and storage cannot be changed by anybody, so they must be as the clients' own updates say. What an
-//! operator may want differently (replicas, placement, metadata) is left as it is found.
+//! operator may want differently (placement, metadata) is left as it is found, and so is the number of replicas unless
+//! the node is told one.
 
 use std::time::Duration;
 
@@ -12,8 +13,12 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform},
 };
 
-use super::keeper::Trouble;
-use crate::notice::Notices;
+use mpcium_client::Prefix;
+
+use super::{
+    Link,
+    keeper::{Done, Trouble},
+};
 
 /// Bytes that a stream holds before it forgets its oldest messages.
 const BYTES_MAX: i64 = 100_000_000;
@@ -27,7 +32,7 @@ pub(super) const RESHARE: &str = "mpc-reshare";
 
 /// What must hold for one stream.
 pub(super) struct StreamSpec {
-    /// Its name.
+    /// Its name, before which the prefix comes; and so it does below.
     pub name: &'static str,
     /// What it captures.
     pub subjects: &'static [&'static str],
@@ -66,10 +71,10 @@ pub(super) const STREAMS: [StreamSpec; 4] = [
 ];
 
 impl StreamSpec {
-    /// The configuration that this stream must have, given the one that it has.
-    pub(super) fn wanted(&self, existing: Option<&Config>) -> Config {
+    /// The configuration that this stream must have, given the one that it has, whose replicas are left alone.
+    pub(super) fn wanted(&self, prefix: &Prefix, existing: Option<&Config>) -> Config {
         let mut config = existing.cloned().unwrap_or_else(|| Config {
-            name: self.name.to_owned(),
+            name: prefix.stream(self.name),
             retention: self.retention,
             storage: StorageType::File,
             num_replicas: 1,
@@ -77,7 +82,7 @@ impl StreamSpec {
             ..Config::default()
         });
         config.description = Some(format!("Stream for {}", self.name));
-        config.subjects = self.subjects.iter().map(|&subject| subject.to_owned()).collect();
+        config.subjects = self.subjects.iter().map(|subject| prefix.subject(subject)).collect();
         config.max_age = self.age_max;
         config.max_bytes = BYTES_MAX;
         config.max_messages = -1;
@@ -97,14 +102,18 @@ impl StreamSpec {
 }
 
 /// Creates a stream, or brings the one that exists back to what it must be.
-pub(super) async fn put_right(context: &Context, spec: &StreamSpec, notices: &Notices) -> Result<(), Trouble> {
-    let existing = match context.get_stream(spec.name).await {
+///
+/// Replicas come last and on their own: they cannot be raised while too few servers are up, and a stream with too few
+/// can be used meanwhile.
+pub(super) async fn put_right(context: &Context, spec: &StreamSpec, link: &Link) -> Result<Done, Trouble> {
+    let (name, notices) = (link.prefix.stream(spec.name), &link.notices);
+    let existing = match context.get_stream(&name).await {
         Ok(stream) => stream.cached_info().config.clone(),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                return create(context, spec, notices).await;
+                return create(context, spec, link).await;
             }
-            _ => return Err(Trouble::Temporary(format!("stream {}: {error}", spec.name))),
+            _ => return Err(Trouble::Temporary(format!("stream {name}: {error}"))),
         },
     };
     if existing.retention != spec.retention || existing.storage != StorageType::File {
@@ -112,34 +121,53 @@ pub(super) async fn put_right(context: &Context, spec: &StreamSpec, notices: &No
             "the stream {name} exists with retention {:?} on {:?} storage, but clients need {:?} on File, and the \
              server cannot change that: stop all nodes and clients, remove the stream (`nats stream rm {name}`; \
              what it holds is lost), then start the nodes first",
-            existing.retention,
-            existing.storage,
-            spec.retention,
-            name = spec.name,
+            existing.retention, existing.storage, spec.retention,
         )));
     }
-    let wanted = spec.wanted(Some(&existing));
-    if wanted == existing {
-        return Ok(());
+    let mut wanted = spec.wanted(&link.prefix, Some(&existing));
+    if wanted != existing {
+        context.update_stream(&wanted).await.map_err(|error| trouble(&wanted, &error))?;
+        notices.info(format!("the stream {name} had been changed; its configuration is restored"));
     }
-    context.update_stream(&wanted).await.map_err(|error| trouble(spec, &error))?;
-    notices.info(format!("the stream {} had been changed; its configuration is restored", spec.name));
-    Ok(())
+    let Some(replicas) = link.replicas.filter(|replicas| *replicas != existing.num_replicas) else {
+        return Ok(Done::Whole);
+    };
+    wanted.num_replicas = replicas;
+    match context.update_stream(&wanted).await {
+        Ok(_) => {
+            notices.info(format!("the stream {name} had {} replicas; it gets {replicas}", existing.num_replicas));
+            Ok(Done::Whole)
+        }
+        Err(error) => match trouble(&wanted, &error) {
+            Trouble::Temporary(text) => Ok(Done::Except(format!(
+                "{text}: it has {} replicas instead of {replicas} (nats.replicas)",
+                existing.num_replicas
+            ))),
+            conflict @ Trouble::Conflict(_) => Err(conflict),
+        },
+    }
 }
 
-async fn create(context: &Context, spec: &StreamSpec, notices: &Notices) -> Result<(), Trouble> {
-    context.create_stream(spec.wanted(None)).await.map_err(|error| trouble(spec, &error))?;
-    notices.info(format!("the stream {} is created", spec.name));
-    Ok(())
+async fn create(context: &Context, spec: &StreamSpec, link: &Link) -> Result<Done, Trouble> {
+    let config = Config { num_replicas: link.replicas.unwrap_or(1), ..spec.wanted(&link.prefix, None) };
+    context.create_stream(&config).await.map_err(|error| trouble(&config, &error))?;
+    link.notices.info(format!("the stream {} is created", config.name));
+    Ok(Done::Whole)
 }
 
-fn trouble(spec: &StreamSpec, error: &CreateStreamError) -> Trouble {
-    let text = format!("stream {}: {error}", spec.name);
+fn trouble(config: &Config, error: &CreateStreamError) -> Trouble {
+    let text = format!("stream {}: {error}", config.name);
     match error.kind() {
         CreateStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
             Trouble::Conflict(format!(
                 "{text}: another stream captures {}; remove or change it",
-                spec.subjects.join(", ")
+                config.subjects.join(", ")
+            ))
+        }
+        CreateStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
+            Trouble::Conflict(format!(
+                "{text}: nats.replicas is more than 1, but the server is alone; make it a member of a NATS cluster of \
+                 that many servers, or leave nats.replicas out"
             ))
         }
         _ => Trouble::Temporary(text),

@@ -16,7 +16,7 @@ use mpcium_core::{
 
 use zeroize::Zeroizing;
 
-use super::{Deadlines, Nats, NatsError, NatsOptions, NatsPorts, is_plain_subject};
+use super::{Deadlines, Nats, NatsError, NatsOptions, NatsPorts};
 use crate::{
     notice::Notices,
     ports::{Datagrams as _, Events, Inbox, Requests as _, Results as _},
@@ -513,12 +513,4 @@ fn debug_of_options_shows_no_password() {
     let shown = format!("{options:?}");
     assert!(shown.contains("nats://localhost:4222,nats://localhost:4223"), "{shown}");
     assert!(!shown.contains("hunter2") && !shown.contains("swordfish"), "{shown}");
-}
-
-#[test]
-fn wildcards_are_no_subject_prefix() {
-    assert!(is_plain_subject("mpcium.peer"));
-    for bad in ["", ".", "a..b", "a.*", ">", "a b", "a.\n"] {
-        assert!(!is_plain_subject(bad), "{bad:?}");
-    }
 }

@@ -15,6 +15,10 @@ use super::{
 pub const KEYS: &[&str] = &[
     "environment",
     "nats.url",
+    "nats.urls",
+    "nats.replicas",
+    "nats.prefix",
+    "nats.idle_consumer_days",
     "nats.username",
     "nats.password",
     "nats.credentials",
@@ -25,6 +29,7 @@ pub const KEYS: &[&str] = &[
     "consul.username",
     "consul.password",
     "consul.token",
+    "consul.prefix",
     "mpc_threshold",
     "threshold_counts",
     "ecdsa_protocol",
@@ -241,6 +246,24 @@ impl Reader {
             Value::Scalar(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
         };
         Some(items.into_iter().filter(|item| !item.is_empty()).collect())
+    }
+
+    /// The items of a list that may be given under several keys, each once. Variables win over the file, whichever of the
+    /// keys either uses.
+    pub fn joint_list(&mut self, keys: &[&str]) -> Vec<String> {
+        let variables = keys.iter().any(|key| self.environment.contains_key(*key));
+        let mut items: Vec<String> = Vec::new();
+        for key in keys {
+            if variables && !self.environment.contains_key(*key) {
+                continue;
+            }
+            for item in self.list(key).unwrap_or_default() {
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+        }
+        items
     }
 
     /// The names one level below a section, in the case in which they are written.

@@ -8,7 +8,11 @@ const P256_KEY: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200\
 
 const FULL: &str = r#"environment: development
 nats:
-  url: [nats://a:4222, nats://b:4222]
+  url: nats://a:4222
+  urls: [nats://b:4222, nats://a:4222]
+  replicas: 3
+  prefix: eu.blue
+  idle_consumer_days: 30
   username: user
   password: pass
   credentials: node.creds
@@ -21,6 +25,7 @@ consul:
   username: cu
   password: cp
   token: ct
+  prefix: teams/blue
 mpc_threshold: 2
 threshold_counts: signers
 store_password: secret one
@@ -77,6 +82,9 @@ fn every_key_of_the_file_is_read() {
     let settings = read(FULL, &[]);
     assert_eq!(settings.environment, Environment::Development);
     assert_eq!(settings.nats.urls, ["nats://a:4222", "nats://b:4222"]);
+    assert_eq!((settings.nats.replicas, settings.nats.prefix.as_str()), (Some(3), "eu.blue"));
+    assert_eq!(settings.nats.idle_consumers, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(settings.consul.prefix, KeyPrefix::parse("teams/blue").expect("a prefix"));
     assert_eq!(settings.nats.username.as_deref(), Some("user"));
     assert_eq!(settings.nats.password, Some(SecretText::new("pass".to_owned())));
     assert_eq!(settings.nats.credentials, Some(PathBuf::from("node.creds")));
@@ -116,6 +124,8 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((settings.healthcheck, settings.metrics), (None, None));
     assert!(!settings.authorization.enabled);
     assert_eq!(settings.threshold_counts, None);
+    assert_eq!((settings.nats.replicas, settings.nats.prefix.as_str()), (None, ""));
+    assert_eq!(settings.nats.idle_consumers, Some(Duration::from_secs(90 * 86_400)));
     assert!(settings.workers >= 1);
 }
 
@@ -125,6 +135,10 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
     let variables: Vec<(&str, &str)> = vec![
         ("ENVIRONMENT", "production"),
         ("NATS_URL", "nats://x:1, nats://y:2"),
+        ("NATS_URLS", "nats://y:2,nats://z:3"),
+        ("NATS_REPLICAS", "5"),
+        ("NATS_PREFIX", "green"),
+        ("NATS_IDLE_CONSUMER_DAYS", "0"),
         ("NATS_USERNAME", "U"),
         ("NATS_PASSWORD", "P"),
         ("NATS_CREDENTIALS", "E.creds"),
@@ -135,6 +149,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         ("CONSUL_USERNAME", "CU"),
         ("CONSUL_PASSWORD", "CP"),
         ("CONSUL_TOKEN", "CT"),
+        ("CONSUL_PREFIX", "teams/green"),
         ("MPC_THRESHOLD", "5"),
         ("THRESHOLD_COUNTS", "degree"),
         ("STORE_PASSWORD", "S"),
@@ -165,7 +180,10 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
     for source in ["", "# empty\n", FULL] {
         let settings = read(source, &variables);
         assert_eq!(settings.environment, Environment::Production);
-        assert_eq!(settings.nats.urls, ["nats://x:1", "nats://y:2"]);
+        assert_eq!(settings.nats.urls, ["nats://x:1", "nats://y:2", "nats://z:3"]);
+        assert_eq!((settings.nats.replicas, settings.nats.prefix.as_str()), (Some(5), "green"));
+        assert_eq!(settings.nats.idle_consumers, None);
+        assert_eq!(settings.consul.prefix, KeyPrefix::parse("teams/green").expect("a prefix"));
         assert_eq!(settings.nats.username.as_deref(), Some("U"));
         assert_eq!(settings.nats.password, Some(SecretText::new("P".to_owned())));
         assert_eq!(settings.nats.credentials, Some(PathBuf::from("E.creds")));
@@ -218,6 +236,28 @@ fn an_authorizer_may_be_told_by_variables_alone() {
     // And a variable wins over the file for one that stands there.
     let other = [("AUTHORIZATION_AUTHORIZER_PUBLIC_KEYS_ALICE_ALGORITHM", "ed25519")];
     assert!(problems(FULL, &other)[0].contains("public_key"), "the file's key is a P-256 key");
+}
+
+#[test]
+fn servers_are_named_by_either_key_and_variables_win_over_both() {
+    let urls = |source: &str, variables: &[(&str, &str)]| read(&format!("{MINIMAL}{source}"), variables).nats.urls;
+    assert_eq!(urls("", &[("NATS_URLS", "nats://b:1,nats://c:1")]), ["nats://b:1", "nats://c:1"]);
+    assert_eq!(read(FULL, &[("NATS_URL", "nats://x:1")]).nats.urls, ["nats://x:1"]);
+    let only_new = MINIMAL.replace("{url: nats://a:4222}", "{urls: [nats://b:1, nats://c:1]}");
+    assert_eq!(read(&only_new, &[]).nats.urls, ["nats://b:1", "nats://c:1"]);
+}
+
+#[test]
+fn streams_have_an_odd_number_of_replicas() {
+    let found = problems(MINIMAL, &[("NATS_REPLICAS", "2")]);
+    assert_eq!(found, ["environment variable NATS_REPLICAS: nats.replicas: expected 1 or 3 or 5, got \"2\""]);
+}
+
+#[test]
+fn prefixes_are_checked() {
+    let found = problems(MINIMAL, &[("NATS_PREFIX", "a..b"), ("CONSUL_PREFIX", "/a")]);
+    assert!(found[0].starts_with("environment variable NATS_PREFIX: nats.prefix: expected parts of"), "{found:?}");
+    assert!(found[1].starts_with("environment variable CONSUL_PREFIX: consul.prefix: expected at most"), "{found:?}");
 }
 
 #[test]

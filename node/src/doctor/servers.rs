@@ -80,7 +80,7 @@ async fn nats(configured: &Configured, me: Option<NodeId>, findings: &mut Findin
         Ok(inspection) => {
             findings.ok(CHECK, format!("{urls} is version {}, with JetStream", inspection.version));
             for stream in &inspection.streams {
-                look_at_stream(stream, inspection.servers, findings);
+                look_at_stream(stream, inspection.servers, configured.nats.replicas, findings);
             }
             if let Some(theirs) = inspection.time.as_deref().and_then(clock::rfc3339) {
                 compare("NATS", theirs, 0.0, skew(configured), findings);
@@ -106,9 +106,9 @@ async fn nats(configured: &Configured, me: Option<NodeId>, findings: &mut Findin
     nats.close().await;
 }
 
-fn look_at_stream(stream: &StreamFound, servers: usize, findings: &mut Findings) {
+fn look_at_stream(stream: &StreamFound, servers: usize, configured: Option<usize>, findings: &mut Findings) {
     const CHECK: &str = "streams";
-    let name = stream.name;
+    let name = &stream.name;
     let Some(differs) = &stream.differs else {
         findings.warn(CHECK, format!("there is no stream {name}"), "nothing: the first node that starts makes it");
         return;
@@ -135,11 +135,11 @@ fn look_at_stream(stream: &StreamFound, servers: usize, findings: &mut Findings)
         let found = format!("{name} has no consumer {consumer}");
         findings.warn(CHECK, found, "nothing: the next node that starts, or looks, makes it");
     }
-    if servers > 1 && stream.replicas < 3 {
+    if configured.is_none() && servers > 1 && stream.replicas < 3 {
         findings.warn(
             CHECK,
             format!("{name} has {} replica(s) although NATS has {servers} servers", stream.replicas),
-            format!("nats stream edit {name} --replicas 3 (existing clients set it back to 1 when they start)"),
+            "set nats.replicas: 3 at every node and restart it (nodes put it back when an existing client sets 1)",
         );
     }
     if differs.is_empty() && stream.consumers_missing.is_empty() {
@@ -182,6 +182,12 @@ async fn consul(configured: &Configured, cluster: Option<&Cluster>, findings: &m
     {
         compare("Consul", theirs, 1.0, skew(configured), findings);
     }
+    if let Ok(true) = consul.is_stranger().await {
+        let found =
+            format!("{address} has access control lists, and the token (or its absence) counts for nothing there");
+        findings.fail(CHECK, found, "set consul.token; docs/operations.md says what it must allow");
+        return;
+    }
     let Some(cluster) = cluster else { return };
     registrations(&consul, cluster, findings).await;
 }
@@ -204,7 +210,10 @@ async fn registrations(consul: &mpcium_io::consul::Consul, cluster: &Cluster, fi
                 findings.fail(
                     CHECK,
                     format!("{name} is registered with id {found}, but peers.json says {id}"),
-                    format!("find out which is right; remove mpc_peers/{name} from Consul or replace peers.json"),
+                    format!(
+                        "find out which is right; remove {} from Consul or replace peers.json",
+                        consul.peer_key(name)
+                    ),
                 );
             }
             None => {
@@ -217,7 +226,9 @@ async fn registrations(consul: &mpcium_io::consul::Consul, cluster: &Cluster, fi
     for name in registered.keys().filter(|name| !cluster.peers.contains_key(*name)) {
         right = false;
         let found = format!("{name} is registered, but peers.json does not name it");
-        findings.warn(CHECK, found, "another cluster's node, or one that is gone; clusters need a Consul of their own");
+        let advice =
+            "another cluster's node, or one that is gone; clusters that share a Consul differ in consul.prefix";
+        findings.warn(CHECK, found, advice);
     }
     if right {
         findings.ok(CHECK, format!("all {} nodes, with the ids of peers.json", cluster.peers.len()));
