@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use mpcium_client::{Kind, SigningResult, subjects};
+use mpcium_client::{Kind, Prefix, SigningResult, subjects};
 
 /// Every different answer to each signing request, by the request's id: the documents as they were published, also
 /// those that the server recognised as repetitions and stored only once.
@@ -21,13 +21,21 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Starts listening.
+    /// Starts listening to a cluster without a prefix.
     ///
     /// # Errors
     /// If the subscription fails.
     pub async fn listen(nats: &async_nats::Client) -> Result<Self, String> {
-        let mut published =
-            nats.subscribe("mpc.mpc_signing_result.>").await.map_err(|error| format!("answers: {error}"))?;
+        Self::listen_to(nats, &Prefix::default()).await
+    }
+
+    /// Starts listening to a cluster.
+    ///
+    /// # Errors
+    /// If the subscription fails.
+    pub async fn listen_to(nats: &async_nats::Client, prefix: &Prefix) -> Result<Self, String> {
+        let subject = prefix.subject("mpc.mpc_signing_result.>");
+        let mut published = nats.subscribe(subject).await.map_err(|error| format!("answers: {error}"))?;
         nats.flush().await.map_err(|error| format!("answers: {error}"))?;
         let seen = Arc::<Mutex<AnswersById>>::default();
         let into = seen.clone();
@@ -76,6 +84,52 @@ pub async fn settled(nats: &async_nats::Client, kind: Kind) -> Result<(), String
         info.num_redelivered,
         info.num_waiting,
     ))
+}
+
+/// Fails unless every stream and every consumer that nodes own is kept by `replicas` servers, all of them up to date.
+///
+/// # Errors
+/// What is missing; also if the servers do not say.
+pub async fn replicated(nats: &async_nats::Client, replicas: usize) -> Result<(), String> {
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    for spec in subjects::STREAMS {
+        let name = spec.name;
+        let stream = jetstream.get_stream(name).await.map_err(|error| format!("{name}: {error}"))?;
+        all_current(name, stream.cached_info().cluster.as_ref(), replicas)?;
+        let mut consumers = stream.consumers();
+        while let Some(consumer) = consumers.next().await {
+            let consumer = consumer.map_err(|error| format!("the consumers of {name}: {error}"))?;
+            all_current(&format!("{name} {}", consumer.name), consumer.cluster.as_ref(), replicas)?;
+        }
+    }
+    Ok(())
+}
+
+fn all_current(
+    what: &str,
+    cluster: Option<&async_nats::jetstream::stream::ClusterInfo>,
+    replicas: usize,
+) -> Result<(), String> {
+    let cluster = cluster.ok_or_else(|| format!("{what} is not in a cluster"))?;
+    if cluster.leader.is_none() {
+        return Err(format!("{what} has no leader"));
+    }
+    let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline).count();
+    if current + 1 == replicas && cluster.replicas.len() == current {
+        return Ok(());
+    }
+    Err(format!("{what} is led by {:?}, followers {:?}", cluster.leader, cluster.replicas))
+}
+
+/// The name of the server that leads a stream.
+///
+/// # Errors
+/// If it has no leader, or the servers do not say.
+pub async fn leader(nats: &async_nats::Client, stream: &str) -> Result<String, String> {
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    let found = jetstream.get_stream(stream).await.map_err(|error| format!("{stream}: {error}"))?;
+    let leader = found.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone());
+    leader.ok_or_else(|| format!("{stream} has no leader"))
 }
 
 /// One message as it passed.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use mpcium_client::{
+    Prefix,
     attest::Attesters,
     auth::Algorithm,
     client::{Client, Options},
@@ -193,6 +194,8 @@ pub struct Cluster {
     pub folder: PathBuf,
     /// The nodes, in the order of their names.
     pub nodes: Vec<Node>,
+    /// What stands before its names on the bus.
+    pub prefix: Prefix,
     nats: String,
 }
 
@@ -209,12 +212,27 @@ impl Cluster {
         ecdsa: EcdsaProtocol,
         settings: &str,
     ) -> Result<Self, String> {
-        let root = folder.join("cluster");
         let nats = format!("nats://{}", servers.nats.address());
-        let (number, consul) = (number.to_string(), servers.consul.address());
-        let name = root.to_string_lossy();
-        let arguments = ["-o", &name, "-n", &number, "--nats", &nats, "--consul", &consul, "--ecdsa", ecdsa.name()];
-        programs::run(folder, &[["generate-configs"].as_slice(), &arguments].concat())?;
+        Self::generate_with(folder, number, (&nats, &servers.consul.address()), ecdsa, settings, &[])
+    }
+
+    /// As [`Cluster::generate`], with the addresses of NATS (several separated by commas) and Consul, and with further
+    /// arguments of `mpcium generate-configs`.
+    ///
+    /// # Errors
+    /// As [`Cluster::generate`].
+    pub fn generate_with(
+        folder: &Path,
+        number: usize,
+        (nats, consul): (&str, &str),
+        ecdsa: EcdsaProtocol,
+        settings: &str,
+        further: &[&str],
+    ) -> Result<Self, String> {
+        let root = folder.join("cluster");
+        let (number, name) = (number.to_string(), root.to_string_lossy());
+        let arguments = ["-o", &name, "-n", &number, "--nats", nats, "--consul", consul, "--ecdsa", ecdsa.name()];
+        programs::run(folder, &[["generate-configs"].as_slice(), &arguments, further].concat())?;
         let peers: BTreeMap<String, String> =
             serde_json::from_str(&read(&root.join("peers.json"))?).map_err(|error| format!("peers.json: {error}"))?;
         let mut nodes = Vec::new();
@@ -226,7 +244,9 @@ impl Cluster {
             let log = folder.join(format!("{name}.log"));
             nodes.push(Node { name, id, home, log, process: None });
         }
-        Ok(Self { folder: root, nodes, nats })
+        let prefix = further.iter().skip_while(|argument| **argument != "--nats-prefix").nth(1);
+        let prefix = Prefix::parse(prefix.unwrap_or(&"")).map_err(|error| error.to_string())?;
+        Ok(Self { folder: root, nodes, prefix, nats: nats.to_owned() })
     }
 
     /// Writes the nodes into Consul, once it has a leader.
@@ -322,6 +342,7 @@ impl Cluster {
 
     async fn connect(&self, key: &Path, options: Options) -> Result<Client, String> {
         let signer = LocalSigner::read(Algorithm::Ed25519, key, None).map_err(|error| error.to_string())?;
+        let options = Options { prefix: self.prefix.clone(), ..options };
         Client::new(self.nats().await?, signer, options).await.map_err(|error| error.to_string())
     }
 
@@ -335,7 +356,7 @@ impl Cluster {
         Attesters::read(&home.join("peers.json"), &home.join("identity"), signers).map_err(|error| error.to_string())
     }
 
-    /// Where the cluster's bus is.
+    /// Where the cluster's bus is; several servers are separated by commas.
     #[must_use]
     pub fn nats_url(&self) -> &str {
         &self.nats
@@ -379,7 +400,8 @@ impl Cluster {
     /// # Errors
     /// If NATS cannot be reached.
     pub async fn nats(&self) -> Result<async_nats::Client, String> {
-        async_nats::connect(&self.nats).await.map_err(|error| format!("{}: {error}", self.nats))
+        let servers: Vec<&str> = self.nats.split(',').collect();
+        async_nats::connect(servers.as_slice()).await.map_err(|error| format!("{}: {error}", self.nats))
     }
 
     /// Everything secret that the tests know of, with a name for each: what must never be in a log.
@@ -406,10 +428,16 @@ impl Cluster {
     /// The ends of all logs, for a failure.
     #[must_use]
     pub fn logs(&self, servers: &Servers) -> String {
-        let of = |server: &Server| (server.log(), server.log().display().to_string());
+        self.logs_with(&[&servers.nats, &servers.consul])
+    }
+
+    /// The ends of the nodes' logs and of those of some servers, for a failure.
+    #[must_use]
+    pub fn logs_with(&self, servers: &[&Server]) -> String {
+        let of = |server: &&Server| (server.log(), server.log().display().to_string());
         let nodes = self.nodes.iter().map(|node| (node.log.clone(), node.name.clone()));
         nodes
-            .chain([of(&servers.nats), of(&servers.consul)])
+            .chain(servers.iter().map(of))
             .map(|(log, name)| format!("---- end of the log of {name}\n{}\n", tail(&log)))
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,10 +16,13 @@ use mpcium_client::{
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-use crate::verify::Wallet;
+use crate::{verify::Wallet, wait};
 
 /// How long a client waits for an answer: longer than the cluster takes to give up.
 pub const ANSWER_MAX: Duration = Duration::from_secs(240);
+
+/// How long a load may take to get on.
+const PROGRESS_MAX: Duration = Duration::from_secs(150);
 
 /// Who signs with which wallet.
 #[derive(Clone, Debug)]
@@ -133,21 +136,25 @@ impl Asker {
     pub fn load(&self, ed25519: usize, secp256k1: usize) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
+        let failures = Arc::<Mutex<Vec<String>>>::default();
         let kinds = [(KeyType::Ed25519, ed25519), (KeyType::Secp256k1, secp256k1)];
         let tasks = kinds.into_iter().flat_map(|(key_type, number)| std::iter::repeat_n(key_type, number));
         let tasks = tasks
             .map(|key_type| {
                 let (asker, stop, answered) = (self.clone(), stop.clone(), answered.clone());
+                let failures = failures.clone();
                 tokio::spawn(async move {
                     while !stop.load(Ordering::SeqCst) {
-                        asker.sign_new(key_type).await?;
+                        if let Err(failure) = asker.sign_new(key_type).await {
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                            return;
+                        }
                         answered.fetch_add(1, Ordering::SeqCst);
                     }
-                    Ok(())
                 })
             })
             .collect();
-        Load { stop, answered, tasks }
+        Load { stop, answered, failures, tasks }
     }
 }
 
@@ -156,7 +163,8 @@ impl Asker {
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
-    tasks: Vec<JoinHandle<Result<(), String>>>,
+    failures: Arc<Mutex<Vec<String>>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Load {
@@ -166,6 +174,26 @@ impl Load {
         self.answered.load(Ordering::SeqCst)
     }
 
+    /// Waits until so many more have been answered.
+    ///
+    /// # Errors
+    /// If they are not in time, or a request has failed.
+    pub async fn progress(&self, more: usize, while_what: &str) -> Result<(), String> {
+        let enough = self.answered() + more;
+        let enough_or_failed = || {
+            let answered = self.answered();
+            let over = answered >= enough || self.failed().is_err();
+            if over { Ok(()) } else { Err(format!("{answered} of {enough}")) }
+        };
+        wait::until_sync(&format!("{more} more signatures {while_what}"), PROGRESS_MAX, enough_or_failed).await?;
+        self.failed().map_err(|failures| format!("{while_what}: {failures}"))
+    }
+
+    fn failed(&self) -> Result<(), String> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    }
+
     /// Asks for no more, waits for what has been asked for, and returns how many requests were answered.
     ///
     /// # Errors
@@ -173,8 +201,9 @@ impl Load {
     pub async fn finish(mut self) -> Result<usize, String> {
         self.stop.store(true, Ordering::SeqCst);
         for task in std::mem::take(&mut self.tasks) {
-            task.await.map_err(|error| format!("a client ended: {error}"))??;
+            task.await.map_err(|error| format!("a client ended: {error}"))?;
         }
+        self.failed()?;
         Ok(self.answered())
     }
 }

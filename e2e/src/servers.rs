@@ -44,6 +44,31 @@ impl Server {
         Self::new("nats-server", folder, port, arguments.to_vec())
     }
 
+    /// Several of them that form one NATS cluster, each in a folder of its own below `folder`; not started.
+    ///
+    /// # Errors
+    /// As [`Server::nats`], and if their configurations cannot be written.
+    pub fn nats_cluster(folder: &Path, number: usize) -> Result<Vec<Self>, String> {
+        let clients = (0..number).map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
+        let routes = (0..number).map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let make = |(index, (port, route)): (usize, (u16, &u16))| {
+            let home = folder.join(format!("nats-{index}"));
+            std::fs::create_dir(&home).map_err(|error| format!("{}: {error}", home.display()))?;
+            let configuration = format!(
+                "server_name: nats-{index}\nlisten: 127.0.0.1:{port}\njetstream {{ store_dir: {:?} }}\n\
+                 cluster {{ name: custody, listen: 127.0.0.1:{route}, routes: [{}] }}\n",
+                home.join("data"),
+                all.join(", "),
+            );
+            let path = home.join("nats.conf");
+            std::fs::write(&path, configuration).map_err(|error| format!("{}: {error}", path.display()))?;
+            let arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
+            Self::new("nats-server", &home, port, arguments)
+        };
+        clients.into_iter().zip(&routes).enumerate().map(make).collect()
+    }
+
     /// A Consul server with data below `folder`; not started.
     ///
     /// # Errors

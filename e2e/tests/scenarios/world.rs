@@ -1,9 +1,6 @@
 //! What all scenarios share: the servers, the cluster, a client with a wallet, and an ear for every answer.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use e2e::{
     bus::{self, Answers},
@@ -130,10 +127,5 @@ pub fn words(error: ClientError) -> String {
 
 /// Waits until so many more requests of a load have been answered.
 pub async fn progress(load: &Load, more: usize, while_what: &str) -> Outcome {
-    let enough = load.answered() + more;
-    wait::until_sync(&format!("{more} more signatures {while_what}"), Duration::from_secs(150), || {
-        let answered = load.answered();
-        check(answered >= enough, || format!("{answered} of {enough}"))
-    })
-    .await
+    load.progress(more, while_what).await
 }
