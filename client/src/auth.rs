@@ -64,6 +64,8 @@ pub enum AuthError {
     },
     /// The cluster demands a full signature and the request carries none.
     FullSignatureMissing,
+    /// The request names a hash for its message, which only a full signature may, and carries none.
+    HashWithoutFullSignature,
     /// The full signature is not over this request, or not by this key.
     InvalidFullSignature,
     /// A required authorizer has not signed.
@@ -119,6 +121,7 @@ impl AuthError {
             Self::SignatureEmpty
             | Self::InvalidSignature { .. }
             | Self::FullSignatureMissing
+            | Self::HashWithoutFullSignature
             | Self::InvalidFullSignature => ErrorCode::InvalidInitiatorSignature,
             Self::MissingAuthorizer(_) => ErrorCode::MissingAuthorizerSignature,
             Self::UnknownAuthorizer(_) | Self::InvalidAuthorizer { .. } => ErrorCode::InvalidAuthorizerSignature,
@@ -132,6 +135,7 @@ impl AuthError {
             Self::SignatureEmpty
             | Self::InvalidSignature { .. }
             | Self::FullSignatureMissing
+            | Self::HashWithoutFullSignature
             | Self::InvalidFullSignature => "Failed to verify initiator message",
             _ => "Failed to authorize initiator message",
         };
@@ -147,6 +151,9 @@ impl std::fmt::Display for AuthError {
             Self::InvalidSignature { algorithm: Algorithm::P256 } => f.write_str("invalid signature"),
             Self::FullSignatureMissing => f.write_str(
                 "this cluster takes only requests with a full_signature (require_full_signature), and this has none",
+            ),
+            Self::HashWithoutFullSignature => f.write_str(
+                "hash: a message that the nodes are to hash needs a full_signature, and this request has none",
             ),
             Self::InvalidFullSignature => {
                 f.write_str("full_signature: not the initiator's over all fields, id, expiry and client id")
@@ -336,7 +343,7 @@ pub fn verify_initiator(key: &InitiatorKey, request: &Request) -> Result<(), Aut
 }
 
 /// Checks everything that a request must carry: the initiator's signature; the full one, which must be there if it is
-/// required and must be good if it is there; then that every required authorizer has signed; then every authorizer
+/// required or the request names a hash, and must be good if it is there; then that every required authorizer has signed; then every authorizer
 /// signature that is there, required or not.
 ///
 /// Authorizers of the existing system sign [`Request::authorizer_bytes`]. Where the request has a full signature they
@@ -351,6 +358,8 @@ pub fn authorize(initiator: &InitiatorKey, authorization: &Authorization, reques
         if !initiator.0.verifies(bytes, full.signature.as_deref().unwrap_or_default()) {
             return Err(AuthError::InvalidFullSignature);
         }
+    } else if request.needs_full_signature() {
+        return Err(AuthError::HashWithoutFullSignature);
     } else if authorization.full_signature_required {
         return Err(AuthError::FullSignatureMissing);
     }

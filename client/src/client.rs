@@ -58,6 +58,7 @@ pub struct Options {
     pub client_id: ClientId,
     /// Whether requests carry a signature over all fields, an id and an expiry beside the one that every cluster
     /// understands. Clusters with `require_full_signature: true` take no others; those of the existing system ignore it.
+    /// Requests with [`SignRequest::hash`] are not made without.
     pub full_signatures: bool,
     /// How long a request with a full signature is valid from the moment it is signed.
     pub valid_for: Duration,
@@ -523,6 +524,9 @@ impl Inner {
             if let Some(full) = request.full_signature_mut() {
                 full.signature = Some(signature);
             }
+        } else if request.needs_full_signature() {
+            let problem = "needs a full signature, which this client is told not to make".to_owned();
+            return Err(Invalid { field: "hash", problem }.into());
         }
         let signature = self.signer.sign(&request.canonical()).await?;
         request.set_signature(signature);

@@ -30,5 +30,7 @@ pub mod signer;
 
 pub use full::FullSignature;
 pub use prefix::Prefix;
-pub use request::{AuthorizerSignature, KeyType, KeygenRequest, Kind, Request, ReshareRequest, SignRequest};
+pub use request::{
+    AuthorizerSignature, KeyType, KeygenRequest, Kind, MessageHash, Request, ReshareRequest, SignRequest,
+};
 pub use result::{ErrorCode, KeygenResult, ReshareResult, ResultType, SigningResult};

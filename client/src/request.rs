@@ -5,6 +5,7 @@
 //! passes [`Request::validate`] are the signed bytes of a request of another kind.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     full::{FULL_SIGNATURE_FIELD, FullSignature},
@@ -77,6 +78,55 @@ impl std::fmt::Display for KeyType {
     }
 }
 
+/// The hash functions that a signing request may name for its message: what is signed is then the digest that the nodes
+/// compute themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MessageHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-256 of SHA-256, as Bitcoin hashes what is signed.
+    Sha256d,
+    /// Keccak-256 with its original padding, as Ethereum hashes; not SHA3-256.
+    Keccak256,
+}
+
+impl MessageHash {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha256d, Self::Keccak256];
+
+    /// Its name in documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha256d => "sha256d",
+            Self::Keccak256 => "keccak256",
+        }
+    }
+
+    /// From its name in documents, exactly.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hash| hash.as_str() == name)
+    }
+
+    /// The digest of a message.
+    #[must_use]
+    pub fn digest(self, message: &[u8]) -> [u8; 32] {
+        match self {
+            Self::Sha256 => Sha256::digest(message).into(),
+            Self::Sha256d => Sha256::digest(Sha256::digest(message)).into(),
+            Self::Keccak256 => sha3::Keccak256::digest(message).into(),
+        }
+    }
+}
+
+impl std::fmt::Display for MessageHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// An authorizer's approval of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthorizerSignature {
@@ -110,9 +160,13 @@ pub struct SignRequest {
     pub network_internal_code: String,
     /// The request's id.
     pub tx_id: String,
-    /// secp256k1: the digest, as a big-endian integer below the group order. Ed25519: the message.
+    /// secp256k1: the digest, as a big-endian integer below the group order; or, if [`hash`](Self::hash) names a hash
+    /// function, the message. Ed25519: the message.
     /// `None` and empty mean the same to the signer, but are different signed bytes.
     pub tx: Option<Vec<u8>>,
+    /// secp256k1: how the nodes hash the message, a [`MessageHash`] by name; empty: `tx` is the digest. A request that
+    /// names one needs a full signature, and the existing clients never do.
+    pub hash: String,
     /// The initiator's, over [`Request::canonical`].
     pub signature: Option<Vec<u8>>,
     /// Child key indices; empty: the wallet's own key. Covered by the full signature only.
@@ -272,6 +326,7 @@ impl Request {
             (Self::Sign(r), "network_internal_code") => reader.string(field, value, &mut r.network_internal_code),
             (Self::Sign(r), "tx_id") => reader.string(field, value, &mut r.tx_id),
             (Self::Sign(r), "tx") => reader.bytes(field, value, &mut r.tx),
+            (Self::Sign(r), "hash") => reader.string(field, value, &mut r.hash),
             (Self::Sign(r), "signature") => reader.bytes(field, value, &mut r.signature),
             (Self::Sign(r), "derivation_path") => {
                 let mut path = Some(std::mem::take(&mut r.derivation_path));
@@ -381,7 +436,8 @@ impl Request {
                 out.tag(2).string(&r.key_type).string(&r.wallet_id).string(&r.network_internal_code).string(&r.tx_id);
                 out.optional(r.tx.as_deref()).length(r.derivation_path.len());
                 r.derivation_path.iter().for_each(|index| out.0.extend_from_slice(&index.to_be_bytes()));
-                &mut out
+                // Nothing else may follow the path, so requests without a hash have the bytes that they always had.
+                if r.hash.is_empty() { &mut out } else { out.string(&r.hash) }
             }
             Self::Reshare(r) => {
                 out.tag(3).string(&r.session_id);
@@ -521,6 +577,12 @@ impl Request {
         }
     }
 
+    /// Whether it asks for something that only a full signature can ask for: a message that the nodes hash.
+    #[must_use]
+    pub const fn needs_full_signature(&self) -> bool {
+        matches!(self, Self::Sign(r) if !r.hash.is_empty())
+    }
+
     /// Puts in, replaces or removes the initiator's signature over everything.
     pub const fn full_signature_mut(&mut self) -> &mut Option<FullSignature> {
         match self {
@@ -552,12 +614,13 @@ impl Request {
 }
 
 const KEYGEN_FIELDS: [&str; 3] = ["wallet_id", "signature", "authorizer_signatures"];
-const SIGN_FIELDS: [&str; 8] = [
+const SIGN_FIELDS: [&str; 9] = [
     "key_type",
     "wallet_id",
     "network_internal_code",
     "tx_id",
     "tx",
+    "hash",
     "signature",
     "derivation_path",
     "authorizer_signatures",
@@ -595,6 +658,10 @@ impl SignRequest {
             .string("network_internal_code", &self.network_internal_code)
             .string("tx_id", &self.tx_id)
             .bytes("tx", self.tx.as_deref());
+        // Part of what is signed: without it a message of at most 32 bytes could pass for a digest.
+        if !self.hash.is_empty() {
+            object.string("hash", &self.hash);
+        }
     }
 
     fn validate(&self) -> Result<(), Invalid> {
@@ -604,16 +671,18 @@ impl SignRequest {
             let found = self.network_internal_code.len();
             return invalid("network_internal_code", format!("{found} bytes, at most {ID_BYTES_MAX} are allowed"));
         }
+        let found = self.message().len();
+        let hash = self.message_hash()?;
         match check_key_type(&self.key_type)? {
-            KeyType::Secp256k1 => {
-                self.digest()?;
+            KeyType::Ed25519 if hash.is_some() => {
+                return invalid("hash", "only secp256k1 signs a digest: Ed25519 signs the message itself");
             }
-            KeyType::Ed25519 => {
-                let found = self.tx.as_ref().map_or(0, Vec::len);
-                if found > TX_BYTES_MAX {
-                    return invalid("tx", format!("a message of {found} bytes, at most {TX_BYTES_MAX} are signed"));
-                }
+            KeyType::Secp256k1 if hash.is_none() => drop(self.digest()?),
+            _ if found > TX_BYTES_MAX => {
+                return invalid("tx", format!("a message of {found} bytes, at most {TX_BYTES_MAX} are signed"));
             }
+            KeyType::Secp256k1 => drop(self.digest()?),
+            KeyType::Ed25519 => {}
         }
         let levels = self.derivation_path.len();
         if levels > PATH_LEVELS_MAX {
@@ -633,20 +702,54 @@ impl SignRequest {
         check_key_type(&self.key_type)
     }
 
-    /// The message of an Ed25519 request; `None` is the empty message.
+    /// Asks for a signature over `message`, hashed by the nodes with `hash`, instead of over a digest.
+    #[must_use]
+    pub fn with_message(mut self, hash: MessageHash, message: impl Into<Vec<u8>>) -> Self {
+        self.hash = hash.as_str().to_owned();
+        self.tx = Some(message.into());
+        self
+    }
+
+    /// How the message is hashed; `None`: `tx` is not hashed.
+    ///
+    /// # Errors
+    /// If the name is unknown.
+    pub fn message_hash(&self) -> Result<Option<MessageHash>, Invalid> {
+        if self.hash.is_empty() {
+            return Ok(None);
+        }
+        let shown: String = self.hash.chars().take(32).collect();
+        let names = MessageHash::ALL.map(MessageHash::as_str).join(", ");
+        let problem = format!("unknown hash function {shown:?}, expected one of {names}");
+        MessageHash::from_name(&self.hash).map(Some).ok_or(Invalid { field: "hash", problem })
+    }
+
+    /// The message of an Ed25519 request or of one that names a hash; `None` is the empty message.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         self.tx.as_deref().unwrap_or_default()
     }
 
-    /// The digest of a secp256k1 request: `tx` as a big-endian integer, 32 bytes. Nothing is hashed; missing leading
-    /// zeros are added, surplus ones removed.
+    /// The digest of a secp256k1 request: the hash of the message if the request names how to hash it, and `tx` as a
+    /// big-endian integer, 32 bytes, otherwise. Then nothing is hashed; missing leading zeros are added, surplus ones
+    /// removed.
     ///
     /// # Errors
-    /// If the integer is not below the group order.
+    /// If the integer is not below the group order, or the hash is unknown.
     pub fn digest(&self) -> Result<[u8; 32], Invalid> {
         use k256::elliptic_curve::PrimeField;
 
+        let digest = match self.message_hash()? {
+            Some(hash) => hash.digest(self.message()),
+            None => self.padded_tx()?,
+        };
+        if bool::from(k256::Scalar::from_repr(digest.into()).is_none()) {
+            return invalid("tx", "a secp256k1 digest must be below the order of the group");
+        }
+        Ok(digest)
+    }
+
+    fn padded_tx(&self) -> Result<[u8; 32], Invalid> {
         let tx = self.message();
         let significant = tx.iter().position(|&byte| byte != 0).and_then(|start| tx.get(start..)).unwrap_or_default();
         let mut digest = [0; 32];
@@ -658,9 +761,6 @@ impl SignRequest {
             );
         };
         place.copy_from_slice(significant);
-        if bool::from(k256::Scalar::from_repr(digest.into()).is_none()) {
-            return invalid("tx", "a secp256k1 digest must be below the order of the group");
-        }
         Ok(digest)
     }
 }

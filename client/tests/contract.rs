@@ -2,7 +2,8 @@
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use mpcium_client::{
-    AuthorizerSignature, ErrorCode, FullSignature, KeygenRequest, Kind, Request, ReshareRequest, SignRequest,
+    AuthorizerSignature, ErrorCode, FullSignature, KeygenRequest, Kind, MessageHash, Request, ReshareRequest,
+    SignRequest,
     auth::{AuthError, Authorization, AuthorizerKey, InitiatorKey, authorize, verify_initiator},
     gojson::decode_base64,
 };
@@ -358,6 +359,108 @@ fn a_full_signature_covers_every_field_and_is_checked_wherever_it_is() {
     assert!(matches!(check(&strict, &unsigned), Err(AuthError::InvalidSignature { .. })));
 }
 
+/// A request for a signature over a message that the nodes hash.
+fn sign_message() -> Request {
+    let Request::Sign(request) = sign() else { panic!("another kind") };
+    SignRequest { tx_id: "tx-4".into(), ..request }.with_message(MessageHash::Keccak256, "hello").into()
+}
+
+/// Computed independently of this crate.
+#[test]
+fn a_named_hash_is_part_of_what_is_signed() {
+    check(
+        sign_message(),
+        concat!(
+            r#"{"key_type":"secp256k1","wallet_id":"wallet-1","network_internal_code":"ethereum-mainnet","#,
+            r#""tx_id":"tx-4","tx":"aGVsbG8=","hash":"keccak256"}"#
+        ),
+        "/PPrZOaBPDaR2Zn5dRkp+wMd/YGfRRkQ159IAyBauOdj0d50njM0HJh2f30HwZecQyvoGv0pPdh+CebR7Fd4AA==",
+    );
+    let bitcoin = SignRequest {
+        key_type: "secp256k1".into(),
+        wallet_id: "wallet-1".into(),
+        network_internal_code: "bitcoin-mainnet".into(),
+        tx_id: "tx-5".into(),
+        derivation_path: vec![7],
+        ..SignRequest::default()
+    };
+    for (request, digest, signature) in [
+        (
+            sign_message(),
+            "af6afdbe0c77b7d090a9f4e7c3a354cdb3ba23e3c27efbb11f9f0067d2323047",
+            "3wA8bvOdRa6dp8693HJLRFXiTYbFjGqTtkmGW4lH23yM0xfBgvZbzP5hJ6H9FS8SyQxHfJUg05photkd4TK3Aw==",
+        ),
+        (
+            bitcoin.with_message(MessageHash::Sha256d, "").into(),
+            "7811394d257f2539ec324da08271599da6f725658c06579378f1c33b74ed831e",
+            "+VrbYu/5yw/BXMz1ZGzezL9K/7k/8JLSnopbn3huqCdOD+aE+ewVmtmJmqp9JaD38KAw2i/qIQTXAV0+EJmWBg==",
+        ),
+    ] {
+        let request = in_full(request, None);
+        let text = format!(r#"{{"mpcium_request_v1":"{digest}"}}"#);
+        assert_eq!(request.full_bytes(), Some(text.into_bytes()));
+        assert_eq!(request.full_signature().unwrap().signature, decode_base64(signature).ok());
+    }
+}
+
+#[test]
+fn messages_are_hashed_as_the_request_says() {
+    for (hash, digest) in [
+        (MessageHash::Sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
+        (MessageHash::Sha256d, "9595c9df90075148eb06860365df33584b75bff782a510c6cd4883a419833d50"),
+        (MessageHash::Keccak256, "1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8"),
+    ] {
+        let request = SignRequest { key_type: "secp256k1".into(), ..SignRequest::default() };
+        assert_eq!(hex::encode(request.with_message(hash, "hello").digest().unwrap()), digest);
+        assert_eq!(MessageHash::from_name(hash.as_str()), Some(hash));
+    }
+}
+
+#[test]
+fn a_message_that_nodes_hash_needs_the_full_signature_and_loses_all_without_its_hash() {
+    let check = |r: &Request| authorize(&initiator(), &Authorization::default(), r);
+    let good = in_full(sign_message(), None);
+    assert_eq!(check(&good), Ok(()));
+
+    let classic = signed(sign_message());
+    assert_eq!(check(&classic), Err(AuthError::HashWithoutFullSignature));
+    assert!(AuthError::HashWithoutFullSignature.reason().contains("full_signature"));
+
+    // Whoever cannot sign cannot make a digest of the message, nor another hash's message of it.
+    let Request::Sign(good) = good else { panic!("another kind") };
+    let stripped = SignRequest { hash: String::new(), full_signature: None, ..good.clone() };
+    assert_eq!(Request::from(stripped.clone()).validate(), Ok(()), "five bytes can pass for a digest");
+    assert!(matches!(check(&stripped.into()), Err(AuthError::InvalidSignature { .. })));
+    let other = SignRequest { hash: "sha256".into(), ..good.clone() };
+    assert!(matches!(check(&other.into()), Err(AuthError::InvalidSignature { .. })));
+
+    // Nor a message of a digest, whether that was signed in full or not.
+    for request in [signed(sign()), in_full(sign(), None)] {
+        let Request::Sign(request) = request else { panic!("another kind") };
+        let added = SignRequest { hash: "sha256".into(), ..request };
+        assert!(matches!(check(&added.into()), Err(AuthError::InvalidSignature { .. })));
+    }
+    // Even the initiator's classic signature over it does not make up for the full one of another request.
+    let Request::Sign(digest) = in_full(sign(), None) else { panic!("another kind") };
+    let borrowed = SignRequest { full_signature: digest.full_signature, ..good };
+    assert_eq!(check(&borrowed.into()), Err(AuthError::InvalidFullSignature));
+}
+
+#[test]
+fn only_known_hashes_of_messages_for_secp256k1_are_accepted() {
+    let Request::Sign(good) = sign_message() else { panic!("another kind") };
+    let problem = |request: SignRequest| Request::from(request).validate().map_err(|invalid| invalid.to_string());
+    assert_eq!(problem(good.clone()), Ok(()));
+    let unknown = problem(SignRequest { hash: "SHA256".into(), ..good.clone() }).unwrap_err();
+    assert_eq!(unknown, r#"hash: unknown hash function "SHA256", expected one of sha256, sha256d, keccak256"#);
+    assert!(problem(SignRequest { key_type: "ed25519".into(), ..good.clone() }).unwrap_err().starts_with("hash: "));
+    let long = |bytes| SignRequest { tx: Some(vec![1; bytes]), ..good.clone() };
+    assert_eq!(problem(long(256 * 1024)), Ok(()));
+    assert!(problem(long(256 * 1024 + 1)).unwrap_err().starts_with("tx: "));
+    let null = Request::decode(Kind::Sign, br#"{"hash":null,"HASH":""}"#).unwrap();
+    assert_eq!(null, SignRequest::default().into());
+}
+
 #[test]
 fn authorizers_sign_the_same_full_bytes_and_must_where_full_signatures_are_required() {
     let by = key(0x40);
@@ -598,6 +701,10 @@ fn key_type() -> impl Strategy<Value = String> {
     prop_oneof![Just("secp256k1".to_owned()), Just("ed25519".to_owned()), text()]
 }
 
+fn hash() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), Just("sha256".to_owned()), text()]
+}
+
 fn any_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         (text(), bytes(), approvals(), full()).prop_map(
@@ -606,11 +713,11 @@ fn any_request() -> impl Strategy<Value = Request> {
             }
         ),
         (
-            (key_type(), text(), text(), text(), bytes()),
+            (key_type(), text(), text(), text(), bytes(), hash()),
             (bytes(), proptest::collection::vec(any::<u32>(), 0..4), approvals(), full())
         )
             .prop_map(|(signed, rest)| {
-                let (key_type, wallet_id, network_internal_code, tx_id, tx) = signed;
+                let (key_type, wallet_id, network_internal_code, tx_id, tx, hash) = signed;
                 let (signature, derivation_path, authorizer_signatures, full_signature) = rest;
                 SignRequest {
                     key_type,
@@ -618,6 +725,7 @@ fn any_request() -> impl Strategy<Value = Request> {
                     network_internal_code,
                     tx_id,
                     tx,
+                    hash,
                     signature,
                     derivation_path,
                     authorizer_signatures,

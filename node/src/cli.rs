@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use mpcium_client::MessageHash;
 use mpcium_core::protocol::EcdsaProtocol;
 
 pub use version::{COMPATIBLE_WITH, VERSION, arithmetic};
@@ -409,6 +410,10 @@ pub struct Sign {
     /// A text message; for secp256k1 its SHA-256 is signed.
     #[arg(short, long)]
     pub message: Option<String>,
+    /// For secp256k1: let the nodes hash the message, of any length, in this way: sha256, sha256d (Bitcoin) or keccak256
+    /// (Ethereum).
+    #[arg(long, value_parser = message_hash)]
+    pub hash: Option<MessageHash>,
     /// The transaction's id (otherwise a fresh UUID). Repeating an id gives the stored signature again.
     #[arg(long)]
     pub tx_id: Option<String>,
@@ -480,6 +485,11 @@ pub struct GenerateConfigs {
 fn ecdsa_protocol(name: &str) -> Result<EcdsaProtocol, String> {
     EcdsaProtocol::parse(name)
         .ok_or_else(|| format!("expected {}", EcdsaProtocol::ALL.map(EcdsaProtocol::name).join(" or ")))
+}
+
+fn message_hash(name: &str) -> Result<MessageHash, String> {
+    MessageHash::from_name(name)
+        .ok_or_else(|| format!("expected one of {}", MessageHash::ALL.map(MessageHash::as_str).join(", ")))
 }
 
 /// Runs the program.

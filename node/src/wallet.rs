@@ -216,7 +216,10 @@ fn print_attested(nodes: Option<&[String]>) {
 /// signature does not verify under the given key.
 pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     let request = request(options)?;
-    let message = request.tx.clone().unwrap_or_default();
+    let message = match options.hash {
+        Some(_) => request.digest().map_err(|invalid| invalid.to_string())?.to_vec(),
+        None => request.tx.clone().unwrap_or_default(),
+    };
     let path = request.derivation_path.clone();
     let given = options
         .public_key
@@ -317,7 +320,7 @@ fn view<'a>(
 }
 
 fn request(options: &Sign) -> Result<SignRequest, String> {
-    let secp256k1 = options.key_type == "secp256k1";
+    let secp256k1 = options.key_type == "secp256k1" && options.hash.is_none();
     let tx = match (&options.hex, &options.message) {
         (Some(digits), _) => hex::decode(digits.strip_prefix("0x").unwrap_or(digits))
             .map_err(|_| "--hex: expected hexadecimal digits".to_owned())?,
@@ -326,7 +329,8 @@ fn request(options: &Sign) -> Result<SignRequest, String> {
         (None, None) => return Err("a message is needed: --message or --hex".to_owned()),
     };
     if secp256k1 && tx.len() != 32 {
-        return Err(format!("--hex: secp256k1 signs a digest of 32 bytes, got {}", tx.len()));
+        let found = tx.len();
+        return Err(format!("--hex: secp256k1 signs a digest of 32 bytes, got {found}; --hash lets the nodes hash it"));
     }
     Ok(SignRequest {
         key_type: options.key_type.clone(),
@@ -334,6 +338,7 @@ fn request(options: &Sign) -> Result<SignRequest, String> {
         network_internal_code: options.network.clone(),
         tx_id: options.tx_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         tx: Some(tx),
+        hash: options.hash.map(|hash| hash.as_str().to_owned()).unwrap_or_default(),
         derivation_path: options.path.as_deref().map_or_else(|| Ok(Vec::new()), derivation_path)?,
         ..SignRequest::default()
     })
@@ -428,6 +433,7 @@ mod tests {
             key_type: key_type.to_owned(),
             hex: hex.map(str::to_owned),
             message: message.map(str::to_owned),
+            hash: None,
             tx_id: None,
             network: String::new(),
             path: Some("m/44/60/0".to_owned()),
@@ -459,6 +465,15 @@ mod tests {
         assert!(request(&options("secp256k1", Some("0xabcd"), None)).expect_err("short").contains("32 bytes, got 2"));
         assert!(request(&options("secp256k1", Some("zz"), None)).is_err());
         assert!(request(&options("secp256k1", Some(&"ab".repeat(32)), None)).is_ok());
+    }
+
+    #[test]
+    fn with_a_hash_the_whole_message_is_sent() {
+        let hash = Some(mpcium_client::MessageHash::Keccak256);
+        let text = request(&Sign { hash, ..options("secp256k1", None, Some("hello")) }).expect("valid");
+        assert_eq!((text.tx.as_deref(), text.hash.as_str()), (Some(b"hello".as_slice()), "keccak256"));
+        let bytes = request(&Sign { hash, ..options("secp256k1", Some("0xabcd"), None) }).expect("any length");
+        assert_eq!(bytes.tx, Some(vec![0xab, 0xcd]));
     }
 
     #[test]

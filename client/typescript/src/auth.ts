@@ -13,7 +13,7 @@ import { ed25519 } from "@noble/curves/ed25519.js";
 import { KeyError } from "./errors.js";
 import { decodeBase64 } from "./gojson.js";
 import { fullBytes } from "./full.js";
-import { approvalBytes, canonicalBytes } from "./request.js";
+import { approvalBytes, canonicalBytes, needsFullSignature } from "./request.js";
 import type { MpciumRequest } from "./request.js";
 import type { Signer } from "./signer.js";
 
@@ -102,14 +102,20 @@ function decodeHex(text: string, length?: number): Uint8Array | undefined {
   return new Uint8Array(Buffer.from(text, "hex"));
 }
 
-/** Whether a request carries the initiator's signature over exactly this request; a full one that is there must be good. */
+/**
+ * Whether a request carries the initiator's signature over exactly this request; a full one that is there must be good, and
+ * it must be there where the request names a hash.
+ */
 export function verifyInitiator(key: PublicKey, request: MpciumRequest): boolean {
   const { signature, fullSignature } = request;
   if (!signature?.length || !key.verifies(canonicalBytes(request), signature)) {
     return false;
   }
   const full = fullBytes(request);
-  return full === undefined || key.verifies(full, fullSignature?.signature ?? new Uint8Array());
+  if (full === undefined) {
+    return !needsFullSignature(request);
+  }
+  return key.verifies(full, fullSignature?.signature ?? new Uint8Array());
 }
 
 /**

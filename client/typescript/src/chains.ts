@@ -135,7 +135,7 @@ export function verifySignature(
     }
     return;
   }
-  const digest = digestOf(request.tx);
+  const digest = digestOf(request.tx, request.hash);
   const point = secp256k1Point(key);
   const compact = Buffer.concat([result.r, result.s]);
   if (!secp256k1.verify(compact, digest, point.toBytes(true), { prehash: false, lowS: true, format: "compact" })) {

@@ -15,7 +15,15 @@ import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-n
 import type { Attesters } from "./attest.js";
 import { verifySignature } from "./chains.js";
 import type { WalletKeys } from "./chains.js";
-import { AnswerTimeoutError, BusError, ClosedError, NotAttestedError, RefusedError, messageOf } from "./errors.js";
+import {
+  AnswerTimeoutError,
+  BusError,
+  ClosedError,
+  InvalidRequestError,
+  NotAttestedError,
+  RefusedError,
+  messageOf,
+} from "./errors.js";
 import { fullBytes } from "./full.js";
 import type { FullSignature } from "./full.js";
 import { Lane, Listening, Results, Waiters } from "./listen.js";
@@ -23,7 +31,14 @@ import type { Bus } from "./listen.js";
 import { Prefix } from "./prefix.js";
 import { WALLET_QUERY_SUBJECT, encodeQuery, querySignedBytes, readReply } from "./query.js";
 import type { WalletInfo } from "./query.js";
-import { KINDS, canonicalBytes, encodeRequest, requestId, validateRequest } from "./request.js";
+import {
+  KINDS,
+  canonicalBytes,
+  encodeRequest,
+  needsFullSignature,
+  requestId,
+  validateRequest,
+} from "./request.js";
 import type { KeygenRequest, Kind, MpciumRequest, ReshareRequest, SignRequest } from "./request.js";
 import { decodeResult, refused } from "./result.js";
 import type { KeygenSuccess, ReshareSuccess, ResultOf, SigningSuccess } from "./result.js";
@@ -74,7 +89,7 @@ export interface ClientOptions {
   /**
    * Whether requests carry a signature over all fields, an id and an expiry beside the one that every cluster
    * understands. Clusters with `require_full_signature: true` take no others; those of the existing system ignore it.
-   * Default: yes.
+   * Requests with {@link SignRequest.hash} are not made without. Default: yes.
    */
   fullSignatures?: boolean;
   /** How long a request with a full signature is valid from the moment it is signed. Default: an hour. */
@@ -211,6 +226,8 @@ export class MpciumClient {
       signed.fullSignature = fullSignature;
       validateRequest(signed);
       fullSignature.signature = await this.#signer.sign(fullBytes(signed) ?? new Uint8Array());
+    } else if (needsFullSignature(request)) {
+      throw new InvalidRequestError("hash", "needs a full signature, which this client is told not to make");
     }
     signed.signature = await this.#signer.sign(canonicalBytes(request));
     return signed;

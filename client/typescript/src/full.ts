@@ -66,6 +66,9 @@ function payloadBytes(request: MpciumRequest): Uint8Array {
       out.tag(2).text(request.keyType).text(request.walletId).text(request.networkInternalCode ?? "").text(request.txId);
       out.optional(request.tx).u64(BigInt(path.length));
       path.forEach((index) => out.u32(index));
+      if (request.hash !== undefined) {
+        out.text(request.hash);
+      }
       return out.finish();
     }
     case "reshare":

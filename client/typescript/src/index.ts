@@ -57,6 +57,7 @@ export type {
   KeyType,
   KeygenRequest,
   Kind,
+  MessageHash,
   MpciumRequest,
   RequestSignatures,
   ReshareRequest,

@@ -5,6 +5,10 @@
  * encoding shows, the difference between `null` and empty included.
  */
 
+import { createHash } from "node:crypto";
+
+import { keccak_256 } from "@noble/hashes/sha3.js";
+
 import { ClientIdError, DocumentError, InvalidRequestError } from "./errors.js";
 import { FULL_SIGNATURE_FIELD, fullBytes, fullSignatureText } from "./full.js";
 import type { FullSignature } from "./full.js";
@@ -39,6 +43,21 @@ export const KINDS: readonly Kind[] = ["keygen", "sign", "reshare"];
 
 /** The curves, each with one signature scheme: ECDSA over secp256k1, and Ed25519 as in RFC 8032. */
 export type KeyType = "secp256k1" | "ed25519";
+
+/**
+ * How the nodes hash a message for secp256k1: SHA-256, SHA-256 of SHA-256 as Bitcoin does, or Keccak-256 as Ethereum does.
+ */
+export type MessageHash = "sha256" | "sha256d" | "keccak256";
+
+const HASHES: Record<MessageHash, (message: Uint8Array) => Uint8Array> = {
+  sha256,
+  sha256d: (message) => sha256(sha256(message)),
+  keccak256: keccak_256,
+};
+
+function sha256(message: Uint8Array): Uint8Array {
+  return createHash("sha256").update(message).digest();
+}
 
 /** An authorizer's approval of a request. */
 export interface AuthorizerSignature {
@@ -75,10 +94,14 @@ export interface SignRequest extends RequestSignatures {
   /** The request's id. Asking again with the same id and the same content returns the same signature. */
   txId: string;
   /**
-   * secp256k1: the digest, as a big-endian integer below the group order; nothing is hashed. Ed25519: the message.
-   * `null` and empty mean the same to the signer, but are different signed bytes.
+   * secp256k1: the digest, as a big-endian integer below the group order; or, with {@link SignRequest.hash}, the message.
+   * Ed25519: the message. `null` and empty mean the same to the signer, but are different signed bytes.
    */
   tx: Uint8Array | null;
+  /**
+   * secp256k1: how the nodes hash the message; absent: `tx` is the digest. Needs a full signature.
+   */
+  hash?: MessageHash;
   /** Child key indices, not hardened; empty or absent: the wallet's own key. */
   derivationPath?: readonly number[];
 }
@@ -131,12 +154,14 @@ export function canonicalBytes(request: MpciumRequest): Uint8Array {
 function signedFields(request: Exclude<MpciumRequest, { kind: "keygen" }>): ObjectWriter {
   const object = new ObjectWriter();
   if (request.kind === "sign") {
-    return object
+    object
       .string("key_type", request.keyType)
       .string("wallet_id", request.walletId)
       .string("network_internal_code", request.networkInternalCode ?? "")
       .string("tx_id", request.txId)
       .bytes("tx", request.tx);
+    // Part of what is signed: without it a message of at most 32 bytes could pass for a digest.
+    return request.hash === undefined ? object : object.string("hash", request.hash);
   }
   return object
     .string("session_id", request.sessionId)
@@ -144,6 +169,11 @@ function signedFields(request: Exclude<MpciumRequest, { kind: "keygen" }>): Obje
     .integer("new_threshold", request.newThreshold)
     .string("key_type", request.keyType)
     .string("wallet_id", request.walletId);
+}
+
+/** Whether a request asks for something that only a full signature can ask for: a message that the nodes hash. */
+export function needsFullSignature(request: MpciumRequest): boolean {
+  return request.kind === "sign" && request.hash !== undefined;
 }
 
 /**
@@ -246,6 +276,7 @@ class Fields {
   private networkInternalCode = "";
   private txId = "";
   private tx: Uint8Array | null = null;
+  private hash = "";
   private sessionId = "";
   private nodeIds: string[] | null = null;
   private newThreshold = 0;
@@ -282,6 +313,9 @@ class Fields {
         break;
       case "tx":
         this.tx = reader.bytes(field, value, this.tx);
+        break;
+      case "hash":
+        this.hash = reader.string(field, value, this.hash);
         break;
       case "signature":
         this.signature = reader.bytes(field, value, this.signature);
@@ -373,6 +407,8 @@ class Fields {
           networkInternalCode,
           txId,
           tx,
+          // Whether it is a known one is checked by whoever calls this.
+          ...(this.hash === "" ? {} : { hash: this.hash as MessageHash }),
           derivationPath,
           signature,
           authorizerSignatures,
@@ -405,6 +441,7 @@ const FIELDS = {
     "network_internal_code",
     "tx_id",
     "tx",
+    "hash",
     "signature",
     "derivation_path",
     "authorizer_signatures",
@@ -478,13 +515,27 @@ function validateSign(request: SignRequest): void {
   checkText("network_internal_code", request.networkInternalCode ?? "");
   checkKeyType(request.keyType);
   checkBytes("tx", request.tx);
-  if (request.keyType === "secp256k1") {
+  if (request.hash !== undefined) {
+    checkHash(request);
+  }
+  if (request.keyType === "secp256k1" && request.hash === undefined) {
     digestOf(request.tx);
   } else if ((request.tx?.length ?? 0) > TX_BYTES_MAX) {
     const problem = `a message of ${request.tx?.length} bytes, at most ${TX_BYTES_MAX} are signed`;
     throw new InvalidRequestError("tx", problem);
   }
   checkPath(request.derivationPath ?? []);
+}
+
+function checkHash(request: SignRequest): void {
+  if (!Object.hasOwn(HASHES, String(request.hash))) {
+    const shown = JSON.stringify(String(request.hash).slice(0, 32));
+    const problem = `unknown hash function ${shown}, expected one of ${Object.keys(HASHES).join(", ")}`;
+    throw new InvalidRequestError("hash", problem);
+  }
+  if (request.keyType !== "secp256k1") {
+    throw new InvalidRequestError("hash", "only secp256k1 signs a digest: Ed25519 signs the message itself");
+  }
 }
 
 function checkPath(path: readonly number[]): void {
@@ -501,13 +552,16 @@ function checkPath(path: readonly number[]): void {
 }
 
 /**
- * The digest that a secp256k1 request signs: `tx` as a big-endian integer, 32 bytes. Nothing is hashed; missing leading
- * zeros are added, surplus ones removed.
+ * The digest that a secp256k1 request signs: the hash of `tx` if the request names one. Otherwise `tx` as a big-endian
+ * integer, 32 bytes: nothing is hashed; missing leading zeros are added, surplus ones removed.
  *
  * @throws {@link InvalidRequestError} if the integer is not below the group order.
  */
-export function digestOf(tx: Uint8Array | null): Uint8Array {
+export function digestOf(tx: Uint8Array | null, hash?: MessageHash): Uint8Array {
   const bytes = tx ?? new Uint8Array();
+  if (hash !== undefined) {
+    return HASHES[hash](bytes);
+  }
   const start = bytes.findIndex((byte) => byte !== 0);
   const significant = start < 0 ? new Uint8Array() : bytes.subarray(start);
   if (significant.length > 32) {

@@ -22,7 +22,7 @@ import {
   validateRequest,
   verifyInitiator,
 } from "../src/index.js";
-import type { MpciumRequest } from "../src/index.js";
+import type { MessageHash, MpciumRequest } from "../src/index.js";
 import {
   CLIENT_ID_BYTES_MAX,
   answeredSequence,
@@ -164,6 +164,11 @@ const FULL: [MpciumRequest, string, string][] = [
     "Mit4+1LXvxsbnqSgSBEaOy7ug+KcJiqAzEGcXTPA4iTTwhr9h0Sc0XBibEH1pudShgfu9iKo2tb3VaMPdbxgAg==",
   ],
   [
+    { ...SIGN, txId: "tx-4", tx: Buffer.from("hello"), hash: "keccak256" },
+    "af6afdbe0c77b7d090a9f4e7c3a354cdb3ba23e3c27efbb11f9f0067d2323047",
+    "3wA8bvOdRa6dp8693HJLRFXiTYbFjGqTtkmGW4lH23yM0xfBgvZbzP5hJ6H9FS8SyQxHfJUg05photkd4TK3Aw==",
+  ],
+  [
     { kind: "sign", keyType: "ed25519", walletId: "wallet-1", txId: "tx-3", tx: null },
     "e4000b3696e3fd0fd285dc51a50ab7539af82adc9c8a49e1defacbcc634dc328",
     "qwm6OptdwP7zHEmH9Es+UZ+DTZDTxsuRgVLtSQ8JQn0iztUp8lo0kPrfmtJP8yN05/oYY3pkgnZbGmUTCA2AAA==",
@@ -179,6 +184,44 @@ const FULL: [MpciumRequest, string, string][] = [
     "M7VVTUvW7dyzeNRNC+p91RfA6XSvGff6By0suj3U/9rGVqMd70xfVQFM8oys5IIwURsUQZ3M7IKBu9xO785fCg==",
   ],
 ];
+
+const MESSAGE: MpciumRequest & { kind: "sign" } = { ...SIGN, txId: "tx-4", tx: Buffer.from("hello"), hash: "keccak256" };
+
+test("a named hash is part of what is signed", async () => {
+  assert.equal(
+    text(canonicalBytes(MESSAGE)),
+    '{"key_type":"secp256k1","wallet_id":"wallet-1","network_internal_code":"ethereum-mainnet",' +
+      '"tx_id":"tx-4","tx":"aGVsbG8=","hash":"keccak256"}',
+  );
+  assert.equal(
+    base64(await initiator.sign(canonicalBytes(MESSAGE))),
+    "/PPrZOaBPDaR2Zn5dRkp+wMd/YGfRRkQ159IAyBauOdj0d50njM0HJh2f30HwZecQyvoGv0pPdh+CebR7Fd4AA==",
+  );
+  const complete = await signed(MESSAGE);
+  const again = decodeRequest("sign", encodeRequest(complete));
+  assert.equal(again.kind === "sign" && again.hash, "keccak256");
+  assert.equal(verifyInitiator(initiator.publicKey, complete), false, "the classic signature alone is not enough");
+  const fullSignature = { requestId: "request-1", expiresAt: 1764000000000, signature: null };
+  const full = await initiator.sign(fullBytes({ ...complete, fullSignature }) ?? new Uint8Array());
+  const whole = { ...complete, fullSignature: { ...fullSignature, signature: full } };
+  assert.equal(verifyInitiator(initiator.publicKey, whole), true);
+  const { hash: _, ...stripped } = whole;
+  assert.equal(verifyInitiator(initiator.publicKey, stripped), false);
+  const hex = (hash: MessageHash) => Buffer.from(digestOf(MESSAGE.tx, hash)).toString("hex");
+  assert.equal(hex("sha256"), "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+  assert.equal(hex("sha256d"), "9595c9df90075148eb06860365df33584b75bff782a510c6cd4883a419833d50");
+  assert.equal(hex("keccak256"), "1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8");
+  const long = { ...MESSAGE, tx: new Uint8Array(256 * 1024) };
+  validateRequest(long);
+  for (const [field, change] of [
+    ["hash", { hash: "SHA256" as MessageHash }],
+    ["hash", { hash: "toString" as MessageHash }],
+    ["hash", { keyType: "ed25519" }],
+    ["tx", { tx: new Uint8Array(256 * 1024 + 1) }],
+  ] as const) {
+    assert.throws(() => validateRequest({ ...MESSAGE, ...change }), { name: "InvalidRequestError", field });
+  }
+});
 
 test("full signatures cover every field, an id, an expiry and a client id", async () => {
   for (const [request, digest, signature] of FULL) {
