@@ -47,7 +47,7 @@ fn an_ecdsa_request_that_comes_too_early_waits_for_auxiliary_data_at_whichever_n
     world.request(&sign("w", "ed25519", "other", b"m", &[]));
     for tx in ["early0", "early1", "early2", "early3", "early4", "early5", "other"] {
         let result = world.result("w", Some(tx));
-        assert_eq!(code(&result), "", "{result}");
+        assert_eq!(code(&result), "", "{result}: {:#?}", world.last_reports());
     }
     for i in 0..3 {
         let status = world.node(i).status(world.now());

@@ -544,6 +544,8 @@ fn with_wallet() -> (World, Value) {
     let mut world = World::new(3, 2);
     let keys = first(&mut world, &keygen("w"));
     assert_eq!(keys["error_code"], "", "{keys}");
+    // Its delivery is acknowledged.
+    world.run_for(Duration::from_secs(1));
     world.results.clear();
     (world, keys)
 }

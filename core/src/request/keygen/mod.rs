@@ -433,7 +433,8 @@ impl Active {
                 // being read: its arrival drives the request, the timer only helps out.
                 let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
                 let left = if left.is_zero() { self.driven.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
-                until.map_or(left, |until| until.min(left))
+                // What is past has been looked at.
+                until.filter(|until| *until > self.driven).map_or(left, |until| until.min(left))
             }
             Phase::Running { accepted, accept_by, give_up, .. } => {
                 if accepted.len() < ctx.config.peers.len() {

@@ -283,6 +283,11 @@ impl Activation {
             || self.deciding.contains_key(wallet)
     }
 
+    /// Whether a session for this wallet runs here, or may still be decided.
+    fn is_about_to_exist(&self, wallet: &str) -> bool {
+        self.is_undecided(wallet) || self.joining.values().any(|joining| joining.facts.wallet == wallet)
+    }
+
     /// How many nodes have stored the certificate with this hash, as far as this node knows.
     pub fn activations(&self, certificate: &[u8; 32]) -> usize {
         self.activated.get(certificate).map_or(0, |activations| activations.nodes.len())
@@ -328,7 +333,7 @@ impl Activation {
                 send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
             }
             // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
-            super::cache::Lookup::Absent if self.is_undecided(wallet) || !ctx.unfit.is_empty() => {}
+            super::cache::Lookup::Absent if self.is_about_to_exist(wallet) || !ctx.unfit.is_empty() => {}
             super::cache::Lookup::Absent => send(ctx, from, Message::Unknown { wallet: wallet.to_owned() }),
         }
     }
