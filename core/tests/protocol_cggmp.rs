@@ -4,29 +4,19 @@ mod api {
     pub use mpcium_core::protocol::*;
 }
 mod common_protocol;
+#[path = "common_protocol/toy.rs"]
+mod toy;
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use cggmp24::define_security_level;
 use common_protocol::{Envelope, pump, pump_honestly, runs};
 use mpcium_core::Secret;
 use mpcium_core::protocol::{
     AuxiliarySet, AuxiliarySuite, AuxiliaryView, Cggmp, Curve, DistributedKeyGeneration, EcdsaProtocol, KeyGeneration,
     KeyShare, Outcome, Party, Run, Signing, SigningSuite, Status, Suites,
 };
-
-/// 600-bit moduli: fast, and worthless.
-#[derive(Clone)]
-struct Toy;
-define_security_level!(Toy {
-    kappa_bits: 256,
-    rsa_prime_bitlen: 300,
-    rsa_pubkey_bitlen: 599,
-    epsilon: 440,
-    ell: 140,
-    ell_prime: 100,
-    m: 128,
-});
+use toy::Toy;
 
 fn suite() -> Box<dyn SigningSuite> {
     Box::new(Cggmp::<Toy>::new())
@@ -231,4 +221,60 @@ fn production_suites_are_at_full_strength_and_refuse_the_toy_levels_data() {
     let run = Run { execution_id: [1; 32], index: 0, parties: 3, seed: [2; 32] };
     assert!(auxiliary.start(run, ingredients()[0].clone()).is_err());
     assert!(suites.ed25519.auxiliary().is_none());
+}
+
+/// What the product consists of, without what is compiled for tests only.
+fn sources_of_the_product() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<PathBuf> =
+        ["client", "core", "io", "node"].iter().map(|of| root.join(of).join("src")).collect();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if is_for_tests(&path) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                sources.push((path, text));
+            }
+        }
+    }
+    sources
+}
+
+/// Whether the parent module declares a file or folder under `#[cfg(test)]`.
+fn is_for_tests(path: &Path) -> bool {
+    let folder = path.parent().expect("a folder");
+    let declaration = format!("mod {};", path.file_stem().and_then(|name| name.to_str()).expect("a name"));
+    let parents = [folder.join("mod.rs"), folder.join("lib.rs"), folder.with_extension("rs")];
+    parents.iter().filter_map(|parent| std::fs::read_to_string(parent).ok()).any(|parent| {
+        let lines: Vec<&str> = parent.lines().collect();
+        let at = lines.iter().position(|line| line.trim_start_matches("pub ").ends_with(&declaration));
+        at.is_some_and(|at| {
+            let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+            attributes.into_iter().any(|line| line.contains("cfg(test)"))
+        })
+    })
+}
+
+/// The level is a type parameter, so the product could only select a toy level by defining one or by including the file
+/// that does. That no production crate depends on `sim` is another test's business.
+#[test]
+fn nothing_in_the_product_defines_or_includes_a_security_level() {
+    let sources = sources_of_the_product();
+    assert!(sources.len() > 100, "{} files are not the whole product", sources.len());
+    assert!(sources.iter().any(|(_, text)| text.contains("Cggmp::<")), "the suites are made somewhere");
+    for (path, text) in sources {
+        for what in ["define_security_level", "impl SecurityLevel", "toy.rs", "Toy"] {
+            assert!(!text.contains(what), "{} holds `{what}`", path.display());
+        }
+        // Whoever names a level outside of the suite names the strong one.
+        for level in text.split("Cggmp::<").skip(1).map(|rest| rest.split('>').next().unwrap_or_default()) {
+            assert!(level.ends_with("SecurityLevel128"), "{}: {level}", path.display());
+        }
+    }
 }

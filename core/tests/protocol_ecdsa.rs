@@ -4,11 +4,12 @@ mod api {
     pub use mpcium_core::protocol::*;
 }
 mod common_protocol;
+#[path = "common_protocol/toy.rs"]
+mod toy;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use cggmp24::define_security_level;
 use common_protocol::{pump, pump_honestly, runs};
 use k256::ecdsa::signature::hazmat::PrehashVerifier;
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
@@ -17,19 +18,7 @@ use mpcium_core::protocol::{
     AuxiliarySet, AuxiliaryView, Cggmp, Coverage, Curve, DistributedKeyGeneration, Dkls, KeyGeneration, KeyShare,
     Outcome, Party, Run, Signing, SigningSuite,
 };
-
-/// 600-bit moduli: fast, and worthless.
-#[derive(Clone)]
-struct Toy;
-define_security_level!(Toy {
-    kappa_bits: 256,
-    rsa_prime_bitlen: 300,
-    rsa_pubkey_bitlen: 599,
-    epsilon: 440,
-    ell: 140,
-    ell_prime: 100,
-    m: 128,
-});
+use toy::Toy;
 
 /// A suite, and its auxiliary data among five nodes.
 struct Case {

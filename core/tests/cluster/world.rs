@@ -1,5 +1,8 @@
 //! A cluster in virtual time: datagrams, disks and workers with fixed delays.
 
+#[path = "../common_protocol/toy.rs"]
+mod toy;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -23,19 +26,7 @@ use mpcium_core::{
     store::{BootRecord, Keyspace},
 };
 
-cggmp24::define_security_level!(Toy {
-    kappa_bits: 256,
-    rsa_prime_bitlen: 300,
-    rsa_pubkey_bitlen: 599,
-    epsilon: 440,
-    ell: 140,
-    ell_prime: 100,
-    m: 128,
-});
-
-/// The toy level: fast and insecure.
-#[derive(Clone)]
-pub struct Toy;
+pub use self::toy::Toy;
 
 const INITIATOR: [u8; 32] = [7; 32];
 const START: u64 = 1_800_000_000_000;

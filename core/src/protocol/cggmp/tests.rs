@@ -1,12 +1,15 @@
 //! What the guards around the library refuse, and whom they name. Each test changes messages between honest parties.
 
+#[path = "../../../tests/common_protocol/toy.rs"]
+mod toy;
+
 use std::sync::{Arc, OnceLock};
 
-use cggmp24::define_security_level;
 use cggmp24::signing::msg::Msg as SigningMessage;
 use generic_ec::curves::Secp256k1;
 use sha2::Sha256;
 
+use self::toy::Toy;
 use super::auxiliary::Wire;
 use super::ring_pedersen::tests::proof_with_zero_challenge;
 use super::ring_pedersen::{self, Parameters, Statement};
@@ -17,19 +20,6 @@ use crate::protocol::{
     AuxiliarySet, AuxiliarySuite, AuxiliaryView, Curve, DistributedKeyGeneration, KeyGeneration, KeyShare, Outcome,
     Party, Signing, SigningSuite,
 };
-
-/// 600-bit moduli: fast, and worthless.
-#[derive(Clone)]
-struct Toy;
-define_security_level!(Toy {
-    kappa_bits: 256,
-    rsa_prime_bitlen: 300,
-    rsa_pubkey_bitlen: 599,
-    epsilon: 440,
-    ell: 140,
-    ell_prime: 100,
-    m: 128,
-});
 
 /// What is changed, and how.
 type Change = (&'static str, fn(&mut Envelope));
