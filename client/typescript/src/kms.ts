@@ -11,6 +11,9 @@ import { PublicKey } from "./auth.js";
 import { SignerError, messageOf } from "./errors.js";
 import type { Signer } from "./signer.js";
 
+/** Bytes of a message that KMS hashes itself. */
+const RAW_BYTES_MAX = 4096;
+
 /** Which key, and how to reach it. */
 export interface KmsSignerOptions {
   /** The key's id, its ARN, or an alias (`alias/NAME` or its ARN). Spec `ECC_NIST_P256`, usage `SIGN_VERIFY`. */
@@ -26,8 +29,8 @@ export interface KmsSignerOptions {
 }
 
 /**
- * Signs with a P-256 key in AWS KMS; KMS has no Ed25519 for this purpose. Only the digest is sent, so the length of a
- * request does not matter. Each signature is different: sign a request once and pass it on when authorizers approve it.
+ * Signs with a P-256 key in AWS KMS; KMS has no Ed25519 for this purpose. KMS hashes what is short enough for it, of
+ * anything longer it is sent the digest: both give the same kind of signature. Each signature is different: sign a request once and pass it on when authorizers approve it.
  */
 export class KmsSigner implements Signer {
   /** Always `p256`. */
@@ -53,12 +56,13 @@ export class KmsSigner implements Signer {
 
   /** See {@link Signer.sign}. */
   async sign(message: Uint8Array): Promise<Uint8Array> {
+    const whole = message.length <= RAW_BYTES_MAX;
     const answer = await this.#ask("sign", () =>
       this.#client.send(
         new SignCommand({
           KeyId: this.keyId,
-          Message: createHash("sha256").update(message).digest(),
-          MessageType: "DIGEST",
+          Message: whole ? message : createHash("sha256").update(message).digest(),
+          MessageType: whole ? "RAW" : "DIGEST",
           SigningAlgorithm: "ECDSA_SHA_256",
         }),
       ),

@@ -273,7 +273,7 @@ fn with_initiator(config: &str, public: &str, algorithm: &str) -> String {
 }
 
 /// Restarts all nodes with other configurations for the time of `during`, and then with their own again.
-async fn reconfigured(
+pub async fn reconfigured(
     world: &mut World,
     change: impl Fn(&str) -> String,
     during: impl AsyncFnOnce(&mut World) -> Outcome,

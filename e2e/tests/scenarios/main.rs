@@ -54,6 +54,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     clients::the_examples_run,
     clients::a_go_client_comes_before_the_nodes,
     typescript::typescript_clients_are_served,
+    typescript::a_typescript_client_signs_every_field,
     typescript::a_typescript_client_comes_before_the_nodes,
     strangers::garbage_and_replays_change_nothing,
     restarts::a_node_is_killed_in_the_middle_of_200_signatures,

@@ -3,7 +3,10 @@
 use e2e::{cluster::Cluster, node::Node, servers::Servers};
 use serde_json::{Value, json};
 
-use crate::world::{Outcome, World, check};
+use crate::{
+    clients::reconfigured,
+    world::{Outcome, World, check},
+};
 
 /// The streams that the existing TypeScript client makes where there are none.
 const ITS_STREAMS: [&str; 3] = ["mpc-keygen", "mpc-signing", "mpc"];
@@ -16,6 +19,14 @@ pub async fn typescript_clients_are_served(world: &mut World) -> Outcome {
     let printed = node.example("quick-start", &world.cluster.folder, &[("NATS_URL", world.cluster.nats_url())]).await?;
     let lines = ["Solana address", "Ethereum address", "Solana signature", "Ethereum signature"];
     check(lines.iter().all(|line| printed.contains(line)), || format!("the example printed: {printed}"))
+}
+
+/// A cluster that takes no request without a full signature serves the client, which sends one by itself.
+pub async fn a_typescript_client_signs_every_field(world: &mut World) -> Outcome {
+    let Some(node) = Node::ready().await? else { return Ok(()) };
+    let change = |config: &str| config.to_owned() + "\nrequire_full_signature: true\n";
+    reconfigured(world, change, async |world| node.test("test-strict/", Some(&whereabouts(&world.cluster)?)).await)
+        .await
 }
 
 /// The existing client on an empty server makes streams that nodes and other clients cannot live with, and that the
