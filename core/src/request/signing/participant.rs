@@ -167,7 +167,9 @@ impl Participants {
             return Err(Decline::Lacks("it knows another epoch of the wallet".to_owned()));
         }
         if wallet.frozen {
-            return Err(Decline::Lacks("the wallet's key is moving to another committee".to_owned()));
+            return Err(Decline::Lacks(
+                "two certificates exist for the wallet's epoch, so its keys sign no more".to_owned(),
+            ));
         }
         let curve = request.curve();
         let committee = wallet.committee();
