@@ -24,6 +24,7 @@ use crate::{
     wallet::{
         Certificate, CertificateRecord,
         activation::{Activation, Parts},
+        cache::Lookup,
         record::Stored as _,
     },
 };
@@ -65,6 +66,10 @@ struct Behind {
     earliest: Time,
     /// Where each member's listing stands.
     cursors: BTreeMap<NodeId, Vec<u8>>,
+    /// What comes after the page of each member that is being taken in: its `next`.
+    pages: BTreeMap<NodeId, Option<Vec<u8>>>,
+    /// Certificates of those pages that wait for what is known of their wallets here.
+    unread: BTreeMap<(NodeId, String), Certificate>,
     asked: BTreeSet<NodeId>,
     done: BTreeSet<NodeId>,
     ask_at: Time,
@@ -112,6 +117,8 @@ impl CatchUp {
             reason,
             earliest: ctx.now.time.after(ctx.config.signing_deadline + ctx.config.clock_skew),
             cursors: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            unread: BTreeMap::new(),
             asked: BTreeSet::new(),
             done: BTreeSet::new(),
             ask_at: ctx.now.time,
@@ -167,9 +174,11 @@ impl CatchUp {
             }
             Message::Page { certificates, next, undecided } => {
                 let Some(behind) = &mut self.behind else { return };
-                if !behind.asked.contains(&from) || behind.done.contains(&from) {
+                let busy = behind.pages.contains_key(&from);
+                if !behind.asked.contains(&from) || behind.done.contains(&from) || busy {
                     return;
                 }
+                behind.pages.insert(from, next);
                 let mut batch = Batch::default();
                 for wallet in undecided.into_iter().take(limits::REQUESTS_MAX) {
                     if wallet.len() <= limits::ID_BYTES_MAX {
@@ -182,22 +191,52 @@ impl CatchUp {
                 if !batch.writes.is_empty() {
                     ctx.persist(batch, After::Nothing);
                 }
-                for certificate in certificates {
-                    activation.adopt(ctx, parts, Some(from), certificate);
-                }
-                match next {
-                    // Names only grow, so a peer cannot keep this node asking for ever with the same ones.
-                    Some(next) if behind.cursors.get(&from).is_none_or(|cursor| *cursor < next) => {
-                        behind.cursors.insert(from, next.clone());
-                        ctx.send(from, Lane::Bulk, Envelope::CatchUp(Message::Ask { after: next }));
-                    }
-                    Some(_) => {}
-                    None => {
-                        behind.done.insert(from);
-                        self.drive(ctx);
+                for certificate in certificates.into_iter().take(PAGE) {
+                    let wallet = certificate.facts().wallet.clone();
+                    match parts.wallets.lookup(ctx, &wallet) {
+                        Lookup::Loading => drop(behind.unread.insert((from, wallet), certificate)),
+                        Lookup::Absent | Lookup::Found(_) => activation.adopt(ctx, parts, Some(from), certificate),
                     }
                 }
+                self.turn(ctx, from);
             }
+        }
+    }
+
+    /// It is known now what this store holds of a wallet.
+    pub fn on_wallet_loaded(
+        &mut self,
+        ctx: &mut Context,
+        activation: &mut Activation,
+        parts: &mut Parts<'_>,
+        wallet: &str,
+    ) {
+        let Some(behind) = &mut self.behind else { return };
+        let names: Vec<_> = behind.unread.keys().filter(|(_, of)| of == wallet).cloned().collect();
+        let read: Vec<_> = names.into_iter().filter_map(|name| behind.unread.remove_entry(&name)).collect();
+        for ((from, _), certificate) in read {
+            activation.adopt(ctx, parts, Some(from), certificate);
+            self.turn(ctx, from);
+        }
+    }
+
+    /// Goes on to a member's next page once everything of the last one has been taken in.
+    fn turn(&mut self, ctx: &mut Context, from: NodeId) {
+        let Some(behind) = &mut self.behind else { return };
+        if behind.unread.keys().any(|(of, _)| *of == from) {
+            return;
+        }
+        match behind.pages.remove(&from) {
+            // Names only grow, so a peer cannot keep this node asking for ever with the same ones.
+            Some(Some(next)) if behind.cursors.get(&from).is_none_or(|cursor| *cursor < next) => {
+                behind.cursors.insert(from, next.clone());
+                ctx.send(from, Lane::Bulk, Envelope::CatchUp(Message::Ask { after: next }));
+            }
+            Some(None) => {
+                behind.done.insert(from);
+                self.drive(ctx);
+            }
+            Some(Some(_)) | None => {}
         }
     }
 

@@ -285,6 +285,7 @@ impl Node {
                 self.queries.on_wallet(&mut self.ctx, &mut self.wallets, &wallet);
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_wallet_loaded(&mut self.ctx, &mut parts, &wallet);
+                self.catch_up.on_wallet_loaded(&mut self.ctx, &mut self.activation, &mut parts, &wallet);
                 self.with_acceptor(|acceptor, ctx, parts| acceptor.on_wallet(ctx, parts, &wallet));
                 self.with_signers(|signers, ctx, parts| signers.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
