@@ -6,7 +6,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// Bytes of a share, a prime, a key: zeroized on drop, printed as `Secret(..)`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(#[serde(with = "serde_bytes")] Vec<u8>);
 
 impl Secret {
     /// Takes ownership of secret bytes.

@@ -91,13 +91,29 @@ where
                 Err(_) => break,
             };
         }
-        // Timers must not starve behind a steady stream of events.
+        // Neither connections, which may share this thread, nor timers must starve behind a steady stream of events.
+        if handled == EVENTS_PER_ROUND {
+            give_way().await;
+        }
         let now = ports.clock.now();
         if node.wake_at().is_some_and(|at| at <= now.time) {
             node.handle(now, Input::Wake);
             drain(node, ports);
         }
     }
+}
+
+/// Lets the other tasks of this thread go on before it returns.
+async fn give_way() {
+    let mut gave = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// Carries out everything that the node asks for, in order.

@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use futures::channel::{mpsc, oneshot};
+use futures::{
+    StreamExt as _,
+    channel::{mpsc, oneshot},
+};
 use mpcium_core::{
     Input, NodeId, Now, Time,
     input::{DeliveryId, QueryId, RequestKind},
@@ -109,6 +112,13 @@ pub struct Events {
 }
 
 impl Events {
+    /// The next thing that happens; `None` once nobody can put anything in any more.
+    pub async fn next(&mut self) -> Option<Event> {
+        let event = self.receiver.next().await?;
+        self.taken(&event);
+        Some(event)
+    }
+
     /// Keeps account of what has left the inbox.
     pub(crate) fn taken(&self, event: &Event) {
         if matches!(event, Event::Input(Input::Datagram(_))) {

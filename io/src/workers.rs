@@ -45,7 +45,10 @@ pub struct WorkerPool {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    changed: Condvar,
+    /// There is something for a thread of this duty, or the pool closes. One each: a job wakes exactly one thread that
+    /// may run it.
+    foreground: Condvar,
+    background: Condvar,
 }
 
 /// What waits and what runs.
@@ -72,6 +75,13 @@ impl Shared {
         // Nothing that can panic runs under the lock except on a broken invariant, and then the node stops.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn changed(&self, duty: Duty) -> &Condvar {
+        match duty {
+            Duty::Foreground => &self.foreground,
+            Duty::Background => &self.background,
+        }
+    }
 }
 
 impl WorkerPool {
@@ -89,7 +99,8 @@ impl WorkerPool {
                 background: VecDeque::new(),
                 closed: false,
             }),
-            changed: Condvar::new(),
+            foreground: Condvar::new(),
+            background: Condvar::new(),
         });
         let background = (workers - 1).max(1);
         let duties =
@@ -124,7 +135,8 @@ impl WorkerPool {
             queue.keygen.clear();
             queue.background.clear();
         }
-        self.shared.changed.notify_all();
+        self.shared.foreground.notify_all();
+        self.shared.background.notify_all();
     }
 }
 
@@ -144,14 +156,17 @@ impl Workers for WorkerPool {
         if queue.closed {
             return;
         }
+        let duty = match job.priority {
+            Priority::Signing | Priority::Keygen => Duty::Foreground,
+            Priority::Background => Duty::Background,
+        };
         match job.priority {
             Priority::Signing => queue.signing.push_back(job),
             Priority::Keygen => queue.keygen.push_back(job),
             Priority::Background => queue.background.push_back(job),
         }
         drop(queue);
-        // All: the one that wakes must be one whose duty allows this job.
-        self.shared.changed.notify_all();
+        self.shared.changed(duty).notify_one();
     }
 }
 
@@ -171,7 +186,7 @@ fn work(shared: &Shared, duty: Duty, inbox: &Inbox) {
                 if let Some(job) = queue.next(duty) {
                     break job;
                 }
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = shared.changed(duty).wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
         run(job, inbox);

@@ -15,6 +15,7 @@
 //!
 //! All work is done by one thread, in order; batches that have queued up meanwhile share their syncs.
 
+mod beside;
 mod envelope;
 mod files;
 mod integrity;

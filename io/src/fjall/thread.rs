@@ -1,10 +1,15 @@
 //! The thread that owns the store: takes orders in their order, lets batches that have queued up share their syncs,
 //! and answers in the same order once the whole group is durable.
+//!
+//! Only that a record does not exist is answered at once, by whoever orders: the names of all records are in memory, and
+//! nearly every read is of this kind (has this request been answered before?). It would otherwise wait for the syncs of
+//! other requests' batches. Of a record whose removal is not durable yet, that it is gone is answered in order: no answer
+//! tells of what a crash could undo.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
 };
 
@@ -18,7 +23,7 @@ use crate::ports::{Inbox, Store};
 
 use super::{
     seal::Reason,
-    vault::{Changes, Vault},
+    vault::{Changes, Existence, Names, Vault},
 };
 
 /// Orders of one group.
@@ -29,29 +34,45 @@ const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the thread is asked to do.
 enum Order {
     Persist(PersistId, Batch),
+    /// Of a record that existed then.
     Load(LoadId, Keyspace, Vec<u8>),
-    Scan { id: LoadId, keyspace: Keyspace, after: Vec<u8>, limit: usize },
+    /// Of a record whose removal had been ordered then.
+    LoadRemoved(LoadId),
+    /// Of the records that existed then.
+    Scan(LoadId, Keyspace, Vec<Vec<u8>>),
+}
+
+/// The names of all records, of whoever orders and of the thread.
+type SharedNames = Arc<Mutex<Names>>;
+
+fn lock(names: &SharedNames) -> MutexGuard<'_, Names> {
+    // Every change is a single insertion or removal, so a panic elsewhere leaves the names whole.
+    names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The running store. Dropping it finishes what was ordered and closes the store.
 #[derive(Debug)]
 pub struct FjallStore {
     orders: Option<mpsc::Sender<Order>>,
+    names: SharedNames,
+    inbox: Inbox,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FjallStore {
     pub(super) fn start(vault: Vault, inbox: Inbox) -> io::Result<Self> {
         let (orders, receiver) = mpsc::channel();
+        let mut vault = vault;
+        let names: SharedNames = Arc::new(Mutex::new(vault.take_names()));
+        let (shared, answers) = (names.clone(), inbox.clone());
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let mut vault = vault;
-            match catch_unwind(AssertUnwindSafe(|| serve(&mut vault, &receiver, &inbox))) {
+            match catch_unwind(AssertUnwindSafe(|| serve(&mut vault, &shared, &receiver, &answers))) {
                 Ok(Ok(())) => {}
-                Ok(Err(reason)) => inbox.fatal(format!("the store failed: {reason}")),
-                Err(_) => inbox.fatal("the store failed: its thread panicked"),
+                Ok(Err(reason)) => answers.fatal(format!("the store failed: {reason}")),
+                Err(_) => answers.fatal("the store failed: its thread panicked"),
             }
         })?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+        Ok(Self { orders: Some(orders), names, inbox, thread: Some(thread) })
     }
 
     /// Finishes what was ordered and closes the store: afterwards another process can open it.
@@ -79,15 +100,29 @@ impl Drop for FjallStore {
 
 impl Store for FjallStore {
     fn persist(&self, id: PersistId, batch: Batch) {
+        let mut names = lock(&self.names);
+        for write in &batch.writes {
+            match &write.value {
+                Some(_) => names.added(write.keyspace, &write.key),
+                None => names.removed(write.keyspace, &write.key),
+            }
+        }
+        drop(names);
         self.order(Order::Persist(id, batch));
     }
 
     fn load(&self, id: LoadId, keyspace: Keyspace, key: Vec<u8>) {
-        self.order(Order::Load(id, keyspace, key));
+        let existence = lock(&self.names).existence(keyspace, &key);
+        match existence {
+            Existence::Exists => self.order(Order::Load(id, keyspace, key)),
+            Existence::Removing => self.order(Order::LoadRemoved(id)),
+            Existence::Absent => self.inbox.put(Input::Loaded(id, None)),
+        }
     }
 
     fn scan(&self, id: LoadId, keyspace: Keyspace, after: Vec<u8>, limit: usize) {
-        self.order(Order::Scan { id, keyspace, after, limit });
+        let names = lock(&self.names).above(keyspace, &after, limit);
+        self.order(Order::Scan(id, keyspace, names));
     }
 }
 
@@ -96,6 +131,7 @@ impl Store for FjallStore {
 struct Group {
     changes: Changes,
     answers: Vec<Input>,
+    removed: Vec<(Keyspace, Vec<u8>)>,
     bytes: usize,
 }
 
@@ -109,16 +145,17 @@ impl Group {
         let answer = match order {
             Order::Persist(id, batch) => {
                 for write in batch.writes {
-                    vault.expect_name(write.keyspace, &write.key, write.value.is_some());
+                    if write.value.is_none() {
+                        self.removed.push((write.keyspace, write.key.clone()));
+                    }
                     self.bytes += write.key.len() + write.value.as_ref().map_or(0, |value| value.expose().len());
                     self.changes.insert((write.keyspace, write.key), write.value);
                 }
                 Input::Persisted(id)
             }
             Order::Load(id, keyspace, name) => Input::Loaded(id, vault.load(&self.changes, keyspace, &name)?),
-            Order::Scan { id, keyspace, after, limit } => {
-                Input::Scanned(id, vault.scan(&self.changes, keyspace, &after, limit)?)
-            }
+            Order::LoadRemoved(id) => Input::Loaded(id, None),
+            Order::Scan(id, keyspace, names) => Input::Scanned(id, vault.read_all(&self.changes, keyspace, names)?),
         };
         self.answers.push(answer);
         Ok(())
@@ -126,7 +163,7 @@ impl Group {
 }
 
 /// Serves until nobody orders any more, or until something fails.
-fn serve(vault: &mut Vault, orders: &mpsc::Receiver<Order>, inbox: &Inbox) -> Result<(), Reason> {
+fn serve(vault: &mut Vault, names: &SharedNames, orders: &mpsc::Receiver<Order>, inbox: &Inbox) -> Result<(), Reason> {
     while let Ok(first) = orders.recv() {
         let mut group = Group::default();
         group.take(vault, first)?;
@@ -136,6 +173,10 @@ fn serve(vault: &mut Vault, orders: &mpsc::Receiver<Order>, inbox: &Inbox) -> Re
             group.take(vault, next)?;
         }
         vault.commit(&group.changes)?;
+        if !group.removed.is_empty() {
+            let mut names = lock(names);
+            group.removed.iter().for_each(|(keyspace, name)| names.removal_is_durable(*keyspace, name));
+        }
         group.answers.into_iter().for_each(|answer| inbox.put(answer));
     }
     Ok(())
@@ -162,7 +203,27 @@ mod tests {
         }
         drop(orders);
         let (inbox, _events) = Inbox::new();
-        serve(&mut vault, &receiver, &inbox).expect("served");
+        serve(&mut vault, &SharedNames::default(), &receiver, &inbox).expect("served");
         assert_eq!(vault.state.sequence, before + 1);
+    }
+
+    #[test]
+    fn only_what_certainly_does_not_exist_is_answered_before_its_turn() {
+        let mut names = Names::default();
+        let existence = |names: &Names| names.existence(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Absent);
+        names.added(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Exists);
+        names.removed(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Removing);
+        // Stored again and removed again before the first removal is durable.
+        names.added(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Exists);
+        names.removed(Keyspace::Ledger, b"a");
+        names.removal_is_durable(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Removing);
+        names.removal_is_durable(Keyspace::Ledger, b"a");
+        assert_eq!(existence(&names), Existence::Absent);
+        assert_eq!(names.above(Keyspace::Ledger, b"", 9), Vec::<Vec<u8>>::new());
     }
 }

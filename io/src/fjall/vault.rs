@@ -1,12 +1,13 @@
 //! The open store: engine, key table, index of names and integrity record, and how a group of batches becomes durable.
 //!
 //! A commit takes these steps, each durable before the next: new keys into the key table; rows and integrity record
-//! into the engine; keys of what was removed or replaced out of the key table; integrity record into the file beside.
+//! into the engine; keys of what was removed or replaced out of the key table; integrity record into the file beside
+//! ([`Beside`]).
 //! A crash after any step is healed at the next start: keys that nothing needs are destroyed, and the file beside may
 //! be one commit behind.
 //!
 //! Listings need the order of real names, which the engine does not know. All names are therefore kept in memory (about
-//! a hundred bytes per record); opening reads, opens and checks every record anyway.
+//! a hundred bytes per record, see [`Names`]); opening reads, opens and checks every record anyway.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,9 @@ use mpcium_core::{
 };
 
 use super::{
-    OpenError, files,
+    OpenError,
+    beside::Beside,
+    files,
     integrity::{self, State},
     keytable::{BucketId, KeyTable},
     seal::{self, KeyId, Keys, ROW_NAME_BYTES, Reason, RowName},
@@ -31,8 +34,6 @@ use super::{
 
 /// Name of the integrity record's row: no keyspace has this number.
 const STATE_ROW: [u8; 1] = [0xff];
-/// Bytes of the integrity file.
-const INTEGRITY_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Unreadable records that are described; what is beyond is only counted.
 const DESCRIBED_MAX: usize = 16;
 
@@ -45,6 +46,66 @@ pub(super) const INTEGRITY_FILE: &str = "integrity";
 
 /// Changes by keyspace and name; `None` removes.
 pub(super) type Changes = BTreeMap<(Keyspace, Vec<u8>), Option<Secret>>;
+
+/// The names of all records, as they are after everything that has been ordered.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    existing: BTreeMap<Keyspace, BTreeSet<Box<[u8]>>>,
+    /// How many ordered removals of a record are not durable yet.
+    removing: BTreeMap<(Keyspace, Box<[u8]>), usize>,
+}
+
+/// What is known of a record without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existence {
+    /// It exists.
+    Exists,
+    /// It has been removed, and that is not durable yet.
+    Removing,
+    /// It does not exist.
+    Absent,
+}
+
+impl Names {
+    /// A record exists from now on.
+    pub(super) fn added(&mut self, keyspace: Keyspace, name: &[u8]) {
+        self.existing.entry(keyspace).or_default().insert(name.into());
+    }
+
+    /// A record's removal has been ordered.
+    pub(super) fn removed(&mut self, keyspace: Keyspace, name: &[u8]) {
+        self.existing.entry(keyspace).or_default().remove(name);
+        *self.removing.entry((keyspace, name.into())).or_default() += 1;
+    }
+
+    /// A record's removal has become durable.
+    pub(super) fn removal_is_durable(&mut self, keyspace: Keyspace, name: &[u8]) {
+        let key = (keyspace, name.into());
+        if let Some(orders) = self.removing.get_mut(&key) {
+            *orders -= 1;
+            if *orders == 0 {
+                self.removing.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn existence(&self, keyspace: Keyspace, name: &[u8]) -> Existence {
+        if self.existing.get(&keyspace).is_some_and(|names| names.contains(name)) {
+            Existence::Exists
+        } else if !self.removing.is_empty() && self.removing.contains_key(&(keyspace, name.into())) {
+            Existence::Removing
+        } else {
+            Existence::Absent
+        }
+    }
+
+    /// The first names above `after`, in their order.
+    pub(super) fn above(&self, keyspace: Keyspace, after: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let above = (if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) }, Bound::Unbounded);
+        let names = self.existing.get(&keyspace).into_iter().flat_map(|names| names.range::<[u8], _>(above));
+        names.take(limit).map(|name| name.to_vec()).collect()
+    }
+}
 
 /// The engine with its one table of rows.
 struct Engine {
@@ -83,7 +144,8 @@ pub(super) struct Vault {
     engine: Engine,
     table: KeyTable,
     pub(super) state: State,
-    names: BTreeMap<Keyspace, BTreeSet<Box<[u8]>>>,
+    beside: Beside,
+    names: Names,
     /// Held for as long as the store is open.
     _lock: File,
 }
@@ -99,7 +161,7 @@ impl std::fmt::Debug for Vault {
 struct Survey {
     found: State,
     inside: Option<State>,
-    names: BTreeMap<Keyspace, BTreeSet<Box<[u8]>>>,
+    names: Names,
     boot: Vec<(Keyspace, Vec<u8>, Secret)>,
     needed: BTreeSet<KeyId>,
     unreadable: Vec<String>,
@@ -134,7 +196,8 @@ impl Vault {
         batch.insert(&engine.rows, STATE_ROW.as_slice(), sealed.as_slice());
         batch.commit().map_err(|error| OpenError::Damaged { path, reason: error.to_string() })?;
         let path = folder.join(INTEGRITY_FILE);
-        files::replace(&path, &sealed).map_err(failed(&path))
+        let mut beside = Beside::new(path.clone());
+        beside.write(state.sequence, &sealed).map_err(|reason| OpenError::Damaged { path, reason })
     }
 
     /// Opens the parts of an existing store, reads and checks every record.
@@ -156,18 +219,14 @@ impl Vault {
         files::remove_unfinished(folder).map_err(|source| io(folder, source))?;
         files::remove_unfinished(&keys_folder).map_err(|source| io(&keys_folder, source))?;
         let mut damage = Vec::new();
-        let beside = match files::read(&integrity_path, INTEGRITY_FILE_BYTES_MAX) {
-            Ok(None) => Err("it is missing".to_owned()),
-            Ok(Some(sealed)) => State::open(&keys, &sealed),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(error.to_string()),
-            Err(source) => return Err(io(&integrity_path, source)),
-        };
-        let beside = beside.map_err(|reason| damage.push(format!("{}: {reason}", integrity_path.display()))).ok();
-
         let engine = Engine::open(&engine_folder, write_buffer_bytes)?;
         let mut table = KeyTable::new(keys_folder);
         let survey = survey(&engine, &keys, &mut table, &engine_folder)?;
-        damage.extend(integrity::compare(&survey.found, survey.inside.as_ref(), beside.as_ref()));
+        let file = Beside::new(integrity_path.clone());
+        let inside = survey.inside.as_ref().map(|inside| inside.sequence);
+        let beside = file.read(&keys, inside).map_err(|source| io(&integrity_path, source))?;
+        damage.extend(beside.damage.iter().map(|reason| format!("{}: {reason}", integrity_path.display())));
+        damage.extend(integrity::compare(&survey.found, survey.inside.as_ref(), beside.state.as_ref()));
         let unneeded = match table.unneeded(&keys, &survey.needed) {
             Ok(unneeded) => unneeded,
             Err((path, reason)) => {
@@ -177,7 +236,7 @@ impl Vault {
         };
 
         let mut state = survey.found;
-        let known = [survey.inside.as_ref(), beside.as_ref()];
+        let known = [survey.inside.as_ref(), beside.state.as_ref()];
         state.sequence = known.iter().flatten().map(|known| known.sequence).max().unwrap_or(0);
         known.iter().flatten().for_each(|known| state.note(&known.noted));
         state.note(&damage);
@@ -188,16 +247,15 @@ impl Vault {
             damage.push(format!("{} records cannot be read in all", survey.unreadable_count));
         }
 
-        let mut vault =
-            Self { folder: folder.to_owned(), keys, engine, table, state, names: survey.names, _lock: lock };
+        let (folder, names) = (folder.to_owned(), survey.names);
+        let mut vault = Self { folder, keys, engine, table, state, beside: file, names, _lock: lock };
         if damage.is_empty() {
             // What a crash left open. After damage nothing is destroyed.
-            let damaged = |reason| OpenError::Damaged { path: folder.to_owned(), reason };
+            let path = vault.folder.clone();
+            let damaged = |reason| OpenError::Damaged { path: path.clone(), reason };
             vault.table.destroy(&vault.keys, &unneeded).map_err(damaged)?;
-            if beside.as_ref() != Some(&vault.state) {
-                let sealed = vault.state.seal(&vault.keys).map_err(damaged)?;
-                files::replace(&integrity_path, &sealed).map_err(|source| io(&integrity_path, source))?;
-            }
+            let put_right = vault.beside.put_right(&vault.keys, &beside, &vault.state);
+            put_right.map_err(|source| io(&integrity_path, source))?.map_err(damaged)?;
         }
         Ok((vault, BootRecord { records: survey.boot, damage }))
     }
@@ -244,21 +302,16 @@ impl Vault {
         self.table.add(&self.keys, &added)?;
         batch.commit().map_err(|error| named(&format_args!("the engine cannot write: {error}")))?;
         self.table.destroy(&self.keys, &destroyed)?;
-        files::replace(&self.folder.join(INTEGRITY_FILE), &sealed)
-            .map_err(|error| named(&format_args!("the integrity file cannot be written: {error}")))
+        let written = self.beside.write(self.state.sequence, &sealed);
+        written.map_err(|error| named(&format_args!("the integrity file cannot be written: {error}")))
     }
 
-    /// Enters or removes a name, before the change that does it is durable.
-    pub(super) fn expect_name(&mut self, keyspace: Keyspace, name: &[u8], exists: bool) {
-        let names = self.names.entry(keyspace).or_default();
-        if exists {
-            names.insert(name.into());
-        } else {
-            names.remove(name);
-        }
+    /// The names of all records, for whoever orders.
+    pub(super) fn take_names(&mut self) -> Names {
+        std::mem::take(&mut self.names)
     }
 
-    /// Reads a record, as it will be after `changes`.
+    /// Reads a record that exists, as it will be after `changes`.
     pub(super) fn load(
         &mut self,
         changes: &Changes,
@@ -268,9 +321,6 @@ impl Vault {
         if let Some(value) = changes.get(&(keyspace, name.to_vec())) {
             return Ok(value.clone());
         }
-        if !self.names.get(&keyspace).is_some_and(|names| names.contains(name)) {
-            return Ok(None);
-        }
         let row_name = self.keys.row_name(keyspace, name);
         let failed = |reason: Reason| format!("a record of {} cannot be read: {reason}", keyspace.name());
         let row = self.engine.row(&row_name)?.ok_or_else(|| failed("it is gone".to_owned()))?;
@@ -278,17 +328,13 @@ impl Vault {
         Ok(Some(value))
     }
 
-    /// Lists records with names above `after`, as they will be after `changes`.
-    pub(super) fn scan(
+    /// Reads records that exist, as they will be after `changes`.
+    pub(super) fn read_all(
         &mut self,
         changes: &Changes,
         keyspace: Keyspace,
-        after: &[u8],
-        limit: usize,
+        names: Vec<Vec<u8>>,
     ) -> Result<Vec<Record>, Reason> {
-        let above = (if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) }, Bound::Unbounded);
-        let names = self.names.get(&keyspace).into_iter().flat_map(|names| names.range::<[u8], _>(above));
-        let names: Vec<Vec<u8>> = names.take(limit).map(|name| name.to_vec()).collect();
         let mut records = Vec::with_capacity(names.len());
         for name in names {
             if let Some(value) = self.load(changes, keyspace, &name)? {
@@ -348,7 +394,7 @@ fn survey_rows(engine: &Engine, keys: &Keys, table: &mut KeyTable) -> Result<Sur
         }
         match open_row(keys, table, &row_name, &row) {
             Ok((name, value)) => {
-                survey.names.entry(keyspace).or_default().insert(name.as_slice().into());
+                survey.names.added(keyspace, &name);
                 if keyspace.loaded_at_boot() {
                     survey.boot.push((keyspace, name, value));
                 }

@@ -71,8 +71,9 @@ impl Running {
         block_on(self.events.receiver.next()).expect("an answer")
     }
 
-    /// Whether the store's end of the inbox has closed with nothing more in it.
-    pub(super) fn ends(&mut self) -> bool {
+    /// Closes the store; whether nothing more has come of it.
+    pub(super) fn ends(mut self) -> bool {
+        self.store.close();
         block_on(self.events.receiver.next()).is_none()
     }
 
