@@ -28,7 +28,13 @@ pub(crate) enum Message {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SessionMessage {
     /// A message of the protocol.
-    Round { session: SessionId, broadcast: bool, bytes: Vec<u8> },
+    Round {
+        session: SessionId,
+        broadcast: bool,
+        /// The same encoding as without the attribute, written and read at once instead of byte by byte.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// The sender is still computing, or waits for a worker: do not count it silent.
     Computing { session: SessionId },
     /// The sender has given the session up.

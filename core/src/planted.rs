@@ -123,6 +123,10 @@ bugs! {
     VoteMissing = "vote-missing",
     /// A member states that it is prepared before its shares are durable.
     PreparedBeforeDurable = "prepared-before-durable",
+    /// A ban is told before it is durable.
+    BanSaidBeforeDurable = "ban-said-before-durable",
+    /// A ban ends no other run that uses the same auxiliary data.
+    BanEndsNothing = "ban-ends-nothing",
     /// Signatures on secp256k1 have the higher `s`.
     HigherS = "higher-s",
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mpcium_core::committee::Committee;
 use mpcium_core::consensus::{Ballot, Promise};
-use mpcium_core::protocol::{Curve, KeyShare};
+use mpcium_core::protocol::{Checked, Curve, KeyShare};
 use mpcium_core::store::{Batch, Keyspace};
 use mpcium_core::wallet::record::{
     RefusedRecord, Stored, certificate_key, decision_key, pending_key, share_key, wallet_prefix,
@@ -57,6 +57,7 @@ fn shares(facts: &SessionFacts, id: NodeId) -> Vec<KeyShare> {
             secret: Secret::new(vec![77; 32]),
             public_key: vec![5; length],
             public_shares: facts.committee.members.iter().map(|m| vec![m.as_bytes()[0]; length]).collect(),
+            checked: Checked::default(),
         }
     };
     facts.curves.iter().map(share).collect()

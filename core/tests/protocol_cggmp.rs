@@ -82,6 +82,7 @@ fn view(nodes: &[usize], signers: &[u16], signer: u16) -> AuxiliaryView {
     AuxiliaryView {
         secret: set.secret.clone(),
         rows: signers.iter().map(|signer| set.rows[nodes[usize::from(*signer)]].clone()).collect(),
+        opened: None,
     }
 }
 

@@ -66,7 +66,7 @@ impl Case {
         if let Some((members, sets)) = self.sets.iter().find(|(members, _)| members.len() == NODES) {
             let set = &sets[at(members, node(own))];
             let rows = signers.iter().map(|signer| set.rows[at(members, node(*signer))].clone()).collect();
-            return vec![AuxiliaryView { secret: set.secret.clone(), rows }];
+            return vec![AuxiliaryView { secret: set.secret.clone(), rows, opened: None }];
         }
         let others = signers.iter().filter(|other| **other != own);
         others
@@ -74,7 +74,7 @@ impl Case {
                 let mut members = vec![node(own), node(*other)];
                 members.sort_unstable();
                 let set = &self.sets[&members][at(&members, node(own))];
-                AuxiliaryView { secret: set.secret.clone(), rows: set.rows.clone() }
+                AuxiliaryView { secret: set.secret.clone(), rows: set.rows.clone(), opened: None }
             })
             .collect()
     }

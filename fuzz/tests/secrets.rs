@@ -57,6 +57,7 @@ fn share() -> KeyShare {
         secret: Secret::new(SECRET.to_vec()),
         public_key: vec![1; 32],
         public_shares: vec![vec![1; 32]; 3],
+        checked: mpcium_core::protocol::Checked::default(),
     }
 }
 
@@ -72,7 +73,7 @@ fn what_holds_a_secret_shows_nothing_of_it() {
     let id = NodeId::from_bytes([1; 16]);
     let identity = Identity::new(id, SECRET);
     let set = AuxiliarySet { secret: secret(), rows: vec![vec![1]] };
-    let view = AuxiliaryView { secret: secret(), rows: vec![vec![1]] };
+    let view = AuxiliaryView { secret: secret(), rows: vec![vec![1]], opened: None };
     let link_config = || LinkConfig {
         identity: identity.clone(),
         peers: Vec::new(),

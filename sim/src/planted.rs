@@ -96,7 +96,9 @@ impl Planted {
                 | Bug::StaleIncarnation
                 | Bug::WrongCulprit
                 | Bug::UnverifiedRelease
-                | Bug::InitiatorUnchecked,
+                | Bug::InitiatorUnchecked
+                | Bug::BanSaidBeforeDurable
+                | Bug::BanEndsNothing,
             ) => Profile::Byzantine,
             Self::Core(Bug::HigherS) => Profile::Small,
             _ => Profile::Ideal,

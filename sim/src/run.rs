@@ -112,6 +112,7 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
         let witness = Arc::new(Witness::default());
         let suites = match scenario.profile {
             Profile::Small => small::suites(scenario.seed),
+            _ if scenario.pairs => ideal::pairwise_suites(&witness, scenario.planted),
             _ => ideal::suites(&witness, scenario.planted),
         };
         let world = World::new(scenario, suites, witness, invariants::all(), log);

@@ -21,7 +21,7 @@ use crate::{
     link::Lane,
     message::{Message as Envelope, SessionMessage},
     node::{AuxiliaryStatus, IngredientStatus, Table},
-    protocol::{AuxiliarySet, AuxiliaryView, Coverage, Done, Outcome, Priority},
+    protocol::{AuxiliarySet, AuxiliaryView, Coverage, Done, Opened, Outcome, Priority},
     report::Report,
     request::signing::participant::check_participants,
     session::{Failure, Owner, Participant, Plan, SessionId, Sessions, Unsaid},
@@ -79,6 +79,9 @@ struct Set {
     /// can be repeated at once.
     pieces: Vec<Vec<u8>>,
     agreed: BTreeMap<NodeId, crate::wallet::Signature>,
+    /// `data` as the suite has read it. Gone with the set, and so with a ban.
+    #[serde(skip)]
+    opened: Option<Opened>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,7 +178,7 @@ impl Auxiliary {
                     // The store authenticates what it returns: an unreadable record is ours and wrong.
                     let stored: StoredSet = postcard::from_bytes(value.expose())
                         .unwrap_or_else(|error| panic!("auxiliary set {}: {error}", hex::encode(key)));
-                    let set = match stored {
+                    let mut set = match stored {
                         StoredSet::V1(set) => set,
                         StoredSet::Banned(ban) => {
                             self.restore_ban(suite.name(), key, ban);
@@ -188,7 +191,10 @@ impl Auxiliary {
                         continue;
                     }
                     match auxiliary.check(&set.data, set.index) {
-                        Ok(()) => drop(self.sets.insert(name, set)),
+                        Ok(()) => {
+                            set.opened = auxiliary.open(&set.data);
+                            self.sets.insert(name, set);
+                        }
                         Err(abort) => ctx.report(Report::Alarm {
                             what: format!("auxiliary set {} is unusable: {}", hex::encode(key), abort.reason),
                         }),
@@ -407,7 +413,8 @@ impl Auxiliary {
         let signature = ctx.identity.sign(tags::AUXILIARY_AGREED, &agreed_body(&name, ctx.me));
         let mut agreed = BTreeMap::new();
         agreed.insert(ctx.me, crate::wallet::Signature(signature));
-        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed };
+        let opened = ctx.suites.secp256k1.auxiliary().and_then(|auxiliary| auxiliary.open(&data));
+        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed, opened };
         let mut batch = Batch::default();
         batch.put(Keyspace::Auxiliary, name.to_vec(), set.encode());
         self.sets.insert(name, set);
@@ -544,7 +551,7 @@ impl Auxiliary {
             let at = set.members.iter().position(|m| m == node)?;
             set.data.rows.get(at).cloned()
         });
-        Some(AuxiliaryView { secret: set.data.secret.clone(), rows: rows.collect::<Option<_>>()? })
+        Some(AuxiliaryView { secret: set.data.secret.clone(), rows: rows.collect::<Option<_>>()?, opened: None })
     }
 
     /// The first `threshold` candidates that agreed sets cover, in order of their ids, and the names of these sets.

@@ -11,6 +11,8 @@
 
 use super::*;
 use crate::WallTime;
+use crate::node::{PairState, PairStatus};
+use crate::planted::{Bug, planted};
 
 /// First wait after a ban before a pair makes a new set on its own; doubles with each further ban up to
 /// [`AFTER_BAN_MAX`].
@@ -195,7 +197,9 @@ impl Auxiliary {
             }
             let set = self.sets.get(name).filter(|set| set.members.len() == 2 && set.members.contains(&peer));
             let Some(set) = set else { return Err(format!("it does not hold that set-up with {}", ctx.name(peer))) };
-            view.views.push(AuxiliaryView { secret: set.data.secret.clone(), rows: set.data.rows.clone() });
+            let opened = set.opened.clone();
+            let secret = if opened.is_some() { Secret::new(Vec::new()) } else { set.data.secret.clone() };
+            view.views.push(AuxiliaryView { secret, rows: set.data.rows.clone(), opened });
             view.pairs.push((peer, *name));
         }
         Ok(view)
@@ -260,7 +264,12 @@ impl Auxiliary {
             let record = postcard::to_stdvec(&StoredSet::Banned(ban.clone())).expect("plain data serialises");
             batch.put(Keyspace::Auxiliary, name.to_vec(), record);
             self.bans.insert(*name, ban);
-            unsaid.extend(sessions.end_users_of(ctx, *name, "its auxiliary data has been banned"));
+            if !planted(Bug::BanEndsNothing) {
+                unsaid.extend(sessions.end_users_of(ctx, *name, "its auxiliary data has been banned"));
+            }
+        }
+        if planted(Bug::BanSaidBeforeDurable) {
+            self.on_persisted(ctx, After::Banned(std::mem::take(&mut unsaid)));
         }
         ctx.persist(batch, ContextAfter::Auxiliary(After::Banned(unsaid)));
     }
@@ -291,6 +300,48 @@ impl Auxiliary {
             batch.remove(Keyspace::Auxiliary, oldest.to_vec());
         }
         bans.last().map_or(0, |(count, _)| *count)
+    }
+
+    /// Whether this node can sign with each other one, and if not, why not and until when.
+    pub fn pairs_status(&self, ctx: &Context) -> Vec<PairStatus> {
+        if !is_pairwise(ctx) {
+            return Vec::new();
+        }
+        let others = ctx.config.peers.iter().map(|p| p.id).filter(|id| *id != ctx.me);
+        others
+            .map(|peer| {
+                let (state, detail) = self.pair_state(ctx, peer);
+                PairStatus { peer: ctx.name(peer), state, detail }
+            })
+            .collect()
+    }
+
+    fn pair_state(&self, ctx: &Context, peer: NodeId) -> (PairState, String) {
+        if self.own_pair(peer).is_some() {
+            return (PairState::Ready, String::new());
+        }
+        let last = self.bans.values().filter(|ban| ban.members.contains(&peer)).max_by_key(|ban| ban.count);
+        let wait = self.ban_lasts(ctx, peer);
+        if let Some(ban) = last
+            && wait > Duration::ZERO
+        {
+            let (by, reason, count, wait) = (ctx.name(ban.by), &ban.reason, ban.count, wait.as_secs());
+            return (PairState::Banned, format!("ban {count}, found by {by}: {reason}; a new one in {wait} s"));
+        }
+        let name = ctx.name(peer);
+        let detail = if self.is_joining(peer) {
+            "is being made".to_owned()
+        } else if !ctx.is_up(peer) {
+            format!("waits for {name} to answer")
+        } else if self.sets.values().any(|set| !set.is_agreed() && set.members.contains(&peer)) {
+            format!("made here, waits for the word of {name}")
+        } else if peer < ctx.me {
+            format!("waits for {name} to propose it")
+        } else {
+            let next = self.tries.get(&peer).map_or(ctx.now.time, |tries| tries.next);
+            format!("is tried in {} s", next.since(ctx.now.time).as_secs())
+        };
+        (PairState::Missing, detail)
     }
 
     pub(super) fn banned_status<'a>(&'a self, ctx: &'a Context) -> impl Iterator<Item = AuxiliaryStatus> + 'a {

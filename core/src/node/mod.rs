@@ -634,6 +634,7 @@ impl Node {
             peers: peers.collect(),
             ingredients,
             auxiliary_sets,
+            pairs: self.auxiliary.pairs_status(ctx),
             sessions: self.sessions.status(ctx),
             requests,
             undecided: self.activation.undecided(),

@@ -23,6 +23,9 @@ pub struct Status {
     pub ingredients: IngredientStatus,
     /// Auxiliary sets.
     pub auxiliary_sets: Vec<AuxiliaryStatus>,
+    /// The set-up with every other node, where the ECDSA protocol has one for each pair.
+    #[serde(default)]
+    pub pairs: Vec<PairStatus>,
     /// Runs of protocols in which this node takes part.
     pub sessions: Vec<SessionStatus>,
     /// Requests that this node coordinates.
@@ -98,6 +101,44 @@ pub struct AuxiliaryStatus {
     /// Why it must never be used again; empty if it may.
     #[serde(default)]
     pub banned: String,
+}
+
+/// Whether this node and another can sign together, where the ECDSA protocol has a set-up for each pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// The other node.
+    pub peer: String,
+    /// Whether they can.
+    pub state: PairState,
+    /// In words: how long a ban lasts and why, or what a missing set-up waits for. Empty if it is ready.
+    pub detail: String,
+}
+
+/// How the set-up of a pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PairState {
+    /// Both members agreed to it.
+    Ready,
+    /// It has not been made (again) yet.
+    Missing,
+    /// The last one was banned, and it is too early for a new one.
+    Banned,
+}
+
+impl PairState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Missing, Self::Banned];
+
+    /// Its word in statuses and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Missing => "missing",
+            Self::Banned => "banned",
+        }
+    }
 }
 
 /// One run.

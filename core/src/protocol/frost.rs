@@ -61,9 +61,10 @@ impl SigningSuite for Frost {
         if signing.signers.len() != usize::from(run.parties) {
             return Err(Abort::new(format!("{} signers in a run of {}", signing.signers.len(), run.parties)));
         }
-        let share: Arc<Share> = Arc::new(signing.key.core_of_signers::<E>(&signing.signers)?);
-        if share.i != run.index {
-            let (own, index) = (share.i, run.index);
+        let own = signing.key.position_among(&signing.signers)?;
+        let share: Arc<Share> = signing.key.checked_core::<E>()?;
+        if own != run.index {
+            let index = run.index;
             return Err(Abort::new(format!("own share is number {own} among the signers, the run says {index}")));
         }
         let public_key =
@@ -72,6 +73,7 @@ impl SigningSuite for Frost {
         let guard = CommitmentsGuard {
             run: run.clone(),
             share: share.clone(),
+            signers: signing.signers.clone(),
             message: message.clone(),
             commitments: BTreeMap::new(),
             partials: BTreeMap::new(),
@@ -79,13 +81,12 @@ impl SigningSuite for Frost {
         };
         let mut rng = runner::generator(&run, "frost signing");
         let index = run.index;
-        let signed = message.clone();
+        let (signed, signers) = (message.clone(), signing.signers);
         Ok(Box::new(SingleRun(ProtocolRun::<_, Result<Signature<Suite>, FullSigningError>, Outcome>::new(
             &run,
             guard,
             move |connection| async move {
-                let positions: Vec<u16> = (0..share.min_signers()).collect();
-                givre::signing::<Suite>(index, &share, &positions, &signed).sign(&mut rng, connection).await
+                givre::signing::<Suite>(index, &share, &signers, &signed).sign(&mut rng, connection).await
             },
             move |result, guard| {
                 let signature =
@@ -115,6 +116,8 @@ struct Wire {
 struct CommitmentsGuard {
     run: Run,
     share: Arc<Share>,
+    /// Committee positions by positions in the run.
+    signers: Vec<u16>,
     message: Arc<[u8]>,
     commitments: BTreeMap<u16, PublicCommitments<E>>,
     partials: BTreeMap<u16, Scalar<E>>,
@@ -133,6 +136,10 @@ impl CommitmentsGuard {
         tags::ECHO.hash(&body.finalize())
     }
 
+    fn public_share(&self, party: u16) -> Option<&NonZero<Point<E>>> {
+        self.share.public_shares.get(usize::from(*self.signers.get(usize::from(party))?))
+    }
+
     fn abort(&self, reason: &str) -> Abort {
         let own = self.echo();
         if self.echoes.values().any(|echo| *echo != own) {
@@ -146,7 +153,8 @@ impl CommitmentsGuard {
         let Some(setup) = &self.share.vss_setup else { return Vec::new() };
         let mut by_place = Vec::new();
         for (party, commitment) in &self.commitments {
-            let Some(place) = setup.I.get(usize::from(*party)) else { return Vec::new() };
+            let signer = self.signers.get(usize::from(*party));
+            let Some(place) = signer.and_then(|signer| setup.I.get(usize::from(*signer))) else { return Vec::new() };
             by_place.push((*place, *party, *commitment));
         }
         by_place.sort_unstable_by_key(|(place, _, _)| *place);
@@ -176,9 +184,7 @@ impl CommitmentsGuard {
 
         let mut wrong = Vec::new();
         for (place, party, commitment) in &by_place {
-            let (Some(partial), Some(public_share)) =
-                (self.partials.get(party), self.share.public_shares.get(usize::from(*party)))
-            else {
+            let (Some(partial), Some(public_share)) = (self.partials.get(party), self.public_share(*party)) else {
                 continue;
             };
             // The Lagrange coefficient of this signer at zero.

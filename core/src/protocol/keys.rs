@@ -3,6 +3,9 @@
 //! Invariant: no share reaches a library unless its secret belongs to its public share, the public shares lie on one
 //! polynomial of degree `threshold - 1` whose value at zero is the public key, and no point is the identity.
 
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
 use generic_ec::{NonZero, Point, Scalar, SecretScalar};
 use key_share::{CoreKeyShare, DirtyCoreKeyShare, DirtyKeyInfo, Validate, VssSetup};
 
@@ -62,6 +65,31 @@ fn abscissa<E: generic_ec::Curve>(position: u16) -> Option<NonZero<Scalar<E>>> {
     NonZero::from_scalar(Scalar::from(u32::from(position) + 1))
 }
 
+/// The library's form of a share, once it has been read and checked: that takes longer than a share's part in an
+/// Ed25519 signature. A copy begins without it, because it may be changed.
+#[derive(Default)]
+pub struct Checked(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Clone for Checked {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Checked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Checked {}
+
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checked(..)")
+    }
+}
+
 impl KeyShare {
     /// Checks everything about a share that can be checked alone, as when it is read from a store: sizes, bounds,
     /// encodings, that the secret belongs to this member's public share, and that all public shares and the public
@@ -113,6 +141,7 @@ impl KeyShare {
             curve: self.curve,
             threshold: self.threshold,
             index: self.index,
+            checked: Checked::default(),
         })
     }
 
@@ -122,18 +151,40 @@ impl KeyShare {
         self.core_of(&positions, self.index)
     }
 
-    /// The library's form of this share in a committee that consists of exactly the signers, in their order: what the
-    /// libraries call positions are then the run's positions, and nothing about other members is needed.
-    pub(crate) fn core_of_signers<E: LibraryCurve>(&self, signers: &[u16]) -> Result<CoreKeyShare<E>, Abort> {
+    /// As [`core`](Self::core), read and checked only the first time.
+    pub(crate) fn checked_core<E: LibraryCurve>(&self) -> Result<Arc<CoreKeyShare<E>>, Abort> {
+        if let Some(known) = self.checked.0.get().and_then(|known| known.clone().downcast().ok()) {
+            return Ok(known);
+        }
+        let core = Arc::new(self.core::<E>()?);
+        // Another worker may have been faster, with the same.
+        let _ = self.checked.0.set(core.clone());
+        Ok(core)
+    }
+
+    /// The own position among the signers, who are as many as sign and are all members.
+    pub(crate) fn position_among(&self, signers: &[u16]) -> Result<u16, Abort> {
         if signers.len() != usize::from(self.threshold) {
             return Err(Abort::new(format!("{} signers, expected exactly {}", signers.len(), self.threshold)));
         }
-        self.members()?;
-        let own = signers
+        let members = self.members()?;
+        if let Some(stranger) = signers.iter().find(|signer| **signer >= members) {
+            return Err(Abort::new(format!("position {stranger} among {members} members")));
+        }
+        if signers.iter().enumerate().any(|(at, signer)| signers.iter().skip(at + 1).any(|other| other == signer)) {
+            return Err(Abort::new("a signer twice"));
+        }
+        signers
             .iter()
             .position(|signer| *signer == self.index)
             .and_then(|position| u16::try_from(position).ok())
-            .ok_or_else(|| Abort::new(format!("own committee position {} is not among the signers", self.index)))?;
+            .ok_or_else(|| Abort::new(format!("own committee position {} is not among the signers", self.index)))
+    }
+
+    /// The library's form of this share in a committee that consists of exactly the signers, in their order: what the
+    /// libraries call positions are then the run's positions, and nothing about other members is needed.
+    pub(crate) fn core_of_signers<E: LibraryCurve>(&self, signers: &[u16]) -> Result<CoreKeyShare<E>, Abort> {
+        let own = self.position_among(signers)?;
         self.core_of(signers, own)
     }
 
@@ -196,6 +247,7 @@ impl KeyShare {
             secret: Secret::new(E::scalar_to_bytes(&core.x)),
             public_key: point_to_bytes::<E>(&core.shared_public_key),
             public_shares: core.public_shares.iter().map(|point| point_to_bytes::<E>(point)).collect(),
+            checked: Checked::default(),
         })
     }
 }

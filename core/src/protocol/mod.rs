@@ -26,6 +26,7 @@ pub use digest::{InvalidDigest, digest_from_tx};
 pub use dkls::Dkls;
 pub use frost::Frost;
 pub use keygen::DistributedKeyGeneration;
+pub use keys::Checked;
 use serde::{Deserialize, Serialize};
 
 use crate::{Duration, Secret};
@@ -184,6 +185,9 @@ pub struct KeyShare {
     pub public_key: Vec<u8>,
     /// Every member's public share, by position.
     pub public_shares: Vec<Vec<u8>>,
+    /// What was read of all this and checked, once; not stored and not compared.
+    #[serde(skip)]
+    pub checked: Checked,
 }
 
 /// One member's part of auxiliary data.
@@ -211,6 +215,32 @@ pub struct AuxiliaryView {
     pub secret: Secret,
     /// The signers' rows, in the order of the signers; of a pair's set both rows, in the order of the set.
     pub rows: Vec<Vec<u8>>,
+    /// The same set as [`AuxiliarySuite::open`] has read it: then the secret above may be empty.
+    pub opened: Option<Opened>,
+}
+
+/// A set as a suite keeps it in memory, so that it is read once and not for every signature. Erases its secrets when the
+/// last copy is dropped.
+#[derive(Clone)]
+pub struct Opened(Arc<dyn std::any::Any + Send + Sync>);
+
+impl Opened {
+    /// Hides a suite's own type, which must erase its secrets when it is dropped.
+    pub fn new(set: impl std::any::Any + Send + Sync) -> Self {
+        Self(Arc::new(set))
+    }
+
+    /// The suite's own type, if it is this one.
+    #[must_use]
+    pub fn get<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0.clone().downcast().ok()
+    }
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened(..)")
+    }
 }
 
 /// One signature to make.
@@ -293,6 +323,11 @@ pub trait AuxiliarySuite: Send + Sync {
     /// # Errors
     /// If it does not, naming what differs.
     fn check(&self, set: &AuxiliarySet, index: u16) -> Result<(), Abort>;
+    /// Reads a set that has been checked into the form in which signatures use it, if reading it takes long.
+    fn open(&self, set: &AuxiliarySet) -> Option<Opened> {
+        let _ = set;
+        None
+    }
 }
 
 /// The ECDSA protocols that a cluster can choose from. Keys are the same for both, so a cluster may change its choice.

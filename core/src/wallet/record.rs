@@ -330,7 +330,7 @@ impl std::fmt::Display for StoppedRecord {
 
 impl ShareRecord {
     fn check(&self) -> Result<(), CertificateError> {
-        let KeyShare { curve, threshold, index, secret, public_key, public_shares } = &self.share;
+        let KeyShare { curve, threshold, index, secret, public_key, public_shares, checked: _ } = &self.share;
         let n = public_shares.len();
         if !(2..=NODES_MAX).contains(&n) || usize::from(*threshold) <= n / 2 || usize::from(*threshold) > n {
             return Err(FormError::Committee { members: n, threshold: *threshold }.into());

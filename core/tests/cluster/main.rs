@@ -9,4 +9,5 @@ mod full_signatures;
 mod queries;
 mod rollback;
 mod situations;
+mod switching;
 mod world;

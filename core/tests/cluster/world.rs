@@ -28,10 +28,13 @@ use mpcium_core::{
 
 pub use self::toy::Toy;
 
+/// The cluster's chain code.
+pub const CHAIN_CODE: [u8; 32] = [9; 32];
 const INITIATOR: [u8; 32] = [7; 32];
 const START: u64 = 1_800_000_000_000;
 
-type Disk = BTreeMap<(Keyspace, Vec<u8>), Secret>;
+/// What a node has made durable.
+pub type Disk = BTreeMap<(Keyspace, Vec<u8>), Secret>;
 
 struct Host {
     node: Option<Node>,
@@ -114,7 +117,7 @@ impl World {
                     me: *me,
                     peers: peers.clone(),
                     threshold,
-                    chain_code: Some([9; 32]),
+                    chain_code: Some(CHAIN_CODE),
                     initiator: InitiatorKey::parse("ed25519", &initiator).expect("a key"),
                     authorization: Authorization::default(),
                     max_concurrent_keygen: 2,
@@ -166,6 +169,11 @@ impl World {
         }
     }
 
+    /// What a node runs with from its next start.
+    pub fn change_suites(&mut self, i: usize, suites: Suites) {
+        self.suites[i] = suites;
+    }
+
     /// Starts a node from its disk.
     pub fn start(&mut self, i: usize) {
         let host = &mut self.hosts[i];
@@ -199,7 +207,7 @@ impl World {
         self.offer();
     }
 
-    pub fn disk(&mut self, i: usize) -> &mut BTreeMap<(Keyspace, Vec<u8>), Secret> {
+    pub fn disk(&mut self, i: usize) -> &mut Disk {
         &mut self.hosts[i].disk
     }
 
@@ -225,6 +233,13 @@ impl World {
         self.request_from(None, kind, body);
     }
 
+    /// A client's signing request that the queue gives to this node.
+    pub fn request_to(&mut self, i: usize, request: &Request) {
+        let delivery = self.delivery(None, RequestKind::Sign, request.to_json(), 1);
+        self.hosts[i].held.insert(delivery.id, delivery.clone());
+        self.later(i, 500, Input::Request(delivery));
+    }
+
     /// A request with this `ClientID` header.
     pub fn request_from(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>) {
         self.enqueue(client, kind, body, 1);
@@ -236,9 +251,15 @@ impl World {
     }
 
     fn enqueue(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>, deliveries: u64) {
+        let delivery = self.delivery(client, kind, body, deliveries);
+        self.queue.push(delivery);
+        self.offer();
+    }
+
+    fn delivery(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>, deliveries: u64) -> Delivery {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.queue.push(Delivery {
+        Delivery {
             id: DeliveryId(sequence),
             kind,
             body,
@@ -247,8 +268,7 @@ impl World {
             sequence,
             timestamp: self.now().wall,
             deliveries,
-        });
-        self.offer();
+        }
     }
 
     /// Asks node `i` for a wallet and returns its reply.

@@ -431,6 +431,7 @@ fn unknown(cluster: &mut Cluster, node: usize, what: u8, id: u64, bytes: &[u8]) 
         secret: secret.clone(),
         public_key: bytes.to_vec(),
         public_shares: vec![bytes.to_vec()],
+        checked: mpcium_core::protocol::Checked::default(),
     };
     let input = match what {
         0 => Input::Persisted(PersistId(id)),

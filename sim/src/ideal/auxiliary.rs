@@ -1,10 +1,10 @@
-//! Ideal auxiliary data: a row is the hash of the member's secret.
+//! Ideal auxiliary data: a row is the hash of the member's secret. One set for a committee, or one for each pair.
 
 use std::sync::Arc;
 
 use mpcium_core::{
     Secret,
-    protocol::{Abort, AuxiliarySet, AuxiliarySuite, Outcome, Pace, Party, Run},
+    protocol::{Abort, AuxiliarySet, AuxiliarySuite, Coverage, Outcome, Pace, Party, Run},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -13,20 +13,21 @@ use super::{
     rounds::{Next, RoundParty, Rounds},
 };
 
-/// Pieces per ingredient.
+/// Pieces per ingredient, where a set is for a committee.
 const PIECES: u16 = 2;
 
 /// Makes rows that only the owner of the secret can show to be his.
 #[derive(Clone, Debug)]
 pub struct IdealAuxiliary {
+    coverage: Coverage,
     witness: Arc<Witness>,
 }
 
 impl IdealAuxiliary {
     /// With the cluster's witness.
     #[must_use]
-    pub fn new(witness: Arc<Witness>) -> Self {
-        Self { witness }
+    pub fn new(coverage: Coverage, witness: Arc<Witness>) -> Self {
+        Self { coverage, witness }
     }
 
     /// The public row of a secret.
@@ -37,12 +38,19 @@ impl IdealAuxiliary {
 }
 
 impl AuxiliarySuite for IdealAuxiliary {
+    fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+
     fn pace(&self, _: u16) -> Pace {
         pace()
     }
 
     fn ingredient_pieces(&self) -> u16 {
-        PIECES
+        match self.coverage {
+            Coverage::Committee => PIECES,
+            Coverage::Pairs => 0,
+        }
     }
 
     fn make_ingredient_piece(&self, seed: [u8; 32]) -> Secret {
@@ -52,15 +60,23 @@ impl AuxiliarySuite for IdealAuxiliary {
     }
 
     fn start(&self, run: Run, ingredient: Vec<Secret>) -> Result<Box<dyn Party>, Abort> {
-        if ingredient.len() != usize::from(PIECES) {
-            return Err(Abort::new(format!("an ingredient has {PIECES} pieces, not {}", ingredient.len())));
+        let pieces = self.ingredient_pieces();
+        if ingredient.len() != usize::from(pieces) {
+            return Err(Abort::new(format!("an ingredient has {pieces} pieces, not {}", ingredient.len())));
+        }
+        if self.coverage == Coverage::Pairs && run.parties != 2 {
+            return Err(Abort::new(format!("{} parties are no pair", run.parties)));
         }
         self.witness.run(&run);
-        let joined: Vec<u8> = ingredient.iter().flat_map(|piece| piece.expose().iter().copied()).collect();
+        let joined: Vec<u8> = match self.coverage {
+            Coverage::Committee => ingredient.iter().flat_map(|piece| piece.expose().iter().copied()).collect(),
+            Coverage::Pairs => [b"pair".as_slice(), &run.seed].concat(),
+        };
         let secret = Sha256::digest(joined).to_vec();
         self.witness.secret(&secret);
-        let party =
-            IdealAuxiliaryParty { index: run.index, row: Self::row(&secret), secret, stage: 0, rows: Vec::new() };
+        let pairs = (self.coverage == Coverage::Pairs).then(|| self.witness.clone());
+        let (index, row) = (run.index, Self::row(&secret));
+        let party = IdealAuxiliaryParty { index, row, secret, stage: 0, rows: Vec::new(), pairs };
         Ok(Box::new(RoundParty::new(&run, party)?))
     }
 
@@ -79,6 +95,8 @@ struct IdealAuxiliaryParty {
     row: Vec<u8>,
     stage: u8,
     rows: Vec<Vec<u8>>,
+    /// Who is told of a finished pair.
+    pairs: Option<Arc<Witness>>,
 }
 
 impl IdealAuxiliaryParty {
@@ -108,10 +126,15 @@ impl Rounds for IdealAuxiliaryParty {
                 let token = Sha256::digest(self.rows.concat()).to_vec();
                 Ok(Next::Each(vec![token; self.rows.len()]))
             }
-            _ => Ok(Next::Done(Outcome::Auxiliary(AuxiliarySet {
-                secret: Secret::new(std::mem::take(&mut self.secret)),
-                rows: std::mem::take(&mut self.rows),
-            }))),
+            _ => {
+                if let Some(witness) = &self.pairs {
+                    witness.pair_made(&self.rows);
+                }
+                Ok(Next::Done(Outcome::Auxiliary(AuxiliarySet {
+                    secret: Secret::new(std::mem::take(&mut self.secret)),
+                    rows: std::mem::take(&mut self.rows),
+                })))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use mpcium_core::{
     Secret,
-    protocol::{Abort, Curve, KeyGeneration, KeyShare, Outcome, Pace, Party, Run},
+    protocol::{Abort, Checked, Curve, KeyGeneration, KeyShare, Outcome, Pace, Party, Run},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -123,6 +123,7 @@ impl IdealKeygenParty {
                 secret: Secret::new(secret.bytes()),
                 public_key: public_key.clone(),
                 public_shares: public_shares.clone(),
+                checked: Checked::default(),
             })
             .collect()
     }

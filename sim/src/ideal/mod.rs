@@ -16,14 +16,14 @@ use std::sync::Arc;
 use crate::planted::Planted;
 use mpcium_core::{
     Duration,
-    protocol::{Curve, Pace, Suites},
+    protocol::{Coverage, Curve, Pace, Suites},
 };
 
 pub use auxiliary::IdealAuxiliary;
 pub use curve::{interpolated_public_key, public_key_of};
 pub use keygen::IdealKeyGeneration;
-pub use signing::IdealSigning;
-pub use witness::{Reveal, Witness};
+pub use signing::{CHECK_FAILED, IdealSigning};
+pub use witness::{PairSeen, Reveal, Witness};
 
 /// How long ideal runs may take.
 pub(crate) fn pace() -> Pace {
@@ -33,11 +33,21 @@ pub(crate) fn pace() -> Pace {
 /// The suites of an ideal cluster; all of its nodes share the witness. A bug may be planted in them.
 #[must_use]
 pub fn suites(witness: &Arc<Witness>, planted: Option<Planted>) -> Suites {
+    suites_with(Coverage::Committee, witness, planted)
+}
+
+/// The same with auxiliary data for each pair of nodes, which a failed check of the other's messages bans.
+#[must_use]
+pub fn pairwise_suites(witness: &Arc<Witness>, planted: Option<Planted>) -> Suites {
+    suites_with(Coverage::Pairs, witness, planted)
+}
+
+fn suites_with(coverage: Coverage, witness: &Arc<Witness>, planted: Option<Planted>) -> Suites {
     Suites {
         keygen: Arc::new(IdealKeyGeneration::new(witness.clone(), planted)),
         secp256k1: Arc::new(IdealSigning::new(
             Curve::Secp256k1,
-            Some(IdealAuxiliary::new(witness.clone())),
+            Some(IdealAuxiliary::new(coverage, witness.clone())),
             witness.clone(),
             planted,
         )),

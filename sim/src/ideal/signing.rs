@@ -1,9 +1,14 @@
 //! Ideal signing: commit to a nonce contribution, prove the auxiliary data, reveal the contribution, reveal the
 //! weighted share. The last round is the one that completes the signature, as in the real protocols.
+//!
+//! Where every pair of nodes has auxiliary data of its own, the proof has two parts: an echo of what everybody committed
+//! to, which names nobody if it differs, and a check value that only the sender can have got wrong: that bans the pair.
 
 use std::sync::Arc;
 
-use mpcium_core::protocol::{Abort, AuxiliarySuite, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite};
+use mpcium_core::protocol::{
+    Abort, AuxiliarySuite, AuxiliaryView, Coverage, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::planted::Planted;
@@ -14,6 +19,9 @@ use super::{
     pace,
     rounds::{Next, RoundParty, Rounds},
 };
+
+/// What a run says that ended because a check on a pair's auxiliary data failed.
+pub const CHECK_FAILED: &str = "the check of a pair's auxiliary data failed";
 
 /// Signs with real signatures after revealing everything to the other signers.
 #[derive(Debug)]
@@ -96,7 +104,9 @@ impl SigningSuite for IdealSigning {
         if self.curve == Curve::Secp256k1 && signing.message.len() != 32 {
             return Err(Abort::new(format!("a digest has 32 bytes, not {}", signing.message.len())));
         }
+        let pairs = self.auxiliary.as_ref().is_some_and(|suite| suite.coverage() == Coverage::Pairs);
         match (&self.auxiliary, signing.auxiliary.first()) {
+            _ if pairs => check_pairs(&run, &signing.auxiliary)?,
             (Some(_), None) => return Err(Abort::new("auxiliary data is missing")),
             (None, Some(_)) => return Err(Abort::new("auxiliary data that nobody needs")),
             (Some(_), Some(view)) => {
@@ -120,6 +130,7 @@ impl SigningSuite for IdealSigning {
         let party = IdealSigningParty {
             run: run.clone(),
             signing,
+            pairs,
             contribution,
             stage: 0,
             commitments: Vec::new(),
@@ -131,9 +142,26 @@ impl SigningSuite for IdealSigning {
     }
 }
 
+/// One view for each other signer, in their order, with the own secret at the own place.
+fn check_pairs(run: &Run, views: &[AuxiliaryView]) -> Result<(), Abort> {
+    let others: Vec<u16> = (0..run.parties).filter(|position| *position != run.index).collect();
+    if views.len() != others.len() {
+        return Err(Abort::new(format!("{} pairs for {} signers", views.len(), run.parties)));
+    }
+    for (other, view) in others.iter().zip(views) {
+        let own = usize::from(run.index > *other);
+        if view.rows.len() != 2 || view.rows.get(own) != Some(&IdealAuxiliary::row(view.secret.expose())) {
+            return Err(Abort::new("the auxiliary secret does not belong to this signer's row of the pair"));
+        }
+    }
+    Ok(())
+}
+
 struct IdealSigningParty {
     run: Run,
     signing: Signing,
+    /// Whether every pair has auxiliary data of its own.
+    pairs: bool,
     contribution: [u8; 32],
     stage: u8,
     commitments: Vec<Vec<u8>>,
@@ -169,6 +197,63 @@ impl IdealSigningParty {
         hash.update(from.to_be_bytes());
         hash.update(to.to_be_bytes());
         hash.finalize().to_vec()
+    }
+
+    /// An echo of what everybody committed to.
+    fn echo(&self) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(self.run.execution_id);
+        for (position, commitment) in self.commitments.iter().enumerate() {
+            let own = position == usize::from(self.run.index);
+            let of_own = Sha256::digest(self.contribution);
+            hash.update(if own { of_own.as_slice() } else { commitment });
+        }
+        hash.finalize().to_vec()
+    }
+
+    /// What only the two members of a pair can say to each other in this run.
+    fn check_value(&self, from: usize, to: usize) -> Vec<u8> {
+        let me = usize::from(self.run.index);
+        let other = if from == me { to } else { from };
+        let at = other - usize::from(other > me);
+        let mut hash = Sha256::new();
+        hash.update(b"check");
+        hash.update(self.run.execution_id);
+        hash.update(&self.signing.message);
+        for row in self.signing.auxiliary.get(at).into_iter().flat_map(|view| &view.rows) {
+            hash.update(row);
+        }
+        hash.update(from.to_be_bytes());
+        hash.update(to.to_be_bytes());
+        hash.finalize().to_vec()
+    }
+
+    /// Looks at what the others say of the auxiliary data that they share with this signer.
+    fn check_tokens(&self, heard: &[Vec<u8>]) -> Result<(), Abort> {
+        let me = usize::from(self.run.index);
+        let others = || heard.iter().enumerate().filter(|(from, _)| *from != me);
+        if !self.pairs {
+            return if others().any(|(from, token)| *token != self.token(from, me)) {
+                // Whoever sent it, or whoever told the two of us different things.
+                Err(Abort::new("the others sign something else, or were told something else"))
+            } else {
+                Ok(())
+            };
+        }
+        let echo = self.echo();
+        for (from, token) in others() {
+            let culprit = u16::try_from(from).unwrap_or(u16::MAX);
+            let Some((their_echo, value)) = token.split_at_checked(echo.len()) else {
+                return Err(Abort::blaming(culprit, "a token that is too short"));
+            };
+            if value != self.check_value(from, me) {
+                return Err(Abort::banning(culprit, CHECK_FAILED));
+            }
+            if their_echo != echo {
+                return Err(Abort::new("the others were told something else"));
+            }
+        }
+        Ok(())
     }
 
     fn finish(&self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
@@ -217,17 +302,22 @@ impl Rounds for IdealSigningParty {
     fn next(&mut self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
         self.stage += 1;
         let me = usize::from(self.run.index);
+        if self.pairs {
+            self.signing.auxiliary.iter().for_each(|view| self.witness.pair_used(&view.rows));
+        }
         match self.stage {
             1 => Ok(Next::Broadcast(Sha256::digest(self.contribution).to_vec())),
             2 => {
                 self.commitments = heard.to_vec();
-                Ok(Next::Each((0..usize::from(self.run.parties)).map(|to| self.token(me, to)).collect()))
+                let token = |to| match self.pairs {
+                    false => self.token(me, to),
+                    true if to == me => Vec::new(),
+                    true => [self.echo(), self.check_value(me, to)].concat(),
+                };
+                Ok(Next::Each((0..usize::from(self.run.parties)).map(token).collect()))
             }
             3 => {
-                if (0..heard.len()).any(|from| from != me && heard.get(from) != Some(&self.token(from, me))) {
-                    // Whoever sent it, or whoever told the two of us different things.
-                    return Err(Abort::new("the others sign something else, or were told something else"));
-                }
+                self.check_tokens(heard)?;
                 let purpose: [u8; 32] =
                     Sha256::digest([self.run.execution_id.as_slice(), &self.signing.message].concat()).into();
                 self.witness.nonce(self.contribution, purpose);

@@ -34,6 +34,17 @@ struct Facts {
     reveals: Vec<Reveal>,
     /// Last secrets of others that were taken in since somebody asked.
     absorbed: Vec<([u8; 32], u16)>,
+    /// What became of auxiliary data of pairs since somebody asked.
+    pairs: Vec<PairSeen>,
+}
+
+/// What a party did with the auxiliary data of a pair, which its rows name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairSeen {
+    /// It finished making it.
+    Made(Vec<Vec<u8>>),
+    /// It took a step of a signature with it.
+    Used(Vec<Vec<u8>>),
 }
 
 /// A party's last secret of a signing run, with which the others can finish without it.
@@ -104,6 +115,21 @@ impl Witness {
     /// A party has received another's last secret.
     pub(crate) fn absorb(&self, execution: [u8; 32], position: u16) {
         self.facts().absorbed.push((execution, position));
+    }
+
+    /// A party finished making the auxiliary data of a pair.
+    pub(crate) fn pair_made(&self, rows: &[Vec<u8>]) {
+        self.facts().pairs.push(PairSeen::Made(rows.to_vec()));
+    }
+
+    /// A party takes a step of a signature with the auxiliary data of a pair.
+    pub(crate) fn pair_used(&self, rows: &[Vec<u8>]) {
+        self.facts().pairs.push(PairSeen::Used(rows.to_vec()));
+    }
+
+    /// What became of auxiliary data of pairs since the last call.
+    pub fn take_pairs(&self) -> Vec<PairSeen> {
+        std::mem::take(&mut self.facts().pairs)
     }
 
     /// Last secrets that were revealed since the last call.

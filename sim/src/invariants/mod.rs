@@ -5,6 +5,7 @@ mod acknowledged_after_answer;
 mod answers_fit;
 mod attested;
 mod authorized_work;
+mod bans_kept;
 mod bounded;
 mod calm_after_healing;
 mod certificates_agree;
@@ -26,7 +27,7 @@ mod starts_are_unique;
 use mpcium_core::{input::RequestKind, node::Status, report::Report, store::Batch};
 
 use crate::{
-    ideal::Reveal,
+    ideal::{PairSeen, Reveal},
     world::{Answer, Request, World},
 };
 
@@ -108,6 +109,13 @@ pub enum Fact<'a> {
         /// Of which party.
         position: u16,
     },
+    /// A node orders a step that makes or uses auxiliary data of a pair (only ideal suites tell).
+    Pair {
+        /// Who.
+        node: usize,
+        /// What.
+        seen: &'a PairSeen,
+    },
     /// The run ends: everything was answered.
     End,
 }
@@ -146,6 +154,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(promises_kept::PromisesKept::default()),
         Box::new(deadlines::Deadlines::default()),
         Box::new(nobody_is_wronged::NobodyIsWronged),
+        Box::new(bans_kept::BansKept::default()),
         Box::new(nothing_grows::NothingGrows::default()),
         Box::new(calm_after_healing::CalmAfterHealing::default()),
     ]

@@ -37,6 +37,12 @@ impl Invariant for NobodyIsWronged {
         {
             return Err(format!("node{node} blames {wronged}, which is honest, in session {session}: {reason}"));
         }
+        if let Report::PairBanned { peer, by, reason, .. } = report
+            && *by == format!("node{node}")
+            && !cheats(peer)
+        {
+            return Err(format!("node{node} bans its pair with {peer}, which is honest: {reason}"));
+        }
         let rolled_back = world.machines.iter().any(|machine| machine.rolled_back);
         let restored = |node: usize| world.machines.get(node).is_some_and(|machine| machine.rolled_back);
         let unlikely = match report {

@@ -35,10 +35,12 @@ pub enum Lie {
     Flood,
     /// Says that nodes have told it what they have not.
     FalseClaim,
+    /// What it says about the auxiliary data of a pair fails the other's check. Only where pairs have their own.
+    WrongCheck,
 }
 
 impl Lie {
-    /// All of them.
+    /// Those that are told whatever the suites are.
     pub const ALL: [Self; 12] = [
         Self::Drop,
         Self::Delay,
@@ -70,6 +72,7 @@ impl Lie {
             Self::WrongShare => "cheater answered with a wrong share",
             Self::WrongResult => "cheater reported another signature",
             Self::Flood => "cheater flooded its peers",
+            Self::WrongCheck => "cheater failed a check of a pair",
         }
     }
 }
@@ -133,6 +136,17 @@ impl Scenario {
         order.sort_unstable();
         let lies: BTreeMap<Lie, u64> = [(Lie::WrongResult, 1_000)].into();
         self.cheaters = order.into_iter().map(|node| Cheater { node, lies: lies.clone() }).collect();
+    }
+
+    /// Half of the clusters with cheaters have auxiliary data for each pair, and most of those cheat with it.
+    pub(super) fn draw_pairs(&mut self) {
+        let dice = &mut Dice::new(self.seed, "pairs");
+        self.pairs = dice.chance(0.5) && !self.conspiracy;
+        for cheater in self.cheaters.iter_mut().filter(|_| self.pairs) {
+            if dice.chance(0.8) {
+                cheater.lies.insert(Lie::WrongCheck, dice.skewed(50, 1_000));
+            }
+        }
     }
 
     /// Whether a node cheats.

@@ -120,6 +120,9 @@ pub struct Scenario {
     /// are honest once the world has healed.
     #[serde(default)]
     pub conspiracy: bool,
+    /// Whether every pair of nodes has auxiliary data of its own.
+    #[serde(default)]
+    pub pairs: bool,
     /// What is wrong on purpose, to see whether the harness notices; never part of a scenario that was written down.
     #[serde(skip_deserializing)]
     pub planted: Option<Planted>,
@@ -194,6 +197,7 @@ impl Scenario {
             manners,
             cheaters: Vec::new(),
             conspiracy: false,
+            pairs: false,
             planted: None,
             without_steps: BTreeSet::new(),
             without_faults: BTreeSet::new(),

@@ -123,6 +123,12 @@ mod anatomy {
         if of_signature { SIGNATURE + 8 } else { message.len().saturating_sub(1) }
     }
 
+    /// Whether it is the echo and the check value that one signer sends to another where pairs have auxiliary data.
+    pub(super) fn is_token_of_pair(message: &[u8]) -> bool {
+        let token = |(round, content): (u8, usize)| round == 1 && message.len() == content + 64;
+        !is_broadcast(message) && ideal_round(message).is_some_and(token)
+    }
+
     /// A message for a session that never was.
     pub(super) fn invented(session: &[u8], bytes: usize) -> Vec<u8> {
         let mut message = vec![0, 0];
@@ -420,7 +426,12 @@ impl World {
         }
         if kind == a::ROUND {
             let body = a::body(&message);
-            if self.lies(node, Lie::WrongShare)
+            if a::is_token_of_pair(&message) && self.lies(node, Lie::WrongCheck) {
+                if let Some(byte) = message.last_mut() {
+                    *byte ^= 1;
+                }
+                self.tells(node, Lie::WrongCheck);
+            } else if self.lies(node, Lie::WrongShare)
                 && let Some((3, content)) = a::ideal_round(&message)
                 && let Some(byte) = message.get_mut(content + 7)
             {

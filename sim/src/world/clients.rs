@@ -454,10 +454,15 @@ impl World {
         self.later(0, Event::Offer(RequestKind::Keygen));
         self.later(0, Event::Offer(RequestKind::Sign));
         self.later(SETTLING, Event::Fresh { ecdsa: false });
-        let covered = self
-            .auxiliary_sets
-            .iter()
-            .any(|set| self.scenario.core.iter().all(|node| set.contains(&format!("node{node}"))));
+        let has = |nodes: &[usize]| {
+            let named = |set: &Vec<String>| nodes.iter().all(|node| set.contains(&format!("node{node}")));
+            self.auxiliary_sets.iter().any(named)
+        };
+        let core = &self.scenario.core;
+        let covered = match self.scenario.pairs {
+            false => has(core),
+            true => core.iter().all(|one| core.iter().all(|other| one == other || has(&[*one, *other]))),
+        };
         if !covered {
             self.counters.sometimes("healed core without auxiliary data");
         }

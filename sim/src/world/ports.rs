@@ -136,6 +136,9 @@ impl Workers for Port {
             }
             let computed = job.run(entropy);
             let reveals = world.witness.take_reveals();
+            for seen in world.witness.take_pairs() {
+                world.observe(&Fact::Pair { node, seen: &seen });
+            }
             let most = world.scenario.rates.compute * if background { 10 } else { 1 };
             let mut delay = world.dice.between(10, most.max(10));
             if world.machines[node].slow > 0 {

@@ -89,6 +89,7 @@ fn signing_parties(occasion: u8) -> Vec<Box<dyn Party>> {
                 auxiliary: vec![AuxiliaryView {
                     secret: set.secret.clone(),
                     rows: signers.iter().map(|signer| set.rows[usize::from(*signer)].clone()).collect(),
+                    opened: None,
                 }],
             };
             SigningSuite::start(&suite(), run, signing).expect("fits")

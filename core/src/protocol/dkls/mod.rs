@@ -24,8 +24,8 @@ mod wire;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Abort, AuxiliarySet, AuxiliarySuite, Coverage, Curve, Incoming, Outcome, Outgoing, Pace, Party, Run, Signing,
-    SigningSuite, Status, Step, ecdsa,
+    Abort, AuxiliarySet, AuxiliarySuite, Coverage, Curve, Incoming, Opened, Outcome, Outgoing, Pace, Party, Run,
+    Signing, SigningSuite, Status, Step, ecdsa,
 };
 use crate::{Duration, Secret};
 
@@ -92,6 +92,10 @@ impl AuxiliarySuite for Dkls {
         } else {
             Err(Abort::new(format!("the secret of a pair's set-up is that of position {}, not {index}", pair.index)))
         }
+    }
+
+    fn open(&self, set: &AuxiliarySet) -> Option<Opened> {
+        pair::Pair::read(&set.secret, &set.rows).ok().map(Opened::new)
     }
 }
 

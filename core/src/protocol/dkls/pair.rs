@@ -1,11 +1,13 @@
 //! What one member keeps of a pair's set-up, and its encoding in a set's secret.
 
+use std::sync::Arc;
+
 use dkls23_core::utilities::multiplication::{MulReceiver, MulSender};
 use k256::Secp256k1;
 use serde::{Deserialize, Serialize};
 
 use crate::Secret;
-use crate::protocol::{Abort, AuxiliarySet};
+use crate::protocol::{Abort, AuxiliarySet, AuxiliaryView, Opened};
 
 /// Bytes of an encoded [`Pair`] at most: 8 kB of seeds for one direction, 16 kB for the other, 13 kB of public gadget
 /// for each.
@@ -41,6 +43,19 @@ impl Pair {
         Ok(AuxiliarySet { secret: Secret::new(secret), rows: self.rows.iter().map(|row| row.to_vec()).collect() })
     }
 
+    /// The half that a signer is given: as it was read before, or from its encoding.
+    pub fn of(view: &AuxiliaryView) -> Result<Arc<Self>, Abort> {
+        match view.opened.as_ref().and_then(Opened::get::<Self>) {
+            Some(pair) if pair.belongs_to(&view.rows) => Ok(pair),
+            Some(_) => Err(Abort::new("the secret of a pair's set-up does not belong to its rows")),
+            None => Self::read(&view.secret, &view.rows).map(Arc::new),
+        }
+    }
+
+    fn belongs_to(&self, rows: &[Vec<u8>]) -> bool {
+        self.rows.iter().map(<[u8; 32]>::as_slice).eq(rows.iter().map(Vec::as_slice))
+    }
+
     /// Reads a half and checks that it belongs to these rows and has the sizes that the library relies on.
     pub fn read(secret: &Secret, rows: &[Vec<u8>]) -> Result<Self, Abort> {
         let bytes = secret.expose();
@@ -54,7 +69,7 @@ impl Pair {
         if pair.index > 1 {
             return Err(Abort::new(format!("position {} in a pair", pair.index)));
         }
-        if !pair.rows.iter().map(<[u8; 32]>::as_slice).eq(rows.iter().map(Vec::as_slice)) {
+        if !pair.belongs_to(rows) {
             return Err(Abort::new("the secret of a pair's set-up does not belong to its rows"));
         }
         pair.sender

@@ -45,9 +45,10 @@ pub(super) fn start(run: Run, signing: &Signing) -> Result<Box<dyn Party>, Abort
     let digest = ecdsa::digest(&signing.message)?;
     let message_hash =
         <[u8; 32]>::try_from(signing.message.as_slice()).map_err(|_| Abort::new("a digest has 32 bytes"))?;
-    let core = signing.key.core_of_signers::<E>(&signing.signers)?;
-    if core.i != run.index {
-        let (own, index) = (core.i, run.index);
+    let own = signing.key.position_among(&signing.signers)?;
+    let core = signing.key.checked_core::<E>()?;
+    if own != run.index {
+        let index = run.index;
         return Err(Abort::new(format!("own share is number {own} among the signers, the run says {index}")));
     }
     if signing.auxiliary.len() + 1 != signers {
@@ -68,7 +69,7 @@ pub(super) fn start(run: Run, signing: &Signing) -> Result<Box<dyn Party>, Abort
     Ok(Box::new(Driven(Signer {
         rounds: Rounds::new(&run, expected),
         run,
-        public_key: core.shared_public_key.into_inner(),
+        public_key: core.key_info.shared_public_key.into_inner(),
         digest,
         party,
         data,
@@ -83,7 +84,7 @@ fn assemble(run: &Run, signing: &Signing, others: &[u16]) -> Result<LibraryParty
         Parameters::new(threshold, threshold).map_err(|error| Abort::new(format!("{threshold} signers: {error}")))?;
     let (mut senders, mut receivers, mut seeds) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (other, view) in others.iter().zip(&signing.auxiliary) {
-        let pair = Pair::read(&view.secret, &view.rows)?;
+        let pair = Pair::of(view)?;
         let counterparty = index_of(*other)?;
         senders.insert(counterparty, pair.sender.clone());
         receivers.insert(counterparty, pair.receiver.clone());

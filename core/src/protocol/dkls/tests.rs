@@ -66,7 +66,7 @@ fn views(signers: &[u16], own: u16) -> Vec<AuxiliaryView> {
     others
         .map(|other| {
             let set = &pairs()[&(own.min(*other), own.max(*other))][usize::from(own > *other)];
-            AuxiliaryView { secret: set.secret.clone(), rows: set.rows.clone() }
+            AuxiliaryView { secret: set.secret.clone(), rows: set.rows.clone(), opened: None }
         })
         .collect()
 }
@@ -217,7 +217,7 @@ fn halves_of_different_set_ups_of_one_pair_are_noticed_without_a_ban() {
     let other = OTHER.get_or_init(|| pair(99));
     let mut parties = signing_parties(&[0, 1], 25);
     let key = shares(2)[1].clone();
-    let auxiliary = vec![AuxiliaryView { secret: other[1].secret.clone(), rows: other[1].rows.clone() }];
+    let auxiliary = vec![AuxiliaryView { secret: other[1].secret.clone(), rows: other[1].rows.clone(), opened: None }];
     let signing = Signing { key, signers: vec![0, 1], message: vec![7; 32], auxiliary };
     let run = runs(2, 25).remove(1);
     parties[1] = SigningSuite::start(&Dkls, run, signing).expect("fits");

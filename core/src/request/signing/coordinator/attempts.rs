@@ -246,6 +246,9 @@ impl Coordinator {
 
     /// Ends what runs for a request, and tries again after a while.
     pub(super) fn fail(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name, reason: &str) {
+        if let Some(Active { phase: Phase::Running(attempting), failed, .. }) = self.active.get_mut(&name) {
+            attempting.participants.iter().for_each(|node| *failed.entry(*node).or_default() += 1);
+        }
         self.abandon(ctx, parts, name);
         let jitter = ctx.random_below(1000);
         let Some(active) = self.active.get_mut(&name) else { return };
@@ -272,7 +275,8 @@ impl Coordinator {
     }
 }
 
-/// Chooses `t` members that answer, this node first, then those chosen least often; and the auxiliary set that covers them.
+/// Chooses `t` members that answer, this node first, then those that took part in the fewest failed attempts at the
+/// request, then those chosen least often; and the auxiliary set that covers them.
 pub(super) fn choose(
     ctx: &Context,
     auxiliary: &Auxiliary,
@@ -293,7 +297,8 @@ pub(super) fn choose(
     }
     candidates.sort_by_key(|node| {
         let lacks_own = *node == ctx.me && wallet.share(curve).is_none();
-        (passed_over(node) || lacks_own, *node != ctx.me, chosen.get(node).copied().unwrap_or(0), *node)
+        let failed = active.failed.get(node).copied().unwrap_or(0);
+        (passed_over(node) || lacks_own, *node != ctx.me, failed, chosen.get(node).copied().unwrap_or(0), *node)
     });
     if !needs_auxiliary {
         candidates.truncate(threshold);

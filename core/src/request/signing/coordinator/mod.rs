@@ -73,6 +73,8 @@ struct Active {
     backoff: Duration,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
+    /// In how many failed attempts each node took part: where a failure names nobody, the next attempt is with others.
+    failed: BTreeMap<NodeId, u32>,
     /// Why the last attempt failed, for the answer.
     last_failure: String,
     waiting_for: String,
@@ -137,6 +139,7 @@ impl Coordinator {
                 other_payload: BTreeSet::new(),
                 backoff: limits::RETRY_MIN,
                 avoided: BTreeMap::new(),
+                failed: BTreeMap::new(),
                 last_failure: String::new(),
                 waiting_for: String::new(),
                 phase: Phase::Waiting { until: None },
