@@ -113,6 +113,7 @@ mod tests {
                 peers: vec![peer("node1", up), peer("node2", up)],
                 ingredients: IngredientStatus::default(),
                 auxiliary_sets: Vec::new(),
+                pairs: Vec::new(),
                 sessions: Vec::new(),
                 requests: Vec::new(),
                 undecided: Vec::new(),

@@ -13,7 +13,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mpcium_core::report::Report;
+use mpcium_core::{node::PairState, report::Report};
 
 pub use families::{FAMILIES, Family, Kind};
 pub use machine::{Machine, disk_free};
@@ -91,6 +91,10 @@ impl Metrics {
             Report::LinkTrouble { alarm: false, .. } => counts.add("mpcium_link_trouble_total", Vec::new()),
             Report::LinkTrouble { alarm: true, .. } | Report::Alarm { .. } => {
                 counts.add("mpcium_alarms_total", Vec::new());
+            }
+            Report::PairBanned { peer, .. } => {
+                counts.add("mpcium_alarms_total", Vec::new());
+                counts.add("mpcium_pair_bans_total", vec![("peer", peer.clone())]);
             }
             Report::NotReady { .. } => counts.add("mpcium_not_ready_total", Vec::new()),
             Report::RequestTaken { kind, delivery, .. } => {
@@ -214,8 +218,13 @@ impl Page {
         self.count("mpcium_safe_primes_wanted", Vec::new(), node.ingredients.wanted);
         self.truth("mpcium_safe_primes_making", Vec::new(), node.ingredients.making);
         for agreed in [true, false] {
-            let sets = node.auxiliary_sets.iter().filter(|set| set.agreed == agreed).count();
+            let usable = node.auxiliary_sets.iter().filter(|set| set.banned.is_empty());
+            let sets = usable.filter(|set| set.agreed == agreed).count();
             self.count("mpcium_auxiliary_sets", vec![("agreed", agreed.to_string())], sets);
+        }
+        let families = ["mpcium_pairs_ready", "mpcium_pairs_missing", "mpcium_pairs_banned"];
+        for (family, state) in families.into_iter().zip(PairState::ALL) {
+            self.count(family, Vec::new(), node.pairs.iter().filter(|pair| pair.state == state).count());
         }
         let mut sessions: BTreeMap<&str, usize> = BTreeMap::new();
         for session in &node.sessions {

@@ -63,7 +63,9 @@ pub fn start(config: Option<&Path>, options: &Start) -> Result<ExitCode, String>
     // Whatever this process writes, the store's files above all, is for its owner only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let prepared = prepare(config, options)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread for the node and its connections: what arrives is handled where it arrives. With more of them every
+    // message wakes threads several times, which costs more than what they do; mathematics and store have their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
@@ -193,7 +195,13 @@ async fn run(prepared: Prepared) -> Result<(), String> {
         Some(address) => Some(monitor::serve(address, process.clone()).await?),
         None => None,
     };
-    let Open { folder, opened, test_primes } = tokio::task::block_in_place(|| open_store(&prepared))?;
+    // Reading every record of a large store takes a while, during which probes are answered.
+    let opening = tokio::task::spawn_blocking(move || {
+        let open = open_store(&prepared);
+        (prepared, open)
+    });
+    let (prepared, open) = opening.await.map_err(|error| format!("opening the store: {error}"))?;
+    let Open { folder, opened, test_primes } = open?;
     process.keeps_in(&folder);
     let _socket = status::serve(&folder, process.clone())?;
     let (inbox, events) = Inbox::new();

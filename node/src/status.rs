@@ -11,7 +11,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mpcium_core::{node::Status, report::Report};
+use mpcium_core::{
+    node::{PairState, Status},
+    report::Report,
+};
 use mpcium_io::{
     consul::Consul,
     nats::{Nats, Queues},
@@ -340,6 +343,10 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
         };
         writeln!(out, "auxiliary set  {} {agreed} ({})", set.name, set.members.join(", "))?;
     }
+    for pair in node.pairs.iter().filter(|pair| pair.state != PairState::Ready) {
+        let state = if pair.state == PairState::Banned { "BANNED" } else { "missing" };
+        writeln!(out, "pair           with {} {state}: {}", pair.peer, pair.detail)?;
+    }
     writeln!(out, "sessions       {}", node.sessions.len())?;
     for session in &node.sessions {
         let waits = if session.waits_for.is_empty() {
@@ -365,7 +372,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use mpcium_core::node::{AuxiliaryStatus, IngredientStatus, PeerStatus, RequestStatus, SessionStatus};
+    use mpcium_core::node::{AuxiliaryStatus, IngredientStatus, PairStatus, PeerStatus, RequestStatus, SessionStatus};
 
     use super::*;
 
@@ -391,6 +398,11 @@ pub(crate) mod tests {
                 members: vec!["node0".to_owned()],
                 agreed: true,
                 banned: String::new(),
+            }],
+            pairs: vec![PairStatus {
+                peer: "node1".to_owned(),
+                state: PairState::Banned,
+                detail: "ban 1, found by node1: a check failed; a new one in 600 s".to_owned(),
             }],
             sessions: vec![SessionStatus {
                 session: "aa".to_owned(),

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use mpcium_core::Secret;
+use mpcium_core::{
+    Secret,
+    node::{PairState, PairStatus, Status},
+};
 use mpcium_io::fjall;
 
 use super::{Configured, Findings, files::private};
@@ -176,11 +179,41 @@ fn running(settings: &Settings, answer: &Answer, findings: &mut Findings) {
         findings.warn("primes", found, "nothing, unless it stays so: they are made in the background");
     }
     match node.auxiliary_sets.iter().find(|set| set.agreed) {
+        Some(_) if !node.pairs.is_empty() => pairs(node, findings),
         Some(set) => findings.ok("auxiliary data", format!("ready for {}", set.members.join(", "))),
         None => findings.warn(
             "auxiliary data",
             "none yet: ECDSA signatures wait, Ed25519 works",
             "nothing for some minutes; then see whether all nodes run and have their primes",
         ),
+    }
+}
+
+/// With whom this node cannot sign, where every pair of nodes has auxiliary data of its own.
+fn pairs(node: &Status, findings: &mut Findings) {
+    const CHECK: &str = "auxiliary data";
+    let names = |state| {
+        let of = node.pairs.iter().filter(move |pair| pair.state == state);
+        of.map(|pair| pair.peer.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let unusable = |pair: &PairStatus, word: &str| format!("{word} with {}: {}", pair.peer, pair.detail);
+    for pair in &node.pairs {
+        match pair.state {
+            PairState::Ready => {}
+            PairState::Missing => findings.warn(
+                CHECK,
+                unusable(pair, "none yet"),
+                "nothing for a minute; then start or reach that node. Others sign meanwhile",
+            ),
+            PairState::Banned => findings.warn(
+                CHECK,
+                unusable(pair, "banned"),
+                "find out why before trusting that node again: it cheated, or one of the two machines computes or \
+                 remembers wrongly. New auxiliary data follows by itself; see \"Bans\" in docs/protocols.md",
+            ),
+        }
+    }
+    if node.pairs.iter().any(|pair| pair.state == PairState::Ready) {
+        findings.ok(CHECK, format!("ready with {}", names(PairState::Ready)));
     }
 }
