@@ -51,8 +51,9 @@ planted: prerequisites ## Shows that the simulator notices every planted bug, an
 	! MPCIUM_PLANTED_BUGS=1 $(CARGO) check --release -p mpcium-core --target-dir $(TARGET_DIR)/planted 2>/dev/null
 	MPCIUM_PLANTED_BUGS=1 $(CARGO) run -p sim --target-dir $(TARGET_DIR)/planted -- --planted all --iterations 2000
 
-bench: prerequisites servers ## Measures the protocols alone and the same operations through clusters (BENCH="dkls23:3 ..." chooses)
-	$(CARGO) run -p e2e --bin bench -- $(BENCH)
+bench: prerequisites servers ## Measures the libraries alone and the same operations through clusters (BENCH="dkls23:3 ..." chooses)
+	$(CARGO) build --workspace --bins
+	$(TARGET_DIR)/debug/bench $(BENCH)
 
 gen-configs: build ## Makes the folders of a development cluster in dev/
 	$(MPCIUM) generate-configs --output-dir $(DEV) --number $(NODES) \

@@ -10,8 +10,8 @@ use std::{
 use mpcium_core::{
     Secret,
     protocol::{
-        Abort, AuxiliarySet, AuxiliaryView, Coverage, Curve, EcdsaProtocol, Incoming, KeyShare, Outcome, Party, Run,
-        Signing, Status, Suites,
+        Abort, AuxiliarySet, AuxiliaryView, Coverage, Curve, EcdsaProtocol, Incoming, KeyShare, Opened, Outcome, Party,
+        Run, Signing, Status, Suites,
     },
 };
 
@@ -21,9 +21,9 @@ pub struct Committee {
     suites: Suites,
     members: u16,
     threshold: u16,
-    shares: Vec<Vec<KeyShare>>,
-    /// Every member's part of the set of all members, or of each pair's set by its members.
-    sets: BTreeMap<Vec<u16>, Vec<AuxiliarySet>>,
+    shares: Vec<Vec<Arc<KeyShare>>>,
+    /// Every member's part of the set of all members, or of each pair's set by its members; as nodes keep it.
+    sets: BTreeMap<Vec<u16>, Vec<(AuxiliarySet, Option<Opened>)>>,
     occasion: u64,
     /// Bytes that all parties sent since they were last asked for.
     bytes: usize,
@@ -38,7 +38,8 @@ impl Committee {
         let suites = Suites::production(ecdsa);
         let (shares, sets) = (Vec::new(), BTreeMap::new());
         let mut committee = Self { suites: suites.clone(), members, threshold, shares, sets, occasion: 0, bytes: 0 };
-        committee.shares = committee.make_wallet()?;
+        let shares = committee.make_wallet()?;
+        committee.shares = shares.into_iter().map(|of| of.into_iter().map(Arc::new).collect()).collect();
         let auxiliary = suites.secp256k1.auxiliary().ok_or("the ECDSA suite has no auxiliary data")?;
         let each = usize::from(auxiliary.ingredient_pieces());
         let primes = read_primes(primes)?;
@@ -58,7 +59,10 @@ impl Committee {
             let mut sets = Vec::new();
             for outcome in run_all(parties, &mut committee.bytes)? {
                 match outcome {
-                    Outcome::Auxiliary(set) => sets.push(set),
+                    Outcome::Auxiliary(set) => {
+                        let opened = auxiliary.open(&set);
+                        sets.push((set, opened));
+                    }
                     other => return Err(format!("expected auxiliary data, got {other:?}")),
                 }
             }
@@ -93,7 +97,7 @@ impl Committee {
         let suite = self.suites.signing(curve).clone();
         let parties = runs.into_iter().zip(&self.shares).enumerate().map(|(at, (run, shares))| {
             let key = shares.iter().find(|share| share.curve == curve).cloned();
-            let key = Arc::new(key.ok_or_else(|| Abort::new("no key on this curve"))?);
+            let key = key.ok_or_else(|| Abort::new("no key on this curve"))?;
             let auxiliary = suite.auxiliary().map(|_| self.views(at, signers.len())).unwrap_or_default();
             suite.start(run, Signing { key, signers: signers.clone(), message: message.to_vec(), auxiliary })
         });
@@ -114,13 +118,14 @@ impl Committee {
         let mut views = Vec::new();
         for (members, sets) in &self.sets {
             let own = members.iter().position(|member| usize::from(*member) == at);
-            let Some(set) = own.and_then(|own| sets.get(own)) else { continue };
+            let Some((set, opened)) = own.and_then(|own| sets.get(own)) else { continue };
             let of_all = members.len() == usize::from(self.members) && sets.len() != 2;
             if of_all || members.iter().all(|member| usize::from(*member) < signers) {
                 let rows = if of_all { signers } else { set.rows.len() };
                 views.push(AuxiliaryView {
                     secret: set.secret.clone(),
                     rows: set.rows.iter().take(rows).cloned().collect(),
+                    opened: opened.clone(),
                 });
             }
         }

@@ -49,6 +49,8 @@ pub struct StartOptions {
     pub arguments: Vec<String>,
     /// Environment variables, which override the configuration file.
     pub variables: Vec<(&'static str, String)>,
+    /// With the log of production, for measuring.
+    pub quiet: bool,
 }
 
 impl Node {
@@ -68,6 +70,17 @@ impl Node {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.home.join("db").join(format!("{}.mpcium", self.name)).join("store")
+    }
+
+    /// The password of its store, as its configuration has it.
+    ///
+    /// # Errors
+    /// If the configuration cannot be read or has none.
+    pub fn store_password(&self) -> Result<String, String> {
+        let config = read(&self.home.join("config.yaml"))?;
+        let found = config.lines().find_map(|line| line.strip_prefix("store_password: "));
+        let password = found.ok_or_else(|| format!("{}: no store password", self.name))?;
+        Ok(password.trim_matches('"').to_owned())
     }
 
     /// Another process with the same identity, in a folder that holds the same files or a copy of them; not started.
@@ -95,8 +108,9 @@ impl Node {
             return Ok(());
         }
         let primes = programs::test_primes();
-        let mut command = programs::command(&["start", "-n", &self.name, "--debug", "--primes"])?;
-        command.arg(&primes).args(&options.arguments).env(TEST_PRIMES_VARIABLE, "yes");
+        let mut command = programs::command(&["start", "-n", &self.name])?;
+        command.args((!options.quiet).then_some("--debug"));
+        command.arg("--primes").arg(&primes).args(&options.arguments).env(TEST_PRIMES_VARIABLE, "yes");
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(&self.name, command, &self.home, &self.log)?);
         Ok(())
@@ -415,12 +429,7 @@ impl Cluster {
             // Seed and public key in hexadecimal; only the seed is secret.
             let seed = key.get(..64).ok_or_else(|| format!("{}: the private key is too short", node.name))?;
             secrets.push((format!("the identity of {}", node.name), seed.to_owned()));
-            let config = read(&node.home.join("config.yaml"))?;
-            let password = config
-                .lines()
-                .find_map(|line| line.strip_prefix("store_password: "))
-                .ok_or_else(|| format!("{}: no store password", node.name))?;
-            secrets.push((format!("the store password of {}", node.name), password.trim_matches('"').to_owned()));
+            secrets.push((format!("the store password of {}", node.name), node.store_password()?));
         }
         Ok(secrets)
     }

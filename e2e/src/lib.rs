@@ -5,12 +5,15 @@
 #![forbid(unsafe_code)]
 
 pub mod alone;
+pub mod bare;
 pub mod bus;
 pub mod cluster;
 pub mod docs;
+pub mod filled;
 pub mod go;
 pub mod kms;
 pub mod load;
+pub mod measure;
 pub mod node;
 pub mod process;
 pub mod programs;

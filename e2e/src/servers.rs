@@ -29,6 +29,8 @@ pub struct Server {
     arguments: Vec<String>,
     folder: PathBuf,
     port: u16,
+    /// Where it tells how it is: its own port, unless there is another for that.
+    monitor: u16,
     process: Option<Process>,
 }
 
@@ -38,10 +40,11 @@ impl Server {
     /// # Errors
     /// If it is not installed, or there is no free port.
     pub fn nats(folder: &Path) -> Result<Self, String> {
-        let port = free_port()?;
+        let (port, monitor) = (free_port()?, free_port()?);
         let data = folder.join("nats").to_string_lossy().into_owned();
-        let arguments = ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &data].map(str::to_owned);
-        Self::new("nats-server", folder, port, arguments.to_vec())
+        let (here, monitored) = (port.to_string(), monitor.to_string());
+        let arguments = ["-a", "127.0.0.1", "-p", &here, "-m", &monitored, "-js", "-sd", &data].map(str::to_owned);
+        Ok(Self { monitor, ..Self::new("nats-server", folder, port, arguments.to_vec())? })
     }
 
     /// Several of them that form one NATS cluster, each in a folder of its own below `folder`; not started.
@@ -88,13 +91,20 @@ impl Server {
     }
 
     fn new(name: &'static str, folder: &Path, port: u16, arguments: Vec<String>) -> Result<Self, String> {
-        Ok(Self { name, program: programs::server(name)?, arguments, folder: folder.to_owned(), port, process: None })
+        let program = programs::server(name)?;
+        Ok(Self { name, program, arguments, folder: folder.to_owned(), port, monitor: port, process: None })
     }
 
     /// Where it listens: `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port on which it tells how it is, over HTTP.
+    #[must_use]
+    pub fn monitor(&self) -> u16 {
+        self.monitor
     }
 
     /// The id of its process, while it runs.

@@ -1,9 +1,13 @@
-//! `make bench`: what an operation costs in the protocols alone, and what the same operation costs through node
-//! processes, NATS and a client, for both ECDSA protocols. Prints one table; asserts nothing. Arguments choose clusters:
-//! `dkls23:3`, `dkls23:5`, `dkls23:9`, `cggmp24:3`.
+//! `make bench`: what an operation costs in the protocols' libraries alone ([`e2e::bare`]), in this project's suites
+//! without network and store ([`e2e::alone`]), and through node processes, NATS and a client, in one run. Prints one
+//! table; asserts nothing.
 //!
-//! CPU times are those of the processes as the system counts them, summed over all parties. The protocols alone include
-//! this project's checks on top of the library (see `docs/threat-model.md`), as the nodes run them.
+//! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
+//! without arguments, in about five minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
+//! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]).
+//!
+//! Everything is measured for a time, not for a number of operations, so that a slow machine takes no longer. CPU times
+//! are those of the processes as the system counts them, summed over all nodes.
 
 use std::{
     process::ExitCode,
@@ -12,8 +16,11 @@ use std::{
 
 use e2e::{
     alone::Committee,
-    cluster::Cluster,
+    bare::Bare,
+    cluster::{Cluster, Node, StartOptions},
+    filled,
     load::{Asker, Order},
+    measure::{Traffic, cpu_of, own_cpu, percentile, shown, traffic},
     programs,
     servers::Servers,
     verify::Wallet,
@@ -22,10 +29,9 @@ use e2e::{
 use futures::{StreamExt as _, stream};
 use mpcium_client::KeyType;
 use mpcium_core::protocol::{Curve, EcdsaProtocol};
-use rustix::time::{ClockId, clock_gettime};
 
-/// How often the system counts a second of CPU in `/proc/PID/stat`: 100 on every Linux.
-const TICKS_PER_SECOND: u32 = 100;
+/// How long each of the three is done: by the library, through the cluster one at a time, and many at a time.
+const EACH: Duration = Duration::from_secs(4);
 /// Requests in flight when throughput is measured.
 const IN_FLIGHT: usize = 16;
 /// How long a node may take to fill its reserve of safe primes, which would disturb the measurement.
@@ -44,20 +50,36 @@ impl Operation {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Ed25519 => "Ed25519 signature",
-            Self::Ecdsa => "ECDSA signature",
+            Self::Ed25519 => "Ed25519",
+            Self::Ecdsa => "ECDSA",
             Self::Wallet => "wallet",
         }
     }
+}
 
-    /// How often it is done for the protocols alone, one at a time, and many at a time.
-    fn times(self, ecdsa: EcdsaProtocol) -> [usize; 3] {
-        match self {
-            Self::Ed25519 => [500, 400, 1600],
-            Self::Ecdsa if ecdsa == EcdsaProtocol::Cggmp24 => [8, 10, 32],
-            Self::Ecdsa => [100, 100, 400],
-            Self::Wallet => [50, 40, 160],
-        }
+/// One cluster that is measured.
+#[derive(Clone, Copy)]
+struct Setting {
+    ecdsa: EcdsaProtocol,
+    nodes: u16,
+    threshold: u16,
+}
+
+/// Those of `short`, then those that only `all` adds.
+const SETTINGS: [Setting; 6] = [
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 3, threshold: 2 },
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 5, threshold: 3 },
+    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 9, threshold: 5 },
+    Setting { ecdsa: EcdsaProtocol::Cggmp24, nodes: 3, threshold: 2 },
+    Setting { ecdsa: EcdsaProtocol::Cggmp24, nodes: 5, threshold: 3 },
+    Setting { ecdsa: EcdsaProtocol::Cggmp24, nodes: 9, threshold: 5 },
+];
+/// How many of them are `short`.
+const SHORT: usize = 4;
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.ecdsa, self.nodes)
     }
 }
 
@@ -76,103 +98,140 @@ fn main() -> ExitCode {
     }
 }
 
-/// One cluster that is measured.
-#[derive(Clone, Copy)]
-struct Setting {
-    ecdsa: EcdsaProtocol,
-    nodes: u16,
-    threshold: u16,
-}
-
-/// All that are measured unless the command line names some: `dkls23:3`, say.
-const SETTINGS: [Setting; 4] = [
-    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 3, threshold: 2 },
-    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 5, threshold: 3 },
-    Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 9, threshold: 5 },
-    Setting { ecdsa: EcdsaProtocol::Cggmp24, nodes: 3, threshold: 2 },
-];
-
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.ecdsa, self.nodes)
-    }
-}
-
 async fn measure() -> Result<(), String> {
+    let mut settings = Vec::new();
+    let mut wallets = Vec::new();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let chosen = |setting: &Setting| wanted.is_empty() || wanted.contains(&setting.to_string());
-    println!(
-        "{:<10} {:<18} {:>11} {:>10} {:>9} {:>9} {:>11} {:>12} {:>6} {:>9}",
-        "cluster", "operation", "alone: CPU", "bytes", "p50", "p99", "at 16", "cluster: CPU", "ratio", "NATS: CPU"
-    );
-    for setting in SETTINGS.into_iter().filter(chosen) {
+    for word in if wanted.is_empty() { vec!["short".to_owned()] } else { wanted } {
+        match word.as_str() {
+            "all" => settings.extend(SETTINGS),
+            "short" => settings.extend(SETTINGS.into_iter().take(SHORT)),
+            word => match word.strip_prefix("wallets:").map(str::parse) {
+                Some(number) => wallets.push(number.map_err(|error| format!("{word}: {error}"))?),
+                None => {
+                    let found = SETTINGS.into_iter().find(|setting| setting.to_string() == word);
+                    settings.push(found.ok_or_else(|| format!("there is no cluster {word:?} to measure"))?);
+                }
+            },
+        }
+    }
+    if !settings.is_empty() {
+        println!(
+            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6} {:>8} {:>8} {:>9} {:>10} {:>9} {:>10} {:>10} {:>9}",
+            "cluster",
+            "what",
+            "library",
+            "suite",
+            "nodes",
+            "ratio",
+            "p50",
+            "p99",
+            "at 16",
+            "NATS: CPU",
+            "messages",
+            "bus bytes",
+            "library's",
+            "suite's"
+        );
+    }
+    for setting in settings {
         measure_setting(setting).await?;
     }
-    println!(
-        "CPU and bytes per operation, all parties together; latency at 1 in flight, from the client's call to its result."
-    );
+    for number in wallets {
+        filled::measure(number).await?;
+    }
     Ok(())
 }
 
 async fn measure_setting(setting: Setting) -> Result<(), String> {
     let Setting { ecdsa, nodes, threshold } = setting;
-    eprintln!("bench: {setting}: auxiliary data for the protocols alone ...");
-    let mut committee = Committee::make(ecdsa, nodes, threshold, &programs::test_primes())?;
-    let mut alone = Vec::new();
-    for operation in Operation::ALL {
-        alone.push(measure_alone(&mut committee, operation, ecdsa)?);
-    }
     eprintln!("bench: {setting}: starting a cluster; waiting for its auxiliary data ...");
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut servers = Servers::new(folder.path())?;
     servers.start().await?;
     let mut cluster = Cluster::generate(folder.path(), usize::from(nodes), &servers, ecdsa, "")?;
     cluster.register().await?;
-    cluster.start()?;
+    let quiet = StartOptions { quiet: true, ..StartOptions::default() };
+    cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
+    // Meanwhile; what is measured later is not disturbed by it.
+    let mut bare = Bare::make(ecdsa, nodes, threshold, &programs::test_primes())?;
     cluster.ready().await?;
     cluster.provisioned().await?;
     reserve_is_full(&cluster).await?;
+    // The suites' own auxiliary data for CGGMP24 takes minutes; their part beside the library's is small there.
+    let mut suites = match ecdsa {
+        EcdsaProtocol::Dkls23 => Some(Committee::make(ecdsa, nodes, threshold, &programs::test_primes())?),
+        EcdsaProtocol::Cggmp24 => None,
+    };
     let client = cluster.client().await?;
     let made = client.create_wallet_and_wait("bench", PATIENCE).await.map_err(|error| error.to_string())?;
     let asker = Asker { client, wallet: Wallet::new(&made)? };
-    for (operation, (alone, bytes)) in Operation::ALL.into_iter().zip(alone) {
-        let measured = measure_cluster(&cluster, &servers, &asker, operation, ecdsa).await?;
+    for operation in Operation::ALL {
+        let (library, library_bytes) = measure_library(&mut bare, operation)?;
+        let suite = suites.as_mut().map(|committee| measure_suite(committee, operation)).transpose()?;
+        let measured = measure_cluster(&cluster, &servers, &asker, operation).await?;
+        let (suite, suite_bytes) =
+            suite.map_or(("-".to_owned(), "-".to_owned()), |(cpu, bytes)| (shown(cpu), bytes.to_string()));
         println!(
-            "{:<10} {:<18} {:>11} {:>10} {:>9} {:>9} {:>9}/s {:>12} {:>6.2} {:>9}",
+            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6.2} {:>8} {:>8} {:>7}/s {:>10} {:>9} {:>10} {:>10} {:>9}",
             setting.to_string(),
             operation.name(),
-            shown(alone),
-            bytes,
+            shown(library),
+            suite,
+            shown(measured.nodes),
+            measured.nodes.as_secs_f64() / library.as_secs_f64(),
             shown(measured.p50),
             shown(measured.p99),
             format!("{:.1}", measured.per_second),
-            shown(measured.nodes),
-            measured.nodes.as_secs_f64() / alone.as_secs_f64(),
             shown(measured.nats),
+            format!("{:.1}", measured.messages),
+            measured.bytes,
+            library_bytes,
+            suite_bytes,
         );
     }
     Ok(())
 }
 
-/// CPU time and bytes per operation of all parties in this process.
-fn measure_alone(
-    committee: &mut Committee,
-    operation: Operation,
-    ecdsa: EcdsaProtocol,
-) -> Result<(Duration, usize), String> {
-    let [times, ..] = operation.times(ecdsa);
-    committee.take_bytes();
-    let before = own_cpu();
-    for number in 0..times {
-        let message = [u8::try_from(number % 256).unwrap_or_default(); 32];
-        match operation {
-            Operation::Ed25519 => committee.sign(Curve::Ed25519, &message).map(drop)?,
-            Operation::Ecdsa => committee.sign(Curve::Secp256k1, &message).map(drop)?,
-            Operation::Wallet => committee.make_wallet().map(drop)?,
-        }
+/// How often something can be done in its time, and the CPU time of this process for each.
+fn repeat(mut once: impl FnMut(u64) -> Result<(), String>) -> Result<Duration, String> {
+    once(0)?;
+    let (began, before, mut times) = (Instant::now(), own_cpu(), 0);
+    while times == 0 || began.elapsed() < EACH {
+        times += 1;
+        once(times)?;
     }
-    let cpu = (own_cpu() - before) / u32::try_from(times).unwrap_or(u32::MAX);
-    Ok((cpu, committee.take_bytes() / times))
+    Ok((own_cpu() - before) / u32::try_from(times).unwrap_or(u32::MAX))
+}
+
+/// CPU time and bytes of all parties.
+fn measure_library(bare: &mut Bare, operation: Operation) -> Result<(Duration, usize), String> {
+    let once = |bare: &mut Bare, number: u64| match operation {
+        Operation::Ed25519 => bare.sign(Curve::Ed25519, message(number)),
+        Operation::Ecdsa => bare.sign(Curve::Secp256k1, message(number)),
+        Operation::Wallet => bare.make_wallet(),
+    };
+    let cpu = repeat(|number| once(bare, number))?;
+    Ok((cpu, bare.bytes_of(|bare| once(bare, 0))?))
+}
+
+/// CPU time and bytes of all parties.
+fn measure_suite(committee: &mut Committee, operation: Operation) -> Result<(Duration, usize), String> {
+    let once = |committee: &mut Committee, number: u64| match operation {
+        Operation::Ed25519 => committee.sign(Curve::Ed25519, &message(number)).map(drop),
+        Operation::Ecdsa => committee.sign(Curve::Secp256k1, &message(number)).map(drop),
+        Operation::Wallet => committee.make_wallet().map(drop),
+    };
+    let cpu = repeat(|number| once(committee, number))?;
+    committee.take_bytes();
+    once(committee, 0)?;
+    Ok((cpu, committee.take_bytes()))
+}
+
+fn message(number: u64) -> [u8; 32] {
+    let mut message = [7; 32];
+    message[..8].copy_from_slice(&number.to_le_bytes());
+    message
 }
 
 /// What an operation costs through the cluster.
@@ -182,6 +241,23 @@ struct Measured {
     per_second: f64,
     nodes: Duration,
     nats: Duration,
+    messages: f64,
+    bytes: u64,
+}
+
+/// What has been used so far.
+struct Used {
+    nodes: Duration,
+    nats: Duration,
+    traffic: Traffic,
+}
+
+fn used(cluster: &Cluster, servers: &Servers) -> Result<Used, String> {
+    Ok(Used {
+        nodes: cluster.nodes.iter().filter_map(Node::process_id).map(cpu_of).sum::<Result<_, _>>()?,
+        nats: servers.nats.process_id().map_or(Ok(Duration::ZERO), cpu_of)?,
+        traffic: traffic(servers.nats.monitor())?,
+    })
 }
 
 async fn measure_cluster(
@@ -189,35 +265,33 @@ async fn measure_cluster(
     servers: &Servers,
     asker: &Asker,
     operation: Operation,
-    ecdsa: EcdsaProtocol,
 ) -> Result<Measured, String> {
-    let [_, single, many] = operation.times(ecdsa);
     // The first ones open connections and lanes.
     once(asker, operation).await?;
     let mut latencies = Vec::new();
-    for _ in 0..single {
+    let began = Instant::now();
+    while latencies.is_empty() || began.elapsed() < EACH {
         latencies.push(once(asker, operation).await?);
     }
-    latencies.sort();
-    let percentile = |of: usize| latencies[(latencies.len() - 1) * of / 100];
 
-    let cpu = || -> Result<(Duration, Duration), String> {
-        let nodes =
-            cluster.nodes.iter().filter_map(e2e::cluster::Node::process_id).map(cpu_of).sum::<Result<Duration, _>>();
-        Ok((nodes?, servers.nats.process_id().map_or(Ok(Duration::ZERO), cpu_of)?))
-    };
-    let (before, began) = (cpu()?, Instant::now());
-    let outcomes: Vec<_> =
-        stream::iter(0..many).map(|_| once(asker, operation)).buffer_unordered(IN_FLIGHT).collect().await;
-    let (took, after) = (began.elapsed(), cpu()?);
-    outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let times = u32::try_from(many).unwrap_or(u32::MAX);
+    let (before, began) = (used(cluster, servers)?, Instant::now());
+    let outcomes: Vec<_> = stream::iter(0_u64..)
+        .take_while(|number| std::future::ready(*number < IN_FLIGHT as u64 || began.elapsed() < EACH))
+        .map(|_| once(asker, operation))
+        .buffer_unordered(IN_FLIGHT)
+        .collect()
+        .await;
+    let (took, after) = (began.elapsed(), used(cluster, servers)?);
+    let times = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?.len();
+    let times = u32::try_from(times).unwrap_or(u32::MAX);
     Ok(Measured {
-        p50: percentile(50),
-        p99: percentile(99),
+        p50: percentile(&mut latencies, 50),
+        p99: percentile(&mut latencies, 99),
         per_second: f64::from(times) / took.as_secs_f64(),
-        nodes: (after.0 - before.0) / times,
-        nats: (after.1 - before.1) / times,
+        nodes: (after.nodes - before.nodes) / times,
+        nats: (after.nats - before.nats) / times,
+        messages: (after.traffic.messages - before.traffic.messages) as f64 / f64::from(times),
+        bytes: (after.traffic.bytes - before.traffic.bytes) / u64::from(times),
     })
 }
 
@@ -250,25 +324,4 @@ async fn reserve_is_full(cluster: &Cluster) -> Result<(), String> {
         .await?;
     }
     Ok(())
-}
-
-fn own_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
-}
-
-/// User and system time of a process.
-fn cpu_of(process: u32) -> Result<Duration, String> {
-    let path = format!("/proc/{process}/stat");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    // The fields after the program's name, which may hold spaces: state is number 3, utime 14 and stime 15.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u32>().ok());
-    let (user, system) = ticks(14).zip(ticks(15)).ok_or_else(|| format!("{path}: {text:?}"))?;
-    Ok(Duration::from_secs(1) * (user + system) / TICKS_PER_SECOND)
-}
-
-fn shown(duration: Duration) -> String {
-    let millis = duration.as_secs_f64() * 1000.0;
-    if millis < 100.0 { format!("{millis:.2} ms") } else { format!("{millis:.0} ms") }
 }

@@ -45,7 +45,7 @@ async fn probes_and_metrics_tell_a_nodes_life_from_its_first_moment() {
             ("METRICS_ENABLED", "true".to_owned()),
             ("METRICS_ADDRESS", format!("127.0.0.1:{metrics}")),
         ];
-        node.start_with(&StartOptions { arguments: Vec::new(), variables }).expect("started");
+        node.start_with(&StartOptions { variables, ..StartOptions::default() }).expect("started");
         ports.push((health, metrics));
     }
     // There is no NATS yet.

@@ -1,0 +1,237 @@
+//! What many wallets cost: a cluster of three whose stores hold so many, their records of the same sizes as a real
+//! wallet's. `make bench BENCH=wallets:100000` prints it.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures::executor::block_on;
+use mpcium_client::KeyType;
+use mpcium_core::{
+    Input, Secret,
+    output::{LoadId, PersistId},
+    protocol::EcdsaProtocol,
+    store::{Batch, Keyspace},
+};
+use mpcium_io::{
+    fjall::{FjallStore, Options, open},
+    ports::{Event, Events, Inbox, Store as _},
+};
+
+use crate::{
+    cluster::{Cluster, StartOptions},
+    load::{Asker, Order},
+    measure::{memory_of, percentile, shown},
+    servers::Servers,
+    verify::Wallet,
+    wait::PATIENCE,
+};
+
+/// Wallets that become durable together while the stores are filled.
+const WALLETS_PER_BATCH: u64 = 20_000;
+/// Records that are read and written to measure one.
+const SAMPLES: u64 = 500;
+/// Signatures that are measured on each curve.
+const SIGNATURES: usize = 200;
+/// The keyspaces that grow with wallets and signatures.
+const GROWING: [Keyspace; 3] = [Keyspace::Certificates, Keyspace::Shares, Keyspace::Ledger];
+
+/// Fills the stores of a cluster with records of `wallets` wallets, each with one signature, and prints what they cost.
+///
+/// # Errors
+/// If the cluster or a store fails.
+pub async fn measure(wallets: u64) -> Result<(), String> {
+    eprintln!("bench: {wallets} wallets: a cluster with one wallet ...");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut servers = Servers::new(folder.path())?;
+    servers.start().await?;
+    let mut cluster = Cluster::generate(folder.path(), 3, &servers, EcdsaProtocol::Dkls23, "")?;
+    cluster.register().await?;
+    let quiet = StartOptions { quiet: true, ..StartOptions::default() };
+    cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
+    cluster.ready().await?;
+    cluster.provisioned().await?;
+    let client = cluster.client().await?;
+    let made = client.create_wallet_and_wait("real", PATIENCE).await.map_err(|error| error.to_string())?;
+    let asker = Asker { client, wallet: Wallet::new(&made)? };
+    for key_type in [KeyType::Ed25519, KeyType::Secp256k1] {
+        asker.sign_new(key_type).await?;
+    }
+    let mut costs = Vec::new();
+    for node in &mut cluster.nodes {
+        node.stop().await?;
+        eprintln!("bench: {wallets} wallets: filling the store of {} ...", node.name);
+        let password = Secret::new(node.store_password()?.into_bytes());
+        let store = node.store();
+        let cost = tokio::task::spawn_blocking(move || fill(&store, &password, wallets));
+        costs.push(cost.await.map_err(|error| error.to_string())??);
+    }
+    let began = Instant::now();
+    cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
+    cluster.ready().await?;
+    let ready = began.elapsed();
+    let (mut ed25519, mut ecdsa) = (Vec::new(), Vec::new());
+    for (key_type, latencies) in [(KeyType::Ed25519, &mut ed25519), (KeyType::Secp256k1, &mut ecdsa)] {
+        for _ in 0..SIGNATURES {
+            let began = Instant::now();
+            asker.ask(&Order::new(key_type)).await.map_err(|error| error.to_string())?;
+            latencies.push(began.elapsed());
+        }
+    }
+    let memory =
+        cluster.nodes.iter().filter_map(|node| node.process_id()).map(memory_of).collect::<Result<Vec<_>, _>>()?;
+    let Some(mut cost) = costs.pop() else { return Err("there is no node".to_owned()) };
+    println!("wallets              {wallets}, each with its certificate, its share and one signature");
+    println!("store                {:.1} MB", cost.bytes as f64 / 1e6);
+    println!("opening it           {} (of which password: {})", shown(cost.opening), shown(cost.password));
+    println!("three nodes ready    {} after their start", shown(ready));
+    println!("memory of a node     {:.1} MB", memory.iter().max().copied().unwrap_or_default() as f64 / 1e6);
+    println!(
+        "reading a record     p50 {}, p99 {}",
+        shown(percentile(&mut cost.reads, 50)),
+        shown(percentile(&mut cost.reads, 99))
+    );
+    println!(
+        "storing a result     p50 {}, p99 {}",
+        shown(percentile(&mut cost.writes, 50)),
+        shown(percentile(&mut cost.writes, 99))
+    );
+    println!(
+        "Ed25519 signature    p50 {}, p99 {}",
+        shown(percentile(&mut ed25519, 50)),
+        shown(percentile(&mut ed25519, 99))
+    );
+    println!(
+        "ECDSA signature      p50 {}, p99 {}",
+        shown(percentile(&mut ecdsa, 50)),
+        shown(percentile(&mut ecdsa, 99))
+    );
+    Ok(())
+}
+
+/// What one filled store costs.
+struct Cost {
+    bytes: u64,
+    password: Duration,
+    opening: Duration,
+    reads: Vec<Duration>,
+    writes: Vec<Duration>,
+}
+
+/// One open store, asked for one thing at a time.
+struct Filling {
+    store: FjallStore,
+    events: Events,
+}
+
+impl Filling {
+    fn open(path: &Path, password: &Secret) -> Result<Self, String> {
+        let opened = open(path, password, Options::existing()).map_err(|error| error.to_string())?;
+        if !opened.boot.damage.is_empty() {
+            return Err(format!("the store is damaged: {}", opened.boot.damage.join("; ")));
+        }
+        let (inbox, events) = Inbox::new();
+        let store = opened.store.start(inbox).map_err(|error| error.to_string())?;
+        Ok(Self { store, events })
+    }
+
+    fn answer(&mut self) -> Result<Input, String> {
+        match block_on(self.events.next()) {
+            Some(Event::Input(input)) => Ok(input),
+            other => Err(format!("the store answers {other:?}")),
+        }
+    }
+
+    fn persist(&mut self, batch: Batch) -> Result<(), String> {
+        self.store.persist(PersistId(0), batch);
+        self.answer().map(drop)
+    }
+
+    fn load(&mut self, keyspace: Keyspace, key: Vec<u8>) -> Result<Option<Secret>, String> {
+        self.store.load(LoadId(0), keyspace, key);
+        match self.answer()? {
+            Input::Loaded(_, value) => Ok(value),
+            other => Err(format!("the store answers {other:?}")),
+        }
+    }
+
+    fn scan(&mut self, keyspace: Keyspace) -> Result<Vec<(Vec<u8>, Secret)>, String> {
+        self.store.scan(LoadId(0), keyspace, Vec::new(), 64);
+        match self.answer()? {
+            Input::Scanned(_, records) => Ok(records),
+            other => Err(format!("the store answers {other:?}")),
+        }
+    }
+}
+
+/// The name of a copy of a record.
+fn copy_of(name: &[u8], number: u64) -> Vec<u8> {
+    [name, &number.to_be_bytes()].concat()
+}
+
+fn fill(path: &Path, password: &Secret, wallets: u64) -> Result<Cost, String> {
+    let mut filling = Filling::open(path, password)?;
+    let mut records = Vec::new();
+    for keyspace in GROWING {
+        let mut found: Vec<_> =
+            filling.scan(keyspace)?.into_iter().map(|(name, value)| (keyspace, name, value)).collect();
+        if keyspace == Keyspace::Ledger {
+            found.truncate(1);
+        }
+        records.extend(found);
+    }
+    for from in (0..wallets).step_by(usize::try_from(WALLETS_PER_BATCH).unwrap_or(usize::MAX)) {
+        let mut batch = Batch::default();
+        for number in from..(from + WALLETS_PER_BATCH).min(wallets) {
+            for (keyspace, name, value) in &records {
+                batch.put(*keyspace, copy_of(name, number), value.expose().to_vec());
+            }
+        }
+        filling.persist(batch)?;
+    }
+    drop(filling);
+
+    let began = Instant::now();
+    // Refused after the password has been derived.
+    let wrong = Secret::new(b"not the password".to_vec());
+    if open(path, &wrong, Options::existing()).is_ok() {
+        return Err("the store opens with any password".to_owned());
+    }
+    let password_takes = began.elapsed();
+    let began = Instant::now();
+    let mut filling = Filling::open(path, password)?;
+    let opening = began.elapsed();
+    let (mut reads, mut writes) = (Vec::new(), Vec::new());
+    for sample in 0..SAMPLES {
+        // Spread over all wallets.
+        let number = sample.wrapping_mul(0x9e37_79b9_7f4a_7c15) % wallets.max(1);
+        for (keyspace, name, value) in records.iter().filter(|_| wallets > 0) {
+            let began = Instant::now();
+            let found = filling.load(*keyspace, copy_of(name, number))?;
+            reads.push(began.elapsed());
+            if found.as_ref() != Some(value) {
+                return Err(format!("a record of {} is not what was stored", keyspace.name()));
+            }
+        }
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Ledger, copy_of(b"sample", sample), vec![7; 400]);
+        let began = Instant::now();
+        filling.persist(batch)?;
+        writes.push(began.elapsed());
+    }
+    drop(filling);
+    Ok(Cost { bytes: size(path)?, password: password_takes, opening, reads, writes })
+}
+
+/// Bytes of all files below a folder.
+fn size(path: &Path) -> Result<u64, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        bytes += if metadata.is_dir() { size(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
