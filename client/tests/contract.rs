@@ -702,7 +702,7 @@ fn key_type() -> impl Strategy<Value = String> {
 }
 
 fn hash() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), Just("sha256".to_owned()), text()]
+    prop_oneof![8 => Just(String::new()), 1 => Just("sha256".to_owned()), 1 => text()]
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -758,6 +758,9 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 proptest! {
+    // Most requests of any content are not valid, which one of these properties is about.
+    #![proptest_config(ProptestConfig { max_global_rejects: 65_536, ..ProptestConfig::default() })]
+
     #[test]
     fn documents_survive_a_round_trip(request in any_request()) {
         let again = Request::decode(request.kind(), &request.to_json());
