@@ -73,12 +73,7 @@ impl Cluster {
     /// If too few have: somebody else may have published it.
     pub fn check(&self, result: &impl Attested) -> Result<Vec<String>, String> {
         self.attesters.check(result).map_err(|problem| problem.to_string())?;
-        let document = result.attested_document();
-        let good = result
-            .attestations()
-            .iter()
-            .filter(|item| self.attesters.check_document(&document, std::slice::from_ref(item), 1).is_ok());
-        Ok(good.map(|item| self.name(&item.node_id)).collect())
+        Ok(self.signers(&result.attested_document(), result.attestations()))
     }
 
     /// Checks that a node of the cluster has given this reply, and that enough members have signed the wallet's keys;
