@@ -8,8 +8,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    fields::FieldBytes,
     gojson::{self, FieldReader, ObjectWriter, Value},
-    request::{FieldBytes, ID_BYTES_MAX, Invalid, check_id, check_signature_length, invalid},
+    request::{ID_BYTES_MAX, Invalid, check_id, check_signature_length, invalid},
     subjects,
 };
 

@@ -10,8 +10,10 @@
 pub mod attest;
 pub mod auth;
 pub mod derive;
+mod fields;
 pub mod full;
 pub mod gojson;
+pub mod hash;
 pub mod prefix;
 pub mod query;
 pub mod request;
@@ -29,8 +31,7 @@ pub mod listen;
 pub mod signer;
 
 pub use full::FullSignature;
+pub use hash::MessageHash;
 pub use prefix::Prefix;
-pub use request::{
-    AuthorizerSignature, KeyType, KeygenRequest, Kind, MessageHash, Request, ReshareRequest, SignRequest,
-};
+pub use request::{AuthorizerSignature, KeyType, KeygenRequest, Kind, Request, ReshareRequest, SignRequest};
 pub use result::{ErrorCode, KeygenResult, ReshareResult, ResultType, SigningResult};

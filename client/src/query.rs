@@ -8,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     attest::{Attesters, NotAttested},
     auth::{AuthError, InitiatorKey},
+    fields::FieldBytes,
     gojson::{self, FieldReader, ObjectWriter, Value},
-    request::{FieldBytes, Invalid, check_id, check_signature_length},
+    request::{Invalid, check_id, check_signature_length},
     result::{Attestation, ErrorCode, KeygenResult, ResultError, ResultType, read_attestations, read_result_type},
 };
 

@@ -5,11 +5,12 @@
 //! passes [`Request::validate`] are the signed bytes of a request of another kind.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
+    fields::FieldBytes,
     full::{FULL_SIGNATURE_FIELD, FullSignature},
     gojson::{self, FieldReader, ObjectWriter, Value},
+    hash::MessageHash,
     result::ErrorCode,
 };
 
@@ -73,55 +74,6 @@ impl KeyType {
 }
 
 impl std::fmt::Display for KeyType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The hash functions that a signing request may name for its message: what is signed is then the digest that the nodes
-/// compute themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum MessageHash {
-    /// SHA-256.
-    Sha256,
-    /// SHA-256 of SHA-256, as Bitcoin hashes what is signed.
-    Sha256d,
-    /// Keccak-256 with its original padding, as Ethereum hashes; not SHA3-256.
-    Keccak256,
-}
-
-impl MessageHash {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha256d, Self::Keccak256];
-
-    /// Its name in documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sha256 => "sha256",
-            Self::Sha256d => "sha256d",
-            Self::Keccak256 => "keccak256",
-        }
-    }
-
-    /// From its name in documents, exactly.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|hash| hash.as_str() == name)
-    }
-
-    /// The digest of a message.
-    #[must_use]
-    pub fn digest(self, message: &[u8]) -> [u8; 32] {
-        match self {
-            Self::Sha256 => Sha256::digest(message).into(),
-            Self::Sha256d => Sha256::digest(Sha256::digest(message)).into(),
-            Self::Keccak256 => sha3::Keccak256::digest(message).into(),
-        }
-    }
-}
-
-impl std::fmt::Display for MessageHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
@@ -834,37 +786,5 @@ pub(crate) fn check_signature_length(field: &'static str, signature: Option<&[u8
             invalid(field, format!("a signature of {found} bytes, at most {SIGNATURE_BYTES_MAX} are read"))
         }
         _ => Ok(()),
-    }
-}
-
-/// Length-prefixed fields: no two different lists of fields have the same bytes.
-#[derive(Default)]
-pub(crate) struct FieldBytes(pub Vec<u8>);
-
-impl FieldBytes {
-    pub fn tag(&mut self, tag: u8) -> &mut Self {
-        self.0.push(tag);
-        self
-    }
-
-    pub fn length(&mut self, length: usize) -> &mut Self {
-        self.0.extend_from_slice(&(length as u64).to_be_bytes());
-        self
-    }
-
-    pub fn string_bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.length(bytes.len()).0.extend_from_slice(bytes);
-        self
-    }
-
-    pub fn string(&mut self, text: &str) -> &mut Self {
-        self.string_bytes(text.as_bytes())
-    }
-
-    pub fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
-        match bytes {
-            None => self.tag(0),
-            Some(bytes) => self.tag(1).string_bytes(bytes),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The deliveries that this node took from the queue. Invariant: each is settled exactly once, after its answer is in
 //! the result stream, or released for somebody else; until then it is kept alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_client::{
     request::{Kind, Request},
@@ -139,6 +139,12 @@ impl Deliveries {
     /// The name of a delivery for all nodes.
     pub fn key(&self, id: DeliveryId) -> Option<DeliveryKey> {
         self.open.get(&id).map(|taken| delivery_key(&taken.stream, taken.sequence, taken.timestamp))
+    }
+
+    /// The names of these deliveries, in order and without repetition, as many as one ballot may name.
+    pub fn keys(&self, ids: &[DeliveryId]) -> Vec<DeliveryKey> {
+        let keys: BTreeSet<DeliveryKey> = ids.iter().filter_map(|id| self.key(*id)).collect();
+        keys.into_iter().take(limits::PROPOSAL_DELIVERIES_MAX).collect()
     }
 
     /// Answers with something that depends on this document alone: every node would say the same, at any time.

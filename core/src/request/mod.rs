@@ -6,6 +6,7 @@ pub(crate) mod deliveries;
 pub(crate) mod keygen;
 pub(crate) mod ledger;
 pub(crate) mod query;
+pub(crate) mod schedule;
 pub(crate) mod signing;
 
 use mpcium_client::result::Attestation;

@@ -42,8 +42,7 @@ impl Asking {
         let mut asked = Vec::new();
         if let Some((value, missing)) = self.decision.unstored() {
             for node in &missing {
-                let message = Message::Store { kind, request: request.to_vec(), ballot, value: value.clone() };
-                ctx.send(*node, Lane::Control, Envelope::Answers(message));
+                store(ctx, *node, (kind, request), ballot, value);
             }
             asked = missing;
         }
@@ -58,9 +57,7 @@ impl Asking {
     /// Asks a member whose promise came after the choice.
     pub fn ask_late(&self, ctx: &mut Context, kind: RequestKind, request: &[u8], node: NodeId) {
         if let Some((value, _)) = self.decision.unstored().filter(|(_, missing)| missing.contains(&node)) {
-            let ballot = self.decision.ballot();
-            let message = Message::Store { kind, request: request.to_vec(), ballot, value: value.clone() };
-            ctx.send(node, Lane::Control, Envelope::Answers(message));
+            store(ctx, node, (kind, request), self.decision.ballot(), value);
         }
     }
 
@@ -68,4 +65,9 @@ impl Asking {
     pub fn ask_again(&self) -> Time {
         self.ask_again
     }
+}
+
+fn store(ctx: &mut Context, node: NodeId, (kind, request): (RequestKind, &[u8]), ballot: Attempt, value: &Value) {
+    let message = Message::Store { kind, request: request.to_vec(), ballot, value: value.clone() };
+    ctx.send(node, Lane::Control, Envelope::Answers(message));
 }

@@ -96,15 +96,20 @@ impl Decision {
         self.storing.is_some()
     }
 
+    /// The result of the highest ballot that the promises show.
+    fn result(&self) -> Option<&Signed> {
+        let results = self.promises.values().filter_map(|(_, report)| report.result.as_ref());
+        results.max_by_key(|(ballot, _)| *ballot).map(|(_, signed)| signed)
+    }
+
     /// What the promises leave to be chosen for a delivery.
     pub fn bound(&self, delivery: &DeliveryKey) -> Bound {
-        let reports = || self.promises.values().map(|(_, report)| report);
-        let verdict = reports().filter_map(|report| report.verdicts.get(delivery)).max_by_key(|(ballot, _)| *ballot);
-        let result = reports().filter_map(|report| report.result.as_ref()).max_by_key(|(ballot, _)| *ballot);
-        match (verdict, result) {
+        let verdicts = self.promises.values().filter_map(|(_, report)| report.verdicts.get(delivery));
+        let verdict = verdicts.max_by_key(|(ballot, _)| *ballot);
+        match (verdict, self.result()) {
             (Some((_, Verdict::Error(body))), _) => Bound::Error(body.clone()),
-            (_, Some((_, signed))) if signed.payload != self.payload && !planted(Bug::PayloadUnchecked) => Bound::Taken,
-            (_, Some((_, signed))) => Bound::Success(Some(signed.clone())),
+            (_, Some(signed)) if signed.payload != self.payload && !planted(Bug::PayloadUnchecked) => Bound::Taken,
+            (_, Some(signed)) => Bound::Success(Some(signed.clone())),
             (Some((_, Verdict::Success)), None) => Bound::Success(None),
             (None, None) => Bound::Free,
         }
@@ -112,8 +117,7 @@ impl Decision {
 
     /// Whether the promises allow to store this.
     fn fits(&self, value: &Value) -> bool {
-        let highest = self.promises.values().filter_map(|(_, report)| report.result.as_ref());
-        let highest = highest.max_by_key(|(ballot, _)| *ballot).map(|(_, signed)| signed);
+        let highest = self.result();
         if value.result.is_some() && highest.is_some() && value.result.as_ref() != highest {
             return false;
         }

@@ -15,7 +15,7 @@ use crate::{
     protocol::Curve,
     request::{
         answers::{
-            Attempt, DeliveryKey, Report, Value, Verdict,
+            Attempt, Report, Value, Verdict,
             asking::Asking,
             decision::{Bound, Overtaken},
             is_error_for,
@@ -58,11 +58,8 @@ impl Active {
 
     /// A higher ballot was met: another one is begun after a random while.
     fn step_back(&mut self, ctx: &mut Context) {
-        let jitter = ctx.random_below(1000);
-        let wait = self.backoff.mul_f64(0.5 + f64::from(u32::try_from(jitter).unwrap_or(0)) / 1000.0);
-        self.backoff = (self.backoff * 2).min(limits::RETRY_MAX);
         self.asking = None;
-        self.ask_at = ctx.now.time.after(wait);
+        self.ask_at = self.schedule.rest(ctx);
     }
 }
 
@@ -71,9 +68,7 @@ impl Coordinator {
     pub(super) fn ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         if active.asking.is_none() && ctx.now.time >= active.ask_at {
-            let names: BTreeSet<DeliveryKey> =
-                active.deliveries.iter().filter_map(|id| parts.deliveries.key(*id)).collect();
-            let names = names.into_iter().take(limits::PROPOSAL_DELIVERIES_MAX).collect();
+            let names = parts.deliveries.keys(&active.deliveries);
             let ballot = ctx.next_attempt(active.ballot);
             active.ballot = ballot.number;
             let acceptors = own_committee(ctx).members;
@@ -195,7 +190,7 @@ impl Coordinator {
         found: Option<&Wallet>,
     ) {
         let Some(active) = self.active.get_mut(wallet) else { return };
-        let late = active.is_late(ctx);
+        let late = active.schedule.is_late(ctx);
         let Phase::Deciding(deciding) = &mut active.phase else { return };
         if ctx.now.time >= deciding.give_up {
             if late {
@@ -366,7 +361,7 @@ impl Coordinator {
 
 /// What the client is told when nothing came of its request in time.
 fn given_up(ctx: &Context, active: &Active) -> (ErrorCode, String) {
-    if let Some(expired) = active.request.expired(ctx, active.deadline) {
+    if let Some(expired) = active.request.expired(ctx, active.schedule.deadline) {
         return expired;
     }
     let missing: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).filter(|m| !ctx.is_up(*m)).collect();

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_client::result::ErrorCode;
 
-use super::{admission::Admitted, answers::asking::Asking, deliveries::Deliveries, signing::Decline};
+use super::{
+    admission::Admitted, answers::asking::Asking, deliveries::Deliveries, schedule::Schedule, signing::Decline,
+};
 use crate::{
     Duration, NodeId, Time, WallTime,
     context::{Context, Event},
@@ -59,13 +61,8 @@ struct Active {
     deliveries: Vec<DeliveryId>,
     /// Somebody else may have answered one of them.
     redelivered: bool,
-    /// By the queue's clock.
-    deadline: WallTime,
-    taken: Time,
-    /// When it was last looked at.
-    driven: Time,
+    schedule: Schedule,
     number: u32,
-    backoff: Duration,
     last_failure: String,
     waiting_for: String,
     /// Another system has a wallet of that name.
@@ -142,11 +139,8 @@ impl Coordinator {
                 body,
                 deliveries: vec![delivery.id],
                 redelivered: !delivery.first,
-                deadline,
-                taken: ctx.now.time,
-                driven: ctx.now.time,
+                schedule: Schedule::new(ctx, deadline),
                 number: 0,
-                backoff: limits::RETRY_MIN,
                 last_failure: String::new(),
                 waiting_for: String::new(),
                 elsewhere,
@@ -211,7 +205,7 @@ impl Coordinator {
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
-        active.driven = ctx.now.time;
+        active.schedule.look(ctx);
         self.ask(ctx, parts, wallet);
         let found = match parts.wallets.lookup(ctx, wallet) {
             cache::Lookup::Loading => return,
@@ -252,8 +246,8 @@ impl Coordinator {
         if active.is_answered_before() {
             return self.conclude(ctx, parts, wallet, None);
         }
-        if ctx.now.wall > active.deadline {
-            if active.is_late(ctx) {
+        if ctx.now.wall > active.schedule.deadline {
+            if active.schedule.is_late(ctx) {
                 self.close(ctx, parts, wallet);
             } else {
                 // Until the other nodes' clocks have passed the deadline too.
@@ -297,7 +291,7 @@ impl Coordinator {
         let nodes: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
         let proposal = Proposal {
             request: active.body.clone(),
-            deadline: active.deadline,
+            deadline: active.schedule.deadline,
             attempt: ctx.attempt(u64::from(active.number)),
             participants: nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect(),
             nonce,
@@ -378,7 +372,6 @@ impl Coordinator {
     /// Ends the running attempt and tries again after a while. A session that is prepared somewhere may still become
     /// the wallet; the decision between them is the activation's business.
     fn fail(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str, reason: &str) {
-        let jitter = ctx.random_below(1000);
         let Some(active) = self.active.get_mut(wallet) else { return };
         if let Phase::Running { session, .. } = active.phase {
             self.by_session.remove(&session);
@@ -393,9 +386,7 @@ impl Coordinator {
         }
         let Some(active) = self.active.get_mut(wallet) else { return };
         active.last_failure = reason.to_owned();
-        let wait = active.backoff.mul_f64(0.5 + f64::from(u32::try_from(jitter).unwrap_or(0)) / 1000.0);
-        active.backoff = (active.backoff * 2).min(limits::RETRY_MAX);
-        active.phase = Phase::Waiting { until: Some(ctx.now.time.after(wait)) };
+        active.phase = Phase::Waiting { until: Some(active.schedule.rest(ctx)) };
         ctx.event(Event::Resume);
     }
 
@@ -410,7 +401,7 @@ impl Coordinator {
                 kind: "keygen".to_owned(),
                 wallet: wallet.clone(),
                 id: a.request.id().to_owned(),
-                age_ms: millis(ctx.now.time.since(a.taken)),
+                age_ms: millis(ctx.now.time.since(a.schedule.taken)),
                 state: match &a.phase {
                     Phase::Running { .. } => format!("attempt {}", a.number),
                     Phase::Settling { .. } => "the members store its certificate".to_owned(),
@@ -428,14 +419,7 @@ impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
         let ask_at = self.asking.as_ref().map_or(self.ask_at, |asking| asking.ask_again());
         ask_at.min(match &self.phase {
-            Phase::Waiting { until } => {
-                // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is
-                // being read: its arrival drives the request, the timer only helps out.
-                let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
-                let left = if left.is_zero() { self.driven.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
-                // What is past has been looked at.
-                until.filter(|until| *until > self.driven).map_or(left, |until| until.min(left))
-            }
+            Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),
             Phase::Running { accepted, accept_by, give_up, .. } => {
                 if accepted.len() < ctx.config.peers.len() {
                     (*accept_by).min(*give_up)
@@ -447,11 +431,6 @@ impl Active {
             Phase::Closing { ask_again, give_up, .. } => (*ask_again).min(*give_up),
             Phase::Deciding(deciding) => deciding.give_up,
         })
-    }
-
-    /// Whether the deadline has passed for everybody, however clocks differ.
-    fn is_late(&self, ctx: &Context) -> bool {
-        ctx.now.wall > self.deadline.after(ctx.config.clock_skew)
     }
 }
 

@@ -64,13 +64,13 @@ impl Coordinator {
         let participants = nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect();
         let proposal = Proposal {
             request: active.body.clone(),
-            deadline: active.deadline,
+            deadline: active.schedule.deadline,
             attempt,
             tries: active.tries,
             participants,
             certificate: wallet.certificate_hash,
             auxiliary,
-            deliveries: active.names(deliveries),
+            deliveries: deliveries.keys(&active.deliveries),
             nonce,
         };
         let session = proposal.session();
@@ -250,12 +250,9 @@ impl Coordinator {
             attempting.participants.iter().for_each(|node| *failed.entry(*node).or_default() += 1);
         }
         self.abandon(ctx, parts, name);
-        let jitter = ctx.random_below(1000);
         let Some(active) = self.active.get_mut(&name) else { return };
         active.last_failure = reason.to_owned();
-        let wait = active.backoff.mul_f64(0.5 + f64::from(u32::try_from(jitter).unwrap_or(0)) / 1000.0);
-        active.backoff = (active.backoff * 2).min(limits::RETRY_MAX);
-        active.phase = Phase::Waiting { until: Some(ctx.now.time.after(wait)) };
+        active.phase = Phase::Waiting { until: Some(active.schedule.rest(ctx)) };
         ctx.event(Event::Resume);
     }
 

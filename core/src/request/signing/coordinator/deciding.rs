@@ -43,7 +43,7 @@ impl Coordinator {
         let ballot = ctx.next_attempt(active.number);
         active.number = ballot.number;
         active.waiting_for = "the members to say what they hold".to_owned();
-        let names = active.names(parts.deliveries);
+        let names = parts.deliveries.keys(&active.deliveries);
         let asking = Asking::new(ctx, ballot, active.request.payload, acceptors, names);
         active.phase = Phase::Deciding { asking, own, give_up: ctx.now.time.after(limits::QUORUM_WAIT) };
         self.drive_deciding(ctx, parts, name);
@@ -51,7 +51,7 @@ impl Coordinator {
 
     pub(super) fn drive_deciding(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name) {
         let Some(active) = self.active.get_mut(&name) else { return };
-        let late = active.is_late(ctx);
+        let late = active.schedule.is_late(ctx);
         let Phase::Deciding { asking, own, give_up } = &mut active.phase else { return };
         if asking.decision.is_open() {
             let mut value = Value::default();

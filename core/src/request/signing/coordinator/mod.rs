@@ -24,9 +24,10 @@ use crate::{
     planted::{Bug, planted},
     request::{
         admission::Admitted,
-        answers::{DeliveryKey, Signed, Value, Verdict, asking::Asking},
+        answers::{Signed, Value, Verdict, asking::Asking},
         deliveries::{self, Deliveries},
         ledger::{Ledger, RequestKey},
+        schedule::Schedule,
     },
     session::{SessionId, Sessions, millis},
     wallet::cache::Wallets,
@@ -59,18 +60,13 @@ struct Active {
     body: Vec<u8>,
     /// Those that are not answered yet.
     deliveries: Vec<DeliveryId>,
-    /// By the queue's clock.
-    deadline: WallTime,
-    taken: Time,
-    /// When it was last looked at.
-    driven: Time,
+    schedule: Schedule,
     /// The highest attempt number known.
     number: u64,
     /// Attempts that this node made.
     tries: u32,
     /// Members that know the request's id with another payload.
     other_payload: BTreeSet<NodeId>,
-    backoff: Duration,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
     /// In how many failed attempts each node took part: where a failure names nobody, the next attempt is with others.
@@ -131,13 +127,10 @@ impl Coordinator {
                 request,
                 body,
                 deliveries: vec![delivery],
-                deadline,
-                taken: ctx.now.time,
-                driven: ctx.now.time,
+                schedule: Schedule::new(ctx, deadline),
                 number: 0,
                 tries: 0,
                 other_payload: BTreeSet::new(),
-                backoff: limits::RETRY_MIN,
                 avoided: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 last_failure: String::new(),
@@ -193,7 +186,7 @@ impl Coordinator {
 
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name) {
         let Some(active) = self.active.get_mut(&name) else { return };
-        active.driven = ctx.now.time;
+        active.schedule.look(ctx);
         match &active.phase {
             Phase::Waiting { .. } => self.drive_waiting(ctx, parts, name),
             Phase::Running(_) => self.drive_attempt(ctx, parts, name),
@@ -261,7 +254,7 @@ impl Coordinator {
                 kind: "sign".to_owned(),
                 wallet: a.request.wallet().to_owned(),
                 id: a.request.id().to_owned(),
-                age_ms: millis(ctx.now.time.since(a.taken)),
+                age_ms: millis(ctx.now.time.since(a.schedule.taken)),
                 state: match &a.phase {
                     Phase::Running(r) => {
                         format!("attempt {} with {}", a.tries, ctx.names(r.participants.clone()).join(", "))
@@ -277,28 +270,10 @@ impl Coordinator {
 impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
         match &self.phase {
-            Phase::Waiting { until } => {
-                // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is
-                // being read: its arrival drives the request, the timer only helps out.
-                let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
-                let left = if left.is_zero() { self.driven.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
-                // What is past has been looked at.
-                until.filter(|until| *until > self.driven).map_or(left, |until| until.min(left))
-            }
+            Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),
             Phase::Running(attempting) => attempting.wake_at(),
             Phase::Deciding { asking, give_up, .. } => asking.ask_again().min(*give_up),
         }
-    }
-
-    /// Whether the deadline has passed for everybody, however clocks differ.
-    fn is_late(&self, ctx: &Context) -> bool {
-        ctx.now.wall > self.deadline.after(ctx.config.clock_skew)
-    }
-
-    /// The names of the deliveries to be answered, as many as one ballot may name.
-    fn names(&self, deliveries: &Deliveries) -> Vec<DeliveryKey> {
-        let names: BTreeSet<DeliveryKey> = self.deliveries.iter().filter_map(|id| deliveries.key(*id)).collect();
-        names.into_iter().take(limits::PROPOSAL_DELIVERIES_MAX).collect()
     }
 }
 

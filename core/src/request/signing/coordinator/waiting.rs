@@ -31,8 +31,8 @@ impl Coordinator {
         if matches!(active.phase, Phase::Waiting { until: Some(until) } if ctx.now.time < until) {
             return;
         }
-        if ctx.now.wall > active.deadline {
-            if active.is_late(ctx) {
+        if ctx.now.wall > active.schedule.deadline {
+            if active.schedule.is_late(ctx) {
                 let why = given_up(ctx, active);
                 self.decide(ctx, parts, name, Some(why));
             }
@@ -113,7 +113,7 @@ fn unsignable(ctx: &Context, active: &Active, wallet: &Wallet) -> Option<(ErrorC
 
 /// What the client is told when nothing came of its request in time.
 fn given_up(ctx: &Context, active: &Active) -> (ErrorCode, String) {
-    if let Some(expired) = active.request.expired(ctx, active.deadline) {
+    if let Some(expired) = active.request.expired(ctx, active.schedule.deadline) {
         return expired;
     }
     let mut reason = "the request's deadline has passed".to_owned();
