@@ -10,7 +10,12 @@ use ed25519_dalek::Verifier as _;
 use p256::{ecdsa::signature::hazmat::PrehashVerifier as _, pkcs8::DecodePublicKey as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::{gojson, request::Request, result::ErrorCode, verified::or_remembered};
+use crate::{
+    gojson,
+    request::Request,
+    result::ErrorCode,
+    verified::{Scheme, or_remembered},
+};
 
 /// A public key that signs requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,12 +218,12 @@ impl PublicKey {
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::Ed25519(key) => or_remembered(1, key.as_bytes(), message, signature, || {
+            Self::Ed25519(key) => or_remembered(Scheme::Ed25519, key.as_bytes(), message, signature, || {
                 ed25519_dalek::Signature::from_slice(signature)
                     .and_then(|signature| key.verify(message, &signature))
                     .is_ok()
             }),
-            Self::P256(key) => or_remembered(2, key.to_sec1_bytes().as_ref(), message, signature, || {
+            Self::P256(key) => or_remembered(Scheme::P256, key.to_sec1_bytes().as_ref(), message, signature, || {
                 p256::ecdsa::Signature::from_der(signature)
                     .and_then(|signature| key.verify_prehash(&Sha256::digest(message), &signature))
                     .is_ok()

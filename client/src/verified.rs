@@ -1,9 +1,10 @@
 //! A memory for good signatures, for processes that run many nodes in one thread.
 //!
-//! Every node verifies everything itself, so a simulation of `n` nodes verifies every signature `n` times and spends
-//! most of its time on that. A thread that asks for it ([`remember`]) verifies each signature once: what is remembered is
-//! the hash of kind, key, message and signature together, so nothing else ever passes for it, and what does not verify is
-//! never remembered. A thread that does not ask verifies always, and no program that is shipped asks (`sim` has a test).
+//! Every node verifies everything itself, so a simulation of `n` nodes verifies every signature `n` times, all of them
+//! made in the same thread, and spends most of its time on that. A thread that asks for it ([`remember`]) verifies no
+//! signature that it has made itself ([`made`]), and every other one once: what is remembered is the hash of scheme, key,
+//! message and signature together, so nothing else ever passes for it, and what does not verify is never remembered. A
+//! thread that does not ask verifies always, and no program that is shipped asks (`sim` has a test).
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -13,25 +14,55 @@ thread_local! {
     static GOOD: RefCell<Option<BTreeSet<[u8; 32]>>> = const { RefCell::new(None) };
 }
 
+/// How a signature is made and verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Ed25519 with strict verification: between nodes, and by clients of what nodes attest.
+    Node = 0,
+    /// Ed25519 as Go verifies it: of requests.
+    Ed25519 = 1,
+    /// ECDSA over P-256: of requests.
+    P256 = 2,
+}
+
+fn name(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix([scheme as u8]);
+    for part in [key, message, signature] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// The owner of `key` has just made this signature, so it is good: remembered if this thread remembers.
+pub fn made(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) {
+    GOOD.with_borrow_mut(|good| {
+        if let Some(good) = good {
+            good.insert(name(scheme, key, message, signature));
+        }
+    });
+}
+
 /// From now on this thread remembers the signatures that it has verified, beginning with none.
 pub fn remember() {
     GOOD.set(Some(BTreeSet::new()));
 }
 
-/// Whether a signature is good: `verify` says so, or said so before of exactly these `kind`, `key`, `message` and
-/// `signature` if this thread remembers.
+/// Whether a signature is good: `verify` says so, or this thread remembers one with exactly this `scheme`, `key`,
+/// `message` and `signature`.
 #[must_use]
-pub fn or_remembered(kind: u8, key: &[u8], message: &[u8], signature: &[u8], verify: impl FnOnce() -> bool) -> bool {
+pub fn or_remembered(
+    scheme: Scheme,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+    verify: impl FnOnce() -> bool,
+) -> bool {
     let remembers = GOOD.with_borrow(Option::is_some);
     if !remembers {
         return verify();
     }
-    let mut hash = Sha256::new_with_prefix([kind]);
-    for part in [key, message, signature] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let name = hash.finalize().into();
+    let name = name(scheme, key, message, signature);
     if GOOD.with_borrow(|good| good.as_ref().is_some_and(|good| good.contains(&name))) {
         return true;
     }
@@ -48,7 +79,7 @@ mod tests {
 
     fn asked(key: &[u8], message: &[u8], is_good: bool) -> (bool, bool) {
         let mut verified = false;
-        let good = or_remembered(0, key, message, b"signature", || {
+        let good = or_remembered(Scheme::Node, key, message, b"signature", || {
             verified = true;
             is_good
         });
@@ -62,6 +93,14 @@ mod tests {
         assert_eq!((asked(b"k", b"m", true), asked(b"k", b"m", false)), ((true, true), (true, false)));
         assert_eq!((asked(b"k", b"n", false), asked(b"k", b"n", false)), ((false, true), (false, true)));
         assert_eq!(asked(b"km", b"", false), (false, true), "the parts are kept apart");
-        std::thread::spawn(|| assert_eq!(asked(b"k", b"m", false), (false, true))).join().expect("another thread");
+        made(Scheme::P256, b"k", b"made", b"signature");
+        assert_eq!(asked(b"k", b"made", false), (false, true), "in another scheme");
+        made(Scheme::Node, b"k", b"made", b"signature");
+        assert_eq!(asked(b"k", b"made", false), (true, false));
+        let elsewhere = || {
+            made(Scheme::Node, b"k", b"m", b"signature");
+            assert_eq!(asked(b"k", b"m", false), (false, true));
+        };
+        std::thread::spawn(elsewhere).join().expect("another thread");
     }
 }

@@ -1,7 +1,7 @@
 //! Who is who: node ids, long-term identity keys, incarnations.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use mpcium_client::verified::or_remembered;
+use mpcium_client::verified::{Scheme, made, or_remembered};
 use serde::{Deserialize, Serialize};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -116,7 +116,10 @@ impl Identity {
     /// Signs `body` under a domain tag.
     #[must_use]
     pub fn sign(&self, tag: Tag, body: &[u8]) -> [u8; 64] {
-        self.key.sign(&tag.preimage(body)).to_bytes()
+        let message = tag.preimage(body);
+        let signature = self.key.sign(&message).to_bytes();
+        made(Scheme::Node, self.key.verifying_key().as_bytes(), &message, &signature);
+        signature
     }
 }
 
@@ -130,7 +133,7 @@ impl std::fmt::Debug for Identity {
 #[must_use]
 pub fn verify(key: &VerifyingKey, tag: Tag, body: &[u8], signature: &[u8]) -> bool {
     let message = tag.preimage(body);
-    or_remembered(0, key.as_bytes(), &message, signature, || {
+    or_remembered(Scheme::Node, key.as_bytes(), &message, signature, || {
         Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&message, &s).is_ok())
     })
 }

@@ -45,5 +45,6 @@ pub use config::Config;
 pub use identity::{Identity, Incarnation, NodeId, PeerInfo};
 pub use input::Input;
 pub use output::Output;
+pub use request::ledger::LedgerEntry;
 pub use secret::Secret;
 pub use time::{Duration, Now, Time, WallTime};

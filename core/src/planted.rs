@@ -63,8 +63,8 @@ bugs! {
     ExecutionIdReused = "execution-id-reused",
     /// Blame hits the neighbour of whoever cheated.
     WrongCulprit = "wrong-culprit",
-    /// A promise to a higher attempt does not stop a lower one.
-    PromiseIgnored = "promise-ignored",
+    /// A member stores what it has promised in another ballot.
+    StoresAnything = "stores-anything",
     /// The number of an attempt only counts on from what this node knows.
     AttemptNotFromClock = "attempt-not-from-clock",
     /// A signature is published when one member fewer than needed holds it.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::answers::{Attempt, DeliveryKey, Report, Signed, Verdict};
 use crate::{
-    Secret, WallTime,
+    Incarnation, NodeId, Secret, WallTime,
     context::{Context, Event, Wanted},
     limits,
     node::Table,
@@ -55,6 +55,32 @@ pub(crate) fn reads_result(bytes: &[u8]) -> bool {
 /// Reads a stored verdict; `false`: it is none. See [`crate::decode`].
 pub(crate) fn reads_verdict(bytes: &[u8]) -> bool {
     postcard::from_bytes::<StoredVerdict>(bytes).is_ok_and(|stored| crate::decode::same_again(&stored))
+}
+
+/// A record of the ledger as whoever sees a node's store from outside reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The attempt in which it was stored: its number (milliseconds of its coordinator's clock, or more), its
+    /// coordinator, that node's start, and the how manyth of that start it was. Later attempts are greater.
+    pub ballot: (u64, NodeId, Incarnation, u64),
+    /// What was stored: a result, or a verdict.
+    pub value: Vec<u8>,
+}
+
+impl LedgerEntry {
+    /// Reads the record of this name. `None`: it is none of the ledger's.
+    #[must_use]
+    pub fn read(name: &[u8], record: &[u8]) -> Option<Self> {
+        let (attempt, value) = if name.len() == size_of::<RequestKey>() {
+            let StoredResult::V1(held) = postcard::from_bytes(record).ok()?;
+            (held.attempt, postcard::to_stdvec(&held.signed))
+        } else {
+            let StoredVerdict::V1(ruled) = postcard::from_bytes(record).ok()?;
+            (ruled.attempt, postcard::to_stdvec(&ruled.verdict))
+        };
+        let Attempt { number, coordinator, incarnation, serial } = attempt;
+        Some(Self { ballot: (number, coordinator, incarnation, serial), value: value.ok()? })
+    }
 }
 
 /// What is known of a record.

@@ -1,5 +1,6 @@
-//! A success that clients can see is durable where it must be: a signature at a majority of the members, so that
-//! every later attempt meets it; a wallet's shares at every member. Disks that were rolled back count as if they held it.
+//! What clients can see is durable where it must be: a signature, and an error that does not follow from the request
+//! alone, at a majority of the members, so that every later attempt meets it; a wallet's shares at every member. Disks
+//! that were rolled back count as if they held it.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +12,17 @@ use mpcium_core::{
 };
 
 use super::{Fact, Invariant};
-use crate::world::{Answer, World};
+use crate::world::{Answer, Machine, World};
 
 #[derive(Default)]
 pub(super) struct DurableBeforeAnswer {
     seen: BTreeSet<(String, String)>,
+    errors: BTreeSet<String>,
 }
+
+/// Errors that nodes agree on before one of them says so: others may yet have another answer.
+const DECIDED: [&str; 4] =
+    ["ERROR_NETWORK_TIMEOUT", "ERROR_KEY_NOT_FOUND", "ERROR_SESSION_DUPLICATE", "ERROR_KEY_ALREADY_EXISTS"];
 
 impl Invariant for DurableBeforeAnswer {
     fn name(&self) -> &'static str {
@@ -25,8 +31,11 @@ impl Invariant for DurableBeforeAnswer {
 
     fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
         let Fact::Answer { answer, .. } = fact else { return Ok(()) };
+        if !answer.success {
+            return if self.errors.insert(answer.dedup.clone()) { error(world, answer) } else { Ok(()) };
+        }
         // Later the members may have moved on; it must have been so when it could first be seen.
-        if !answer.success || !self.seen.insert((answer.wallet.clone(), answer.transaction.clone())) {
+        if !self.seen.insert((answer.wallet.clone(), answer.transaction.clone())) {
             return Ok(());
         }
         if answer.transaction.is_empty() { wallet(world, answer) } else { signature(world, answer) }
@@ -50,6 +59,22 @@ fn signature(world: &World, answer: &Answer) -> Result<(), String> {
         return Err(format!(
             "{} was published while {holders} members held its signature durably; {quorum} must",
             answer.transaction
+        ));
+    }
+    Ok(())
+}
+
+fn error(world: &World, answer: &Answer) -> Result<(), String> {
+    let code = answer.body.get("error_code").and_then(|code| code.as_str()).unwrap_or_default();
+    if !DECIDED.contains(&code) {
+        return Ok(());
+    }
+    let holds = |m: &&Machine| m.rolled_back || m.disk.holds(Keyspace::Ledger, &answer.raw);
+    let (holders, quorum) = (world.machines.iter().filter(holds).count(), world.scenario.nodes / 2 + 1);
+    if holders < quorum {
+        return Err(format!(
+            "{code} was answered to {} {} while {holders} members held that durably; {quorum} must",
+            answer.wallet, answer.transaction
         ));
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 mod acknowledged_after_answer;
 mod answers_fit;
+mod answers_stay;
 mod attested;
 mod authorized_work;
 mod bans_kept;
@@ -148,6 +149,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_secret_seen::NoSecretSeen::default()),
         Box::new(liveness::Settled),
         Box::new(answers_fit::AnswersFit),
+        Box::new(answers_stay::AnswersStay::default()),
         Box::new(packet_counters::PacketCounters::default()),
         Box::new(starts_are_unique::StartsAreUnique::default()),
         Box::new(sessions_end::SessionsEnd::default()),

@@ -7,6 +7,7 @@ use ed25519_dalek::Signer as _;
 use mpcium_client::{
     AuthorizerSignature, KeygenRequest, Request as Document, SignRequest,
     auth::{Authorization, AuthorizerKey, InitiatorKey, PublicKey},
+    verified::{Scheme, made},
 };
 use mpcium_core::{input::RequestKind, protocol::Curve};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
@@ -125,10 +126,17 @@ impl Key {
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
-            Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
+            Self::Ed25519(key) => {
+                let signature = key.sign(message).to_bytes().to_vec();
+                made(Scheme::Ed25519, key.verifying_key().as_bytes(), message, &signature);
+                signature
+            }
             Self::P256(key) => {
                 let signed: Result<p256::ecdsa::Signature, _> = key.sign_prehash(&Sha256::digest(message));
-                signed.map(|signature| signature.to_der().as_bytes().to_vec()).unwrap_or_default()
+                let Ok(signature) = signed else { return Vec::new() };
+                let signature = signature.to_der().as_bytes().to_vec();
+                made(Scheme::P256, key.verifying_key().to_sec1_bytes().as_ref(), message, &signature);
+                signature
             }
         }
     }

@@ -67,9 +67,7 @@ impl Promises {
             if asked.to_sign && known.signing.is_some_and(|(payload, until)| payload != asked.payload && until >= now) {
                 return Err(Refusal::OtherPayload);
             }
-            if (known.ballot > asked.ballot && !planted(Bug::PromiseIgnored))
-                || (known.ballot == asked.ballot && asked.to_sign)
-            {
+            if known.ballot > asked.ballot || (known.ballot == asked.ballot && asked.to_sign) {
                 return Err(Refusal::Higher(known.ballot));
             }
         }
@@ -99,9 +97,10 @@ impl Promises {
         ballot: Attempt,
         mut deliveries: impl Iterator<Item = &'a DeliveryKey>,
     ) -> bool {
-        self.table
-            .get(key)
-            .is_some_and(|promise| promise.ballot == ballot && deliveries.all(|d| promise.deliveries.contains(d)))
+        self.table.get(key).is_some_and(|promise| {
+            (promise.ballot == ballot || planted(Bug::StoresAnything))
+                && deliveries.all(|d| promise.deliveries.contains(d))
+        })
     }
 
     /// The ballot that is promised for a request.
