@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Message { from: NodeId, message: Message },
     /// A run ended.
     SessionEnded { session: SessionId, owner: Owner, result: Result<Outcome, Failure> },
+    /// A peer computes for a run that is over here: it is at its last step.
+    StillComputing { session: SessionId, from: NodeId },
     /// A check failed that says something about the secrets of auxiliary sets; nobody has heard of it yet.
     Ban { sets: Vec<[u8; 32]>, reason: String, unsaid: Vec<crate::session::Unsaid> },
     /// A wallet's records are in memory now, or known to be absent.

@@ -83,4 +83,6 @@ pub enum Input {
     Wake,
     /// Take no more requests and hand back what has not started: the process is about to stop.
     Drain,
+    /// The process ends now: peers hear so. Nothing is handled after it.
+    Leave,
 }

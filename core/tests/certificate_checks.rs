@@ -358,24 +358,6 @@ fn shares_that_are_not_the_sessions_are_not_prepared() {
     );
 }
 
-#[test]
-fn a_session_is_closed_by_refusals_of_threshold_many_members() {
-    let facts = facts(1..=3, 2);
-    let refuse = |number| Refused::sign("wallet-1", 0, facts.session, Incarnation([9; 16]), &identity(number));
-    let closed = |refusals: &[Refused]| facts.is_closed_by(&facts.committee, refusals, &keys);
-    assert!(closed(&[refuse(1), refuse(3)]));
-    assert!(!closed(&[refuse(1)]));
-    assert!(!closed(&[refuse(1), refuse(1)]), "one member twice");
-    assert!(!closed(&[refuse(1), refuse(9)]), "a stranger");
-    assert!(!closed(&[refuse(1), Refused { node: node(3), ..refuse(2) }]), "not its signature");
-    let other = |wallet, epoch, session| {
-        Refused::sign(wallet, epoch, SessionId([session; 32]), Incarnation([9; 16]), &identity(2))
-    };
-    for other in [other("wallet-2", 0, 2), other("wallet-1", 1, 2), other("wallet-1", 0, 3)] {
-        assert!(!closed(&[refuse(1), other]), "of another session");
-    }
-}
-
 /// One of each kind, signed by node 2.
 fn one_of_each() -> (Prepared, Promised, Vote, Refused, Activated) {
     (

@@ -67,7 +67,12 @@ where
         let mut handled = 0;
         loop {
             match event {
-                None | Some(Event::Stop) => return Ok(()),
+                None => return Ok(()),
+                Some(Event::Stop) => {
+                    node.handle(ports.clock.now(), Input::Leave);
+                    drain(node, ports);
+                    return Ok(());
+                }
                 Some(Event::Fatal(reason)) => return Err(reason),
                 Some(Event::Status(reply)) => {
                     // The asker may have gone away.

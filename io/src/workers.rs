@@ -233,7 +233,7 @@ mod tests {
         match block_on(events.receiver.next()) {
             Some(Event::Input(Input::Computed(computed))) => match computed.done {
                 Done::Piece(piece) => (computed.id.0, piece.expose().to_vec()),
-                other @ Done::Party(..) => panic!("expected a piece, got {other:?}"),
+                other => panic!("expected a piece, got {other:?}"),
             },
             other => panic!("expected a computed job, got {other:?}"),
         }

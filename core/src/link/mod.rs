@@ -38,6 +38,7 @@ pub use trouble::Trouble;
 use self::{
     handshake::Facets,
     mark::{History, Signer},
+    packets::Link,
     peer::Peer,
     trouble::Gate,
 };
@@ -132,6 +133,8 @@ pub enum DownReason {
     Replaced,
     /// The peer said nothing for [`LINK_SILENCE_MAX`](limits::LINK_SILENCE_MAX).
     Silent,
+    /// The peer has said that its process ends.
+    Left,
     /// The peer broke the link protocol in the way that a [`Trouble`] names.
     Violation,
 }
@@ -142,6 +145,7 @@ impl std::fmt::Display for DownReason {
             Self::Restarted => f.write_str("it was started again"),
             Self::Replaced => f.write_str("it had lost the link and made a new one"),
             Self::Silent => write!(f, "nothing heard for {} s", limits::LINK_SILENCE_MAX.as_secs()),
+            Self::Left => f.write_str("it said that it ends"),
             Self::Violation => f.write_str("it broke the link protocol"),
         }
     }
@@ -403,6 +407,13 @@ impl Links {
             return Err(SendError::Full);
         }
         Ok(())
+    }
+
+    /// Tells all peers that this node's process ends now, which is worth no more than its silence: they need not wait for
+    /// that. Nothing is to be handled afterwards.
+    pub fn leave(&mut self, now: Time) {
+        self.advance(now);
+        self.peers.iter_mut().filter_map(Peer::link_mut).for_each(Link::leave);
     }
 
     /// The next thing that links want or have.

@@ -98,6 +98,10 @@ pub(super) struct Link {
     acknowledge_at: Option<Time>,
     /// Something must be said now, if only that we are here.
     speak: bool,
+    /// This node's process ends now, and says so.
+    leaves: bool,
+    /// The peer has said so of its own.
+    pub left: bool,
 }
 
 impl Link {
@@ -119,6 +123,8 @@ impl Link {
             variation: Duration::ZERO,
             acknowledge_at: None,
             speak: true,
+            leaves: false,
+            left: false,
         }
     }
 
@@ -136,6 +142,12 @@ impl Link {
 
     /// Makes the next flush say something even if nothing waits.
     pub fn speak(&mut self) {
+        self.speak = true;
+    }
+
+    /// Makes the next flush say that this node's process ends.
+    pub fn leave(&mut self) {
+        self.leaves = true;
         self.speak = true;
     }
 
@@ -202,6 +214,7 @@ impl Link {
                         self.said = Mark::from_parts(self.incarnation(), commits, signature);
                     }
                 }
+                Frame::Leaving => self.left = true,
                 Frame::Data { lane, sequence, total, payload } => {
                     let receiving = &mut self.receiving[lane.index()];
                     let accepted = receiving
@@ -263,7 +276,7 @@ impl Link {
         self.counter = counter.checked_add(u64::from(!stays))?;
         let first = self.sending.iter().find_map(SendLane::next_length).unwrap_or(0);
         let mut packet = Vec::with_capacity(
-            wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX + wire::MARK_BYTES,
+            wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX + wire::MARK_BYTES + 1,
         );
         PacketHeader { link: self.agreed.keys.link, counter }.write(&mut packet);
         for (lane, receiving) in LANES.into_iter().zip(&mut self.receiving) {
@@ -274,6 +287,9 @@ impl Link {
         }
         let mark = mark();
         wire::write_mark(&mut packet, mark.commits, mark.signature());
+        if self.leaves {
+            wire::write_leaving(&mut packet);
+        }
         self.acknowledge_at = None;
         self.speak = false;
         let timeout = self.timeout();

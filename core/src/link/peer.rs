@@ -432,6 +432,7 @@ impl Peer {
                 Ok(()) => {
                     self.establish_as(common, now, link);
                     self.deliver(common, messages);
+                    self.end_if_left(common, now);
                 }
                 Err(Rejected::Forged) => {
                     self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() });
@@ -455,7 +456,8 @@ impl Peer {
             opened => opened,
         };
         match opened {
-            Ok(()) | Err(Rejected::Repeated) => {}
+            Ok(()) => self.end_if_left(common, now),
+            Err(Rejected::Repeated) => {}
             Err(Rejected::Forged) => self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() }),
             Err(Rejected::Violation(what)) => {
                 self.complain(common, now, Trouble::Violation { peer: self.info.name.clone(), what });
@@ -518,6 +520,15 @@ impl Peer {
         if let Some(link) = self.link.take() {
             let incarnation = link.incarnation();
             common.outputs.push_back(LinkOutput::Down { peer: self.info.id, incarnation, reason });
+        }
+    }
+
+    /// The peer's process ends. Most come back, and then say so themselves.
+    fn end_if_left(&mut self, common: &mut Common, now: Time) {
+        if self.link.as_ref().is_some_and(|link| link.left) {
+            self.end(common, DownReason::Left);
+            self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
+            self.retry_at = Some(now.after(limits::HANDSHAKE_RETRY_MIN));
         }
     }
 

@@ -33,6 +33,7 @@ const FRAME_ACK: u8 = 0x10;
 const FRAME_FIRST: u8 = 0x20;
 const FRAME_NEXT: u8 = 0x30;
 const FRAME_MARK: u8 = 0x40;
+const FRAME_LEAVING: u8 = 0x50;
 
 /// A position in borrowed bytes.
 pub(super) struct Reader<'a>(pub &'a [u8]);
@@ -110,6 +111,8 @@ pub(super) enum Frame<'a> {
         commits: u64,
         signature: [u8; 64],
     },
+    /// The sender's process ends now.
+    Leaving,
     Data {
         lane: Lane,
         sequence: u64,
@@ -129,6 +132,9 @@ impl<'a> Frame<'a> {
         let code = reader.u8()?;
         if code == FRAME_MARK {
             return Some(Self::Mark { commits: reader.u64()?, signature: reader.array()? });
+        }
+        if code == FRAME_LEAVING {
+            return Some(Self::Leaving);
         }
         let lane = lane(code)?;
         match code & 0xf0 {
@@ -173,6 +179,7 @@ pub(super) fn reads_frames(bytes: &[u8]) -> bool {
                 write_ack(&mut again, lane, below, &ranges);
             }
             Some(Frame::Mark { commits, signature }) => write_mark(&mut again, commits, &signature),
+            Some(Frame::Leaving) => write_leaving(&mut again),
             Some(Frame::Data { lane, sequence, total, payload }) => {
                 write_data(&mut again, lane, sequence, total, payload);
             }
@@ -197,6 +204,10 @@ pub(super) fn write_mark(out: &mut Vec<u8>, commits: u64, signature: &[u8; 64]) 
     out.push(FRAME_MARK);
     out.extend_from_slice(&commits.to_le_bytes());
     out.extend_from_slice(signature);
+}
+
+pub(super) fn write_leaving(out: &mut Vec<u8>) {
+    out.push(FRAME_LEAVING);
 }
 
 pub(super) fn write_data(out: &mut Vec<u8>, lane: Lane, sequence: u64, total: Option<u32>, payload: &[u8]) {

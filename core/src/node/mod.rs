@@ -183,6 +183,11 @@ impl Node {
                 self.signing.drain(&mut self.ctx, &mut self.deliveries);
                 self.keygen.drain(&mut self.ctx, &mut self.deliveries);
             }
+            Input::Leave => {
+                if let Some(links) = self.ctx.links.as_mut() {
+                    links.leave(now.time);
+                }
+            }
         }
         self.settle();
     }
@@ -277,6 +282,12 @@ impl Node {
                     self.auxiliary.drive(&mut self.ctx);
                 }
             },
+            Event::StillComputing { session, from } => {
+                let now = self.ctx.now.time;
+                self.signers.on_still_computing(now, session, from);
+                self.signing.on_still_computing(now, session, from);
+                self.keygen.on_still_computing(now, session, from);
+            }
             Event::Ban { sets, reason, unsaid } => {
                 let me = self.ctx.me;
                 self.auxiliary.ban(&mut self.ctx, &mut self.sessions, &sets, me, &reason, unsaid);

@@ -468,6 +468,8 @@ pub enum Done {
     Party(Option<Box<dyn Party>>, Step),
     /// One piece of an ingredient.
     Piece(Secret),
+    /// Nobody wanted it any more when a worker had time.
+    Nothing,
 }
 
 impl std::fmt::Debug for Done {
@@ -475,6 +477,7 @@ impl std::fmt::Debug for Done {
         match self {
             Self::Party(_, step) => write!(f, "Party({} messages)", step.messages.len()),
             Self::Piece(_) => f.write_str("Piece(..)"),
+            Self::Nothing => f.write_str("Nothing"),
         }
     }
 }

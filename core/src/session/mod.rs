@@ -7,7 +7,10 @@
 mod early;
 mod quota;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Weak},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +120,8 @@ enum Place {
 }
 
 struct Running {
+    /// Jobs see by it whether anybody still wants what they are to compute.
+    wanted: Arc<()>,
     owner: Owner,
     coordinator: NodeId,
     protocol: String,
@@ -203,7 +208,12 @@ impl Sessions {
         let seed = ctx.session_seed(&plan.execution_id);
         let run = Run { execution_id: plan.execution_id, index, parties, seed };
         let start = plan.start;
+        let wanted = Arc::new(());
+        let wish = Arc::downgrade(&wanted);
         let work = Box::new(move |entropy: [u8; 32]| {
+            if is_over(&wish) {
+                return Done::Nothing;
+            }
             // A cloned machine has the same seed: fresh entropy keeps it from repeating a nonce.
             let mut mixed = [0; 64];
             mixed[..32].copy_from_slice(&run.seed);
@@ -216,6 +226,7 @@ impl Sessions {
         });
         ctx.compute(JobFor::Session(plan.id), plan.priority, "session start", plan.pace.heavy, work);
         let mut running = Running {
+            wanted,
             owner: plan.owner,
             coordinator: plan.coordinator,
             protocol: plan.protocol,
@@ -265,14 +276,14 @@ impl Sessions {
                     None => self.early.keep(ctx.now.time, session, (from, incarnation), incoming),
                 }
             }
-            SessionMessage::Computing { session } => {
-                if let Some(running) = self.running.get_mut(&session)
-                    && running.participants.contains(&(from, incarnation))
-                {
+            SessionMessage::Computing { session } => match self.running.get_mut(&session) {
+                Some(running) if running.participants.contains(&(from, incarnation)) => {
                     // It is not counted as heard: whoever only ever computes is named when the cap ends the session.
                     running.progress = ctx.now.time;
                 }
-            }
+                Some(_) => {}
+                None => ctx.event(Event::StillComputing { session, from }),
+            },
             SessionMessage::Abort { session, mut reason } => {
                 match self.running.get(&session) {
                     Some(running) if running.participants.contains(&(from, incarnation)) => {
@@ -447,7 +458,9 @@ impl Sessions {
         let Place::Here(party) = std::mem::replace(&mut running.place, Place::Away) else { return };
         let inbox = std::mem::take(&mut running.inbox);
         running.said_computing = ctx.now.time;
-        let work = Box::new(move |_entropy: [u8; 32]| advance(party, inbox));
+        let wish = Arc::downgrade(&running.wanted);
+        let work =
+            Box::new(move |_entropy: [u8; 32]| if is_over(&wish) { Done::Nothing } else { advance(party, inbox) });
         ctx.compute(JobFor::Session(id), running.priority, "session step", running.pace.heavy, work);
     }
 
@@ -546,6 +559,11 @@ impl Running {
             .map(|(_, p)| p.0)
             .collect()
     }
+}
+
+/// Whether a session has ended while its job waited for a worker.
+fn is_over(wanted: &Weak<()>) -> bool {
+    wanted.strong_count() == 0
 }
 
 fn advance(mut party: Box<dyn Party>, inbox: Vec<Incoming>) -> Done {

@@ -5,8 +5,6 @@
 //! begin with a byte that tells them apart. Every body names its signer. The bytes are pinned by golden tests: changing
 //! one is a change of protocol.
 
-use std::collections::BTreeSet;
-
 use ed25519_dalek::VerifyingKey;
 use mpcium_client::result::KeygenResult;
 use serde::{Deserialize, Serialize};
@@ -292,24 +290,6 @@ impl SessionFacts {
             return Err(FormError::PreviousCertificate { epoch: self.epoch });
         }
         Ok(())
-    }
-
-    /// Whether valid refusals of at least the threshold of `committee`'s members are among `refusals`.
-    ///
-    /// A refusing member of the session never prepares it, so no [`Value`](super::Value) of it can come to be and no
-    /// acceptor can have voted for it: a refusal never contradicts a vote. The threshold guards against members whose
-    /// disk was rolled back.
-    #[must_use]
-    pub fn is_closed_by(&self, committee: &Committee, refusals: &[Refused], keys: &Keys<'_>) -> bool {
-        let mut nodes = BTreeSet::new();
-        for refusal in refusals {
-            let about_this =
-                (&refusal.wallet, refusal.epoch, refusal.session) == (&self.wallet, self.epoch, self.session);
-            if about_this && committee.position(refusal.node).is_some() && refusal.verify(keys).is_ok() {
-                nodes.insert(refusal.node);
-            }
-        }
-        nodes.len() >= usize::from(committee.threshold)
     }
 }
 

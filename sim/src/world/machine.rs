@@ -461,6 +461,7 @@ fn input_name(input: &Input) -> &'static str {
         Input::Published(_) => "published",
         Input::Wake => "wake",
         Input::Drain => "drain",
+        Input::Leave => "leave",
     }
 }
 
@@ -478,7 +479,7 @@ fn input_fields(input: &Input) -> serde_json::Value {
         Input::Loaded(id, value) => json!({"id": id.0, "found": value.is_some()}),
         Input::Scanned(id, page) => json!({"id": id.0, "found": page.len()}),
         Input::Published(id) => json!({"id": id.0}),
-        Input::Computed(_) | Input::Wake | Input::Drain => json!({}),
+        Input::Computed(_) | Input::Wake | Input::Drain | Input::Leave => json!({}),
     }
 }
 

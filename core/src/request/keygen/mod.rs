@@ -80,7 +80,14 @@ enum Phase {
     /// For records, peers, a place, or until a time.
     Waiting { until: Option<Time> },
     /// An attempt runs, or its decision.
-    Running { session: SessionId, accepted: BTreeSet<NodeId>, accept_by: Time, give_up: Time },
+    Running {
+        session: SessionId,
+        accepted: BTreeSet<NodeId>,
+        accept_by: Time,
+        give_up: Time,
+        /// By then it is decided, however slow the members are.
+        over_by: Time,
+    },
     /// The wallet exists; more members are to store its certificate.
     Settling { give_up: Time },
     /// The deadline has passed: members say what is prepared.
@@ -222,7 +229,7 @@ impl Coordinator {
         let now = ctx.now.time;
         match &active.phase {
             Phase::Waiting { .. } => self.drive_waiting(ctx, parts, wallet),
-            Phase::Running { session, accepted, accept_by, give_up } => {
+            Phase::Running { session, accepted, accept_by, give_up, .. } => {
                 let members = ctx.config.peers.len();
                 if now >= *accept_by && accepted.len() < members {
                     let silent: Vec<NodeId> =
@@ -297,11 +304,13 @@ impl Coordinator {
             nonce,
         };
         let session = proposal.session();
+        let over_by = ctx.now.time.after(pace.cap + DECISION_WAIT);
         active.phase = Phase::Running {
             session,
             accepted: BTreeSet::new(),
             accept_by: ctx.now.time.after(limits::PROPOSAL_WAIT),
-            give_up: ctx.now.time.after(pace.cap + DECISION_WAIT),
+            give_up: over_by,
+            over_by,
         };
         self.by_session.insert(session, wallet.to_owned());
         for node in nodes {
@@ -342,6 +351,17 @@ impl Coordinator {
         }
     }
 
+    /// A member is at its last step.
+    pub fn on_still_computing(&mut self, now: Time, session: SessionId, from: NodeId) {
+        let Some(active) = self.by_session.get(&session).and_then(|wallet| self.active.get_mut(wallet)) else { return };
+        if let Phase::Running { session: running, give_up, over_by, accepted, .. } = &mut active.phase
+            && *running == session
+            && accepted.contains(&from)
+        {
+            *give_up = (*give_up).max((*over_by).min(now.after(DECISION_WAIT)));
+        }
+    }
+
     /// A session that this node takes part in for its own attempt ended.
     pub fn on_session_ended(
         &mut self,
@@ -357,7 +377,7 @@ impl Coordinator {
             return;
         }
         match failure {
-            None => *give_up = ctx.now.time.after(DECISION_WAIT),
+            None => *give_up = (*give_up).min(ctx.now.time.after(DECISION_WAIT)),
             Some(failure) => {
                 let mut reason = failure.reason.clone();
                 if !failure.silent.is_empty() {

@@ -50,6 +50,8 @@ struct Taking {
     participants: Vec<NodeId>,
     /// The participants' signatures over the result document, unverified until this node has the result.
     attestations: BTreeMap<NodeId, Vec<u8>>,
+    /// By then the run is over at every participant, however slow.
+    over_by: Time,
     finished: Option<Finished>,
 }
 
@@ -237,6 +239,7 @@ impl Participants {
             coordinator: incoming.from,
             participants: nodes,
             attestations: BTreeMap::new(),
+            over_by: ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT),
             finished: None,
         };
         self.taking.insert(session, taking);
@@ -307,6 +310,14 @@ impl Participants {
         if from != ctx.me && taking.participants.contains(&from) && signature.len() == ATTESTATION_BYTES {
             taking.attestations.entry(from).or_insert(signature);
             self.store_when_attested(ctx, parts, session);
+        }
+    }
+
+    /// Another participant is at its last step: its attestation is waited for.
+    pub fn on_still_computing(&mut self, now: Time, session: SessionId, from: NodeId) {
+        let Some(taking) = self.taking.get_mut(&session) else { return };
+        if let Some(finished) = taking.finished.as_mut().filter(|_| taking.participants.contains(&from)) {
+            finished.until = finished.until.max(taking.over_by.min(now.after(limits::PROPOSAL_WAIT)));
         }
     }
 
@@ -414,17 +425,20 @@ fn check(ctx: &Context, from: Participant, proposal: &Proposal) -> Result<Admitt
     if planted(Bug::InitiatorUnchecked) {
         return read(RequestKind::Sign, &proposal.request).map_err(|refusal| Decline::Refused(refusal.reason));
     }
-    admit_proposed(ctx, RequestKind::Sign, &proposal.request, proposal.deadline)
+    admit_proposed(ctx, RequestKind::Sign, from.0, &proposal.request, proposal.deadline)
 }
 
-/// Checks a proposed request as if nobody had, and that nobody is to work for it after its own expiry.
+/// Checks a request that `from` proposes as if nobody had, and that nobody is to work for it after its own expiry.
 pub(crate) fn admit_proposed(
     ctx: &Context,
     kind: RequestKind,
+    from: NodeId,
     body: &[u8],
     deadline: WallTime,
 ) -> Result<Admitted, Decline> {
-    let request = admit(ctx, kind, body).map_err(|refusal| Decline::Refused(refusal.reason))?;
+    // What this node proposes itself it has admitted when it took the request.
+    let request = if from == ctx.me { read(kind, body) } else { admit(ctx, kind, body) };
+    let request = request.map_err(|refusal| Decline::Refused(refusal.reason))?;
     if request.expiry(ctx).is_some_and(|expiry| deadline > expiry) {
         return Err(Decline::Refused("the proposal's deadline is later than the request's own expiry".to_owned()));
     }

@@ -188,8 +188,7 @@ impl Activation {
         let committee = own_committee(ctx);
         let threshold = committee.threshold;
         let facts = proposal.facts(wallet, tags::REQUEST.hash(&request.all_fields), committee);
-        let body = (suite.name(), &facts, proposal);
-        let execution_id = tags::EXECUTION_WALLET.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
+        let execution_id = proposal.execution_id(suite.name(), &facts);
         self.joining.insert(
             session,
             Joining {
@@ -572,7 +571,7 @@ fn check(ctx: &Context, from: NodeId, proposal: &Proposal) -> Result<Admitted, D
     if members != own_committee(ctx).members {
         return Err(Decline::Refused("the proposed committee is not the configured one".to_owned()));
     }
-    admit_proposed(ctx, RequestKind::Keygen, &proposal.request, proposal.deadline)
+    admit_proposed(ctx, RequestKind::Keygen, from, &proposal.request, proposal.deadline)
 }
 
 fn answer(ctx: &mut Context, to: NodeId, session: SessionId, answer: Answer) {

@@ -58,6 +58,11 @@ impl Proposal {
         SessionId(tags::SESSION_WALLET.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
     }
 
+    /// What the protocol is bound to: everything that the proposal lists, the protocol, and what is to become of it.
+    pub fn execution_id(&self, suite: &str, facts: &SessionFacts) -> [u8; 32] {
+        tags::EXECUTION_WALLET.hash(&postcard::to_stdvec(&(suite, facts, self)).expect("plain data serialises"))
+    }
+
     /// What is fixed about the session before it runs.
     pub fn facts(&self, wallet: &str, request_digest: [u8; 32], committee: Committee) -> SessionFacts {
         SessionFacts {

@@ -34,9 +34,16 @@ pub(super) struct Attempting {
     accept_by: Time,
     /// A session that is over everywhere without enough copies of its result is given up.
     give_up: Time,
+    /// By then it is over everywhere, however slow the participants are.
+    over_by: Time,
 }
 
 impl Attempting {
+    /// A participant is at work: the others wait for it a while longer.
+    fn go_on(&mut self, now: Time) {
+        self.give_up = self.give_up.max(self.over_by.min(now.after(limits::PROPOSAL_WAIT)));
+    }
+
     pub fn wake_at(&self) -> Time {
         if self.accepted.len() < self.participants.len() { self.accept_by.min(self.give_up) } else { self.give_up }
     }
@@ -75,6 +82,7 @@ impl Coordinator {
         };
         let session = proposal.session();
         let pace = ctx.suites.signing(curve).pace(wallet.committee().threshold);
+        let over_by = ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT);
         active.phase = Phase::Running(Attempting {
             session,
             participants: nodes.clone(),
@@ -82,7 +90,8 @@ impl Coordinator {
             accepted: BTreeSet::new(),
             stored: BTreeMap::new(),
             accept_by: ctx.now.time.after(limits::PROPOSAL_WAIT),
-            give_up: ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT),
+            give_up: over_by,
+            over_by,
         });
         self.by_session.insert(session, name);
         for node in nodes {
@@ -199,6 +208,7 @@ impl Coordinator {
         }
         let signed = Signed { payload: active.request.payload, signature, attestations };
         attempting.accepted.insert(from);
+        attempting.go_on(ctx.now.time);
         attempting.stored.insert(from, signed.clone());
         let copies = attempting.stored.values().filter(|s| **s == signed).count();
         let own_copy = attempting.stored.get(&ctx.me) == Some(&signed);
@@ -206,10 +216,10 @@ impl Coordinator {
         if copies + usize::from(planted(Bug::PublishedTooEarly)) < majority(wallet.committee().members.len()) {
             return;
         }
-        // Whatever anybody says, nothing is published that does not verify here.
-        let good = verifies(ctx, &wallet, &active.request, &signed.signature)
-            // What this node stored itself it has checked.
-            && (own_copy || are_attested(ctx, wallet.committee(), &active.request, &signed));
+        // Whatever anybody says, nothing is published that does not verify here; what this node stored it has verified.
+        let good = own_copy
+            || verifies(ctx, &wallet, &active.request, &signed.signature)
+                && are_attested(ctx, wallet.committee(), &active.request, &signed);
         if !good && !planted(Bug::UnverifiedRelease) {
             ctx.blame(from);
             let reason = format!("{} stored a signature or an attestation that does not verify", ctx.name(from));
@@ -219,6 +229,16 @@ impl Coordinator {
         let verdicts = attempting.deliveries.iter().map(|delivery| (*delivery, Verdict::Success)).collect();
         self.by_session.remove(&session);
         self.answer(ctx, parts, name, &Value { result: Some(signed), verdicts });
+    }
+
+    /// A participant is at its last step.
+    pub fn on_still_computing(&mut self, now: Time, session: SessionId, from: NodeId) {
+        if let Some((_, active)) = self.attempting(session)
+            && let Phase::Running(attempting) = &mut active.phase
+            && attempting.participants.contains(&from)
+        {
+            attempting.go_on(now);
+        }
     }
 
     /// A session that this node takes part in for its own attempt ended.
@@ -232,7 +252,7 @@ impl Coordinator {
         let Some((name, active)) = self.attempting(session) else { return };
         let Phase::Running(attempting) = &mut active.phase else { return };
         match failure {
-            // The others are about to finish too: they have a moment to store.
+            // The others are about to finish too: they have a moment to store, and more if they say that they compute.
             None => attempting.give_up = attempting.give_up.min(ctx.now.time.after(limits::PROPOSAL_WAIT)),
             Some(failure) => {
                 for node in failure.culprits.iter().chain(&failure.silent) {
