@@ -16,6 +16,13 @@
 //! protocol; `request` answers clients; `wallet` makes a key exist exactly once; `protocol` hides the cryptography.
 #![forbid(unsafe_code)]
 
+// Here because it speaks in messages that only nodes know; the cluster that it lies to names this crate from outside.
+#[cfg(test)]
+#[path = "../tests/adversary/mod.rs"]
+mod adversary;
+#[cfg(test)]
+extern crate self as mpcium_core;
+
 mod auxiliary;
 mod bucket;
 pub mod committee;

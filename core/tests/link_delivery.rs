@@ -162,6 +162,30 @@ fn silence_takes_the_link_down_and_the_peer_comes_back() {
 }
 
 #[test]
+fn a_peer_that_leaves_is_down_at_once_and_its_goodbye_ends_no_later_link() {
+    let mut net = Net::started(3, 5, CLEAN);
+    net.bring_up();
+    let before = net.recorded.len();
+    let now = net.now;
+    net.links[1].as_mut().expect("started").leave(now);
+    net.drain(1);
+    net.links[1] = None;
+    let goodbyes = net.recorded[before..].to_vec();
+    net.run_until(Duration::from_millis(100), "down", |n| !n.is_up(0, 1) && !n.is_up(2, 1));
+    assert!([0, 2].iter().all(|node| net.downs(*node).last().expect("down").2 == DownReason::Left));
+    assert!(net.is_up(0, 2) && net.is_up(2, 0), "nobody else has left");
+    net.run_for(Duration::from_secs(20));
+    net.start(1);
+    net.bring_up();
+    for (_, to, mut bytes) in goodbyes {
+        net.inject(to, &bytes);
+        *bytes.last_mut().expect("a packet") ^= 1;
+        net.inject(to, &bytes);
+    }
+    assert!(net.all_up());
+}
+
+#[test]
 fn an_idle_cluster_wakes_rarely() {
     let mut net = Net::started(2, 5, CLEAN);
     net.bring_up();

@@ -7,11 +7,7 @@ use mpcium_core::{
     report::Report,
 };
 
-use crate::world::{World, keygen, sign};
-
-fn code(result: &serde_json::Value) -> &str {
-    result["error_code"].as_str().expect("a code")
-}
+use crate::world::{World, code, keygen, sign};
 
 #[test]
 fn a_wallet_is_created_and_signs_on_ed25519() {

@@ -2,13 +2,9 @@
 
 use mpcium_core::{Duration, input::RequestKind};
 
-use crate::world::{World, in_full, keygen, sign};
+use crate::world::{World, code, in_full, keygen, sign};
 
 const HOUR_MS: i64 = 3_600_000;
-
-fn code(result: &serde_json::Value) -> &str {
-    result["error_code"].as_str().expect("a code")
-}
 
 fn strict() -> World {
     World::with(3, 2, |config| config.authorization.full_signature_required = true)

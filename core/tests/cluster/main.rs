@@ -5,9 +5,15 @@ mod answers;
 mod attestations;
 mod bans;
 mod contradiction;
+mod deadlines;
+mod decisions;
+mod durable;
 mod full_signatures;
+mod load;
 mod queries;
+mod quorums;
 mod rollback;
 mod situations;
 mod switching;
+#[allow(dead_code, reason = "the tests with a lying member share it and use the rest")]
 mod world;

@@ -1,9 +1,11 @@
 //! A cluster in virtual time: datagrams, disks and workers with fixed delays.
 
+#[allow(clippy::duplicate_mod, reason = "the tests of core that include this file define the toy level besides")]
 #[path = "../common_protocol/toy.rs"]
 mod toy;
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::Arc,
@@ -20,10 +22,10 @@ use mpcium_core::{
     Config, Duration, Identity, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
     input::{Delivery, DeliveryId, QueryId, RequestKind},
     node::Node,
-    output::Settlement,
-    protocol::{Suites, cggmp::Cggmp, frost::Frost, keygen::DistributedKeyGeneration},
+    output::{PersistId, Settlement},
+    protocol::{Job, Priority, Suites, cggmp::Cggmp, frost::Frost, keygen::DistributedKeyGeneration},
     report::Report,
-    store::{BootRecord, Keyspace},
+    store::{Batch, BootRecord, Keyspace},
 };
 
 pub use self::toy::Toy;
@@ -43,11 +45,19 @@ struct Host {
     intake: BTreeSet<RequestKind>,
     /// Deliveries that this node holds.
     held: BTreeMap<DeliveryId, Delivery>,
+    /// Batches that wait for a disk that stands still.
+    unwritten: Vec<(PersistId, Batch)>,
+    /// Whether a test plays this node: what is sent to it is kept in `mail`.
+    played: bool,
+    mail: Vec<Vec<u8>>,
+    sent: u64,
 }
 
 /// What is to happen.
 enum Event {
     Give(usize, u8, Input),
+    /// A worker has time for a job.
+    Work(usize, u8, Job, [u8; 32]),
     Settle(usize, DeliveryId, Settlement),
 }
 
@@ -58,6 +68,8 @@ pub struct World {
     config: Vec<Config>,
     /// By node.
     suites: Vec<Suites>,
+    /// Whether work for which nobody waits is never done.
+    quiet: bool,
     now: Time,
     events: BinaryHeap<Reverse<(Time, u64)>>,
     pending: BTreeMap<u64, Event>,
@@ -72,8 +84,14 @@ pub struct World {
     pub reports: Vec<(usize, Report)>,
     /// Pairs of nodes between which datagrams are lost.
     pub cut: BTreeSet<(usize, usize)>,
-    /// Datagrams sent.
-    pub datagrams: u64,
+    /// Nodes whose disks stand still: what is written can be read, but nothing becomes durable or is confirmed.
+    pub still: BTreeSet<usize>,
+    /// What the machines' entropy differs by from that of another world.
+    pub entropy: u8,
+    /// What a node's store says that it lacks, from its next start.
+    pub damage: BTreeMap<usize, String>,
+    /// Microseconds until a worker has done a job at a node; a thousand where nothing is said. `None`: it never comes back.
+    pub work: BTreeMap<usize, Option<u64>>,
     /// Batches made durable.
     pub batches: u64,
     /// The peer with which a node has just banned its auxiliary data, until that is durable.
@@ -90,16 +108,21 @@ impl World {
 
     /// As [`World::new`], with something changed in every node's configuration.
     pub fn with(n: u8, threshold: u16, change: impl Fn(&mut Config)) -> Self {
-        let suites = Suites {
-            keygen: Arc::new(DistributedKeyGeneration),
-            secp256k1: Arc::new(Cggmp::<Toy>::new()),
-            ed25519: Arc::new(Frost),
-        };
-        Self::with_suites(threshold, vec![suites; usize::from(n)], change)
+        Self::with_suites(threshold, vec![toy_suites(); usize::from(n)], change)
+    }
+
+    /// As [`World::with`], but nobody has the time to make auxiliary data, most of what a cluster computes: for
+    /// everything that is not about ECDSA signatures.
+    pub fn quiet(n: u8, threshold: u16, change: impl Fn(&mut Config)) -> Self {
+        Self::built(threshold, vec![toy_suites(); usize::from(n)], true, change)
     }
 
     /// A node for each of these suites.
     pub fn with_suites(threshold: u16, suites: Vec<Suites>, change: impl Fn(&mut Config)) -> Self {
+        Self::built(threshold, suites, false, change)
+    }
+
+    fn built(threshold: u16, suites: Vec<Suites>, quiet: bool, change: impl Fn(&mut Config)) -> Self {
         let n = u8::try_from(suites.len()).expect("few nodes");
         let ids: Vec<NodeId> = (0..n).map(|i| NodeId::from_bytes([i + 1; 16])).collect();
         let peers: Vec<PeerInfo> = (0..n)
@@ -133,13 +156,24 @@ impl World {
             })
             .collect();
         let hosts = (0..n)
-            .map(|_| Host { node: None, disk: Disk::new(), starts: 0, intake: BTreeSet::new(), held: BTreeMap::new() })
+            .map(|_| Host {
+                node: None,
+                disk: Disk::new(),
+                starts: 0,
+                intake: BTreeSet::new(),
+                held: BTreeMap::new(),
+                unwritten: Vec::new(),
+                played: false,
+                mail: Vec::new(),
+                sent: 0,
+            })
             .collect();
         let mut world = Self {
             hosts,
             ids,
             config,
             suites,
+            quiet,
             now: Time(0),
             events: BinaryHeap::new(),
             pending: BTreeMap::new(),
@@ -150,7 +184,10 @@ impl World {
             replies: Vec::new(),
             reports: Vec::new(),
             cut: BTreeSet::new(),
-            datagrams: 0,
+            still: BTreeSet::new(),
+            entropy: 0,
+            damage: BTreeMap::new(),
+            work: BTreeMap::new(),
             batches: 0,
             banning: BTreeMap::new(),
             sent_while_banning: 0,
@@ -188,7 +225,7 @@ impl World {
         seed[0] = host.starts;
         let config = self.config[i].clone();
         let identity = Identity::new(config.me, &[i as u8 + 1; 32]);
-        let boot = BootRecord { records, damage: Vec::new() };
+        let boot = BootRecord { records, damage: self.damage.get(&i).cloned().into_iter().collect() };
         let now = Now { time: self.now, wall: WallTime(START + self.now.0 / 1000) };
         host.node = Some(Node::new(config, identity, self.suites[i].clone(), boot, seed, now));
         self.drain(i);
@@ -198,6 +235,7 @@ impl World {
     pub fn kill(&mut self, i: usize) {
         let host = &mut self.hosts[i];
         host.node = None;
+        host.unwritten.clear();
         host.intake.clear();
         let held = std::mem::take(&mut host.held);
         for (_, mut delivery) in held {
@@ -205,6 +243,64 @@ impl World {
             self.queue.push(delivery);
         }
         self.offer();
+    }
+
+    /// A node's process ends in good order.
+    pub fn stop(&mut self, i: usize) {
+        self.give(i, Input::Leave);
+        self.kill(i);
+    }
+
+    /// A test plays node `i` from now on: what the others send to it comes with [`mail`](Self::mail), and what it says
+    /// goes out with [`post`](Self::post).
+    pub fn play(&mut self, i: usize) {
+        self.kill(i);
+        self.hosts[i].played = true;
+    }
+
+    /// What was sent to a node that a test plays since it was last asked for.
+    pub fn mail(&mut self, i: usize) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.hosts[i].mail)
+    }
+
+    /// A datagram to a node, from whoever a test plays.
+    pub fn post(&mut self, to: NodeId, bytes: Vec<u8>) {
+        let to = self.number(to);
+        self.later(to, 300, Input::Datagram(bytes));
+    }
+
+    /// Datagrams that a node has sent.
+    pub fn sent(&self, i: usize) -> u64 {
+        self.hosts[i].sent
+    }
+
+    pub fn number(&self, id: NodeId) -> usize {
+        self.ids.iter().position(|known| *known == id).expect("a peer")
+    }
+
+    pub fn id(&self, i: usize) -> NodeId {
+        self.ids[i]
+    }
+
+    pub fn config(&self, i: usize) -> &Config {
+        &self.config[i]
+    }
+
+    pub fn suites(&self, i: usize) -> &Suites {
+        &self.suites[i]
+    }
+
+    /// The disk of a node works again: what waited is written, in order.
+    pub fn move_on(&mut self, i: usize) {
+        self.still.remove(&i);
+        for (id, batch) in std::mem::take(&mut self.hosts[i].unwritten) {
+            self.write(i, id, batch);
+        }
+    }
+
+    /// Whether a node takes requests of a kind.
+    pub fn takes(&self, i: usize, kind: RequestKind) -> bool {
+        self.hosts[i].intake.contains(&kind)
     }
 
     pub fn disk(&mut self, i: usize) -> &mut Disk {
@@ -233,13 +329,6 @@ impl World {
         self.request_from(None, kind, body);
     }
 
-    /// A client's signing request that the queue gives to this node.
-    pub fn request_to(&mut self, i: usize, request: &Request) {
-        let delivery = self.delivery(None, RequestKind::Sign, request.to_json(), 1);
-        self.hosts[i].held.insert(delivery.id, delivery.clone());
-        self.later(i, 500, Input::Request(delivery));
-    }
-
     /// A request with this `ClientID` header.
     pub fn request_from(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>) {
         self.enqueue(client, kind, body, 1);
@@ -248,6 +337,13 @@ impl World {
     /// A request that the queue has given out so many times, this one included.
     pub fn request_delivered(&mut self, kind: RequestKind, body: Vec<u8>, deliveries: u64) {
         self.enqueue(None, kind, body, deliveries);
+    }
+
+    /// A client's signing request that the queue gives to this node.
+    pub fn request_to(&mut self, i: usize, request: &Request) {
+        let delivery = self.delivery(None, RequestKind::Sign, request.to_json(), 1);
+        self.hosts[i].held.insert(delivery.id, delivery.clone());
+        self.later(i, 500, Input::Request(delivery));
     }
 
     fn enqueue(&mut self, client: Option<&str>, kind: RequestKind, body: Vec<u8>, deliveries: u64) {
@@ -315,8 +411,9 @@ impl World {
 
     /// Runs for a while.
     pub fn run_for(&mut self, time: Duration) {
+        let end = self.now.after(time);
         self.run_until(time, |_| false);
-        self.now = self.now.max(self.now);
+        self.now = self.now.max(end);
     }
 
     /// Runs until a result for this wallet and (for signatures) transaction is published.
@@ -341,6 +438,11 @@ impl World {
             Event::Give(i, start, input) => {
                 if self.hosts[i].starts == start {
                     self.give(i, input);
+                }
+            }
+            Event::Work(i, start, job, entropy) => {
+                if self.hosts[i].starts == start {
+                    self.give(i, Input::Computed(job.run(entropy)));
                 }
             }
             Event::Settle(i, id, how) => {
@@ -399,37 +501,59 @@ impl World {
         }
     }
 
+    fn write(&mut self, i: usize, id: PersistId, batch: Batch) {
+        self.batches += 1;
+        apply(&mut self.hosts[i].disk, batch);
+        self.later(i, 200, Input::Persisted(id));
+    }
+
+    /// What a node reads: its disk, with what was written to it and is not durable yet.
+    fn readable(&self, i: usize) -> Cow<'_, Disk> {
+        let host = &self.hosts[i];
+        let mut disk = Cow::Borrowed(&host.disk);
+        for (_, batch) in &host.unwritten {
+            apply(disk.to_mut(), batch.clone());
+        }
+        disk
+    }
+
     fn drain(&mut self, i: usize) {
         let mut reoffer = false;
         while let Some(output) = self.hosts[i].node.as_mut().and_then(Node::poll) {
             match output {
                 Output::Datagram { to, bytes } => {
-                    self.datagrams += 1;
-                    let to = self.ids.iter().position(|id| *id == to).expect("a peer");
+                    self.hosts[i].sent += 1;
+                    let to = self.number(to);
                     self.sent_while_banning += u64::from(self.banning.get(&i) == Some(&to));
-                    if !self.cut.contains(&(i, to)) && self.hosts[to].node.is_some() {
+                    if self.cut.contains(&(i, to)) {
+                        continue;
+                    }
+                    if self.hosts[to].played {
+                        self.hosts[to].mail.push(bytes);
+                    } else if self.hosts[to].node.is_some() {
                         self.later(to, 300, Input::Datagram(bytes));
                     }
                 }
-                Output::Persist { id, batch } => {
-                    self.batches += 1;
-                    for write in batch.writes {
-                        let name = (write.keyspace, write.key);
-                        match write.value {
-                            Some(value) => drop(self.hosts[i].disk.insert(name, value)),
-                            None => drop(self.hosts[i].disk.remove(&name)),
-                        }
-                    }
-                    self.later(i, 200, Input::Persisted(id));
+                Output::Persist { id, batch } if self.still.contains(&i) => {
+                    self.hosts[i].unwritten.push((id, batch));
                 }
+                Output::Persist { id, batch } => self.write(i, id, batch),
                 Output::Load { id, keyspace, key } => {
-                    let value = self.hosts[i].disk.get(&(keyspace, key)).cloned();
+                    let value = self.readable(i).get(&(keyspace, key)).cloned();
                     self.later(i, 50, Input::Loaded(id, value));
                 }
-                Output::Scan { id, .. } => self.later(i, 50, Input::Scanned(id, Vec::new())),
+                Output::Scan { id, keyspace, after, limit } => {
+                    let disk = self.readable(i);
+                    let records = disk.iter().filter(|((of, key), _)| *of == keyspace && *key > after);
+                    let page = records.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect();
+                    self.later(i, 50, Input::Scanned(id, page));
+                }
+                Output::Compute(job) if self.quiet && job.priority == Priority::Background => {}
                 Output::Compute(job) => {
-                    let computed = job.run([self.sequence as u8; 32]);
-                    self.later(i, 1000, Input::Computed(computed));
+                    if let Some(micros) = self.work.get(&i).copied().unwrap_or(Some(1000)) {
+                        let entropy = [self.sequence as u8 ^ self.entropy; 32];
+                        self.schedule(micros, Event::Work(i, self.hosts[i].starts, job, entropy));
+                    }
                 }
                 Output::Publish(publication) => {
                     let document: serde_json::Value =
@@ -468,6 +592,35 @@ impl World {
             self.offer();
         }
     }
+}
+
+fn toy_suites() -> Suites {
+    Suites {
+        keygen: Arc::new(DistributedKeyGeneration),
+        secp256k1: Arc::new(Cggmp::<Toy>::new()),
+        ed25519: Arc::new(Frost),
+    }
+}
+
+fn apply(disk: &mut Disk, batch: Batch) {
+    for write in batch.writes {
+        let name = (write.keyspace, write.key);
+        match write.value {
+            Some(value) => drop(disk.insert(name, value)),
+            None => drop(disk.remove(&name)),
+        }
+    }
+}
+
+/// The error code of a result; empty on success.
+pub fn code(result: &serde_json::Value) -> &str {
+    result["error_code"].as_str().expect("a code")
+}
+
+/// Who attests a result, in hexadecimal digits of node ids.
+pub fn attested_by(result: &serde_json::Value) -> Vec<String> {
+    let all = result["attestations"].as_array().expect("results are attested");
+    all.iter().map(|one| one["node_id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// A signed query for a wallet, an hour long.

@@ -60,6 +60,11 @@ async fn probes_and_metrics_tell_a_nodes_life_from_its_first_moment() {
     assert_eq!(get(health, "/health").expect("answered").0, 503);
     let page = get(metrics, "/metrics").expect("answered").1;
     assert!(page.contains("\nmpcium_starting 1\n") && page.contains("\nmpcium_nats_connected 0\n"), "{page}");
+    // A core dump would hold every share.
+    let process = cluster.nodes[0].process_id().expect("it runs");
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("the system says");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
 
     servers.nats.start().await.expect("nats");
     cluster.register().await.expect("registered");

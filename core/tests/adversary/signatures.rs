@@ -1,0 +1,373 @@
+//! A liar among those who sign: what they take part in, what they promise, and what they store.
+
+use mpcium_client::{SigningResult, request::Request, result::ErrorCode};
+
+use super::{
+    Liar, Playing,
+    world::{World, code, keygen, sign},
+};
+use crate::{
+    Duration, Incarnation, NodeId,
+    input::RequestKind,
+    limits,
+    link::Lane,
+    message::Message,
+    protocol::{Curve, KeyShare, Outcome, Run, Signing as ToSign},
+    report::Report as Fact,
+    request::{
+        admission::read,
+        answers::{Attempt, Message as Answers, Report, Signed, Value, Verdict},
+        signing::{Answer, Decline, Message as Signing, Proposal, message_to_sign, result_of},
+    },
+    store::Keyspace,
+    tags,
+    wallet::{CertificateRecord, Prepared, PreparedSession, activation::Message as Wallet, record::Stored as _},
+};
+
+const LIAR: usize = 2;
+
+/// The wallet `w` of two honest nodes and a liar, of whom two sign.
+struct Cluster {
+    world: World,
+    liar: Liar,
+    shares: Vec<KeyShare>,
+    certificate: [u8; 32],
+    /// What node 0's ledger holds of the wallet's creation.
+    held: usize,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut world = World::quiet(3, 2, |_| {});
+        let mut liar = Liar::new(&mut world, LIAR);
+        world.request(&keygen("w"));
+        let (facts, _, shares) = liar.join_keygen(&mut world);
+        let (session, _) = PreparedSession::new(facts, liar.id(), &shares).expect("its shares");
+        let statement = Message::Wallet(Wallet::Prepared(Box::new(Prepared::sign(session, &liar.identity))));
+        (0..LIAR).for_each(|node| liar.say(&mut world, node, Lane::Control, &statement));
+        assert!(liar.until(&mut world, |_, world| !world.results.is_empty()), "{:#?}", world.last_reports());
+        assert_eq!(code(&world.results[0].2), "");
+        let records = world.disk(0).iter().filter(|((of, _), _)| *of == Keyspace::Certificates);
+        let certificate = records
+            .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+            .map(|record| record.certificate.hash())
+            .next();
+        world.results.clear();
+        let held = world.disk(0).keys().filter(|(of, _)| *of == Keyspace::Ledger).count();
+        Self { world, liar, shares, certificate: certificate.expect("a certificate"), held }
+    }
+
+    fn ballot(&self, number: u64) -> Attempt {
+        Attempt { number, coordinator: self.liar.id(), incarnation: self.liar.incarnation, serial: 1 }
+    }
+
+    /// A proposal to node 0, to sign with the liar.
+    fn proposal(&self, request: &Request, number: u64) -> Proposal {
+        let all = self.liar.participants(&self.world);
+        Proposal {
+            request: request.to_json(),
+            deadline: self.world.now().wall.after(self.world.config(0).signing_deadline),
+            attempt: self.ballot(number),
+            tries: 1,
+            participants: vec![all[0], all[LIAR]],
+            certificate: self.certificate,
+            auxiliary: Vec::new(),
+            deliveries: vec![[1; 32]],
+            nonce: [1; 16],
+        }
+    }
+
+    /// What node 0 answers to a proposal: nothing, why it declines, or the empty text if it takes part.
+    fn propose(&mut self, proposal: Proposal) -> Option<String> {
+        let asked = proposal.session();
+        let message = Message::Signing(Signing::Propose(Box::new(proposal)));
+        self.liar.ask(&mut self.world, 0, (Lane::Signing, &message), |message| match message {
+            Message::Signing(Signing::Answer { session, answer }) if *session == asked => Some(match answer {
+                Answer::Accepted => String::new(),
+                Answer::Holds => "it holds an answer".to_owned(),
+                Answer::Declined(decline) => decline.to_string(),
+            }),
+            _ => None,
+        })
+    }
+
+    /// What node 0 answers to whoever decides.
+    fn ask(&mut self, message: Answers) -> Option<Answers> {
+        let message = Message::Answers(message);
+        self.liar.ask_again(&mut self.world, 0, &message, |message| match message {
+            Message::Answers(
+                answer @ (Answers::Promised { .. } | Answers::Stored { .. } | Answers::Rejected { .. }),
+            ) => Some(answer.clone()),
+            _ => None,
+        })
+    }
+
+    fn prepare(&mut self, request: &Request, ballot: Attempt) -> Option<Answers> {
+        let request = request.to_json();
+        self.ask(Answers::Prepare { kind: RequestKind::Sign, request, ballot, deliveries: vec![[1; 32]] })
+    }
+
+    fn store(&mut self, request: &Request, ballot: Attempt, value: Value) -> Option<Answers> {
+        self.ask(Answers::Store { kind: RequestKind::Sign, request: request.to_json(), ballot, value })
+    }
+
+    /// What has come to node 0's ledger since.
+    fn records(&mut self) -> usize {
+        self.world.disk(0).keys().filter(|(of, _)| *of == Keyspace::Ledger).count() - self.held
+    }
+
+    /// The liar's signature over a request's result document, as it should be.
+    fn attest(&self, request: &Request, signature: &[u8]) -> Vec<u8> {
+        let admitted = read(RequestKind::Sign, &request.to_json()).expect("a request");
+        let document = result_of(&admitted, signature, &Vec::new()).attested_bytes();
+        self.liar.identity.sign(tags::RESULT, &document).to_vec()
+    }
+
+    /// Signs together with node 0, after it has taken part in the proposal.
+    fn run(&mut self, request: &Request, proposal: &Proposal) -> Vec<u8> {
+        let admitted = read(RequestKind::Sign, &request.to_json()).expect("a request");
+        let share = self.shares.iter().find(|share| share.curve == Curve::Ed25519).expect("a share").clone();
+        let suite = self.world.suites(LIAR).ed25519.clone();
+        let run = Run {
+            execution_id: proposal.execution_id(suite.name(), &share.public_key, &admitted.all_fields),
+            index: 1,
+            parties: 2,
+            seed: [0xcc; 32],
+        };
+        let message = message_to_sign(admitted.signing()).expect("a message");
+        let signing = ToSign { key: share.into(), signers: vec![0, 2], message, auxiliary: Vec::new() };
+        let party = suite.start(run, signing).expect("a possible run");
+        let playing = Playing { participants: vec![id(1), id(3)], lane: Lane::Signing, party };
+        match self.liar.take_part(&mut self.world, proposal.session(), playing) {
+            Outcome::Signature(signature) => signature,
+            other => panic!("no signature: {other:?}"),
+        }
+    }
+}
+
+fn id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+fn message(tx: &str) -> Request {
+    sign("w", "ed25519", tx, b"m", &[])
+}
+
+fn unsigned(mut request: Request) -> Request {
+    request.set_signature(vec![1; 64]);
+    request
+}
+
+/// An error that answers this request.
+fn error_for(tx: &str) -> Verdict {
+    Verdict::Error(SigningResult::error("test", "w", tx, ErrorCode::NetworkTimeout, "no").to_json())
+}
+
+#[test]
+fn a_signer_takes_part_only_in_what_the_initiator_asked_for_and_the_cluster_allows() {
+    type Change = fn(&mut Proposal, &Cluster);
+    let changes: [(Change, &str); 15] = [
+        (|p, _| p.request = unsigned(message("t")).to_json(), "invalid signature from initiator"),
+        (|p, _| p.request = b"{".to_vec(), "invalid JSON"),
+        (|p, _| p.request = sign("x", "ed25519", "t", b"m", &[]).to_json(), "does not know wallet x"),
+        (|p, _| p.attempt.coordinator = id(2), "another coordinator than its sender"),
+        (|p, _| p.attempt.number = u64::MAX, "far ahead of this node's clock"),
+        (|p, c| p.deadline.0 = c.world.now().wall.0 - 1, "the deadline has passed"),
+        (|p, _| p.deadline.0 += 3_600_000, "later than any request's can be"),
+        (|p, _| p.deliveries = vec![[1; 32]; limits::PROPOSAL_DELIVERIES_MAX + 1], "too many deliveries"),
+        (|p, _| p.certificate = [9; 32], "another epoch of the wallet"),
+        (|p, _| p.participants.truncate(1), "1 participants are proposed and 2 sign"),
+        (|p, c| p.participants = c.liar.participants(&c.world), "3 participants are proposed and 2 sign"),
+        (|p, _| p.participants[1] = p.participants[0], "is proposed twice"),
+        (|p, c| p.participants[0] = c.liar.participants(&c.world)[1], "does not name the node that it was sent to"),
+        (|p, _| p.participants[1].1 = Incarnation([7; 16]), "has restarted"),
+        (|p, _| p.participants[1].0 = id(77), "it has no link to"),
+    ];
+    let mut cluster = Cluster::new();
+    cluster.world.reports.clear();
+    for (number, (change, reason)) in (1_u64..).zip(changes) {
+        let mut changed = cluster.proposal(&message("t"), number);
+        change(&mut changed, &cluster);
+        let said = cluster.propose(changed).expect("an answer");
+        assert!(said.contains(reason), "expected {reason:?}, got {said:?}");
+    }
+    assert!(!cluster.world.reports.iter().any(|(_, report)| matches!(report, Fact::SessionStarted { .. })));
+    assert_eq!(cluster.records(), 0);
+    // As it is it would have been accepted.
+    let honest = cluster.proposal(&message("t"), 100);
+    assert_eq!(cluster.propose(honest), Some(String::new()));
+}
+
+/// A protocol's mathematics take up to twenty seconds; a node that computes hears and answers all the same.
+#[test]
+fn a_party_goes_on_only_when_a_worker_has_computed_and_its_node_answers_meanwhile() {
+    let mut cluster = Cluster::new();
+    cluster.world.work.insert(0, None);
+    let proposal = cluster.proposal(&message("t"), 1);
+    assert_eq!(cluster.propose(proposal), Some(String::new()));
+    cluster.liar.run_for(&mut cluster.world, Duration::from_secs(2));
+    assert!(cluster.liar.rounds.is_empty(), "it computed while it handled an input");
+    let another = cluster.proposal(&message("another"), 2);
+    assert_eq!(cluster.propose(another), Some(String::new()));
+}
+
+#[test]
+fn a_peer_that_says_that_it_is_busy_is_asked_again_soon() {
+    let mut cluster = Cluster::new();
+    // The request that is proposed to the liar; an honest node signs those that are not.
+    let proposed = |cluster: &mut Cluster, tx: &str| {
+        cluster.liar.heard.clear();
+        cluster.world.request_to(0, &message(tx));
+        let proposal = |liar: &Liar| {
+            liar.heard.iter().find_map(|(_, message)| match message {
+                Message::Signing(Signing::Propose(proposal)) => Some(proposal.session()),
+                _ => None,
+            })
+        };
+        cluster.liar.until(&mut cluster.world, |liar, _| proposal(liar).is_some());
+        proposal(&cluster.liar)
+    };
+    let (first, second) = (proposed(&mut cluster, "t1"), proposed(&mut cluster, "t2"));
+    let session = first.or(second).expect("of two requests one is proposed to it");
+    let busy = Answer::Declined(Decline::Busy);
+    cluster.liar.say(
+        &mut cluster.world,
+        0,
+        Lane::Signing,
+        &Message::Signing(Signing::Answer { session, answer: busy }),
+    );
+    // Another one signs instead.
+    let answered = |world: &World| ["t1", "t2"].iter().all(|tx| world.results.iter().any(|r| r.2["tx_id"] == *tx));
+    assert!(cluster.liar.until(&mut cluster.world, |_, world| answered(world)), "{:#?}", cluster.world.last_reports());
+    assert!(cluster.world.results.iter().all(|result| code(&result.2).is_empty()));
+    // Long before blame would have been forgotten.
+    let again = (3..6).any(|number| proposed(&mut cluster, &format!("t{number}")).is_some());
+    assert!(again, "whoever was busy is left out as if it had done wrong");
+}
+
+#[test]
+fn a_promised_ballot_forbids_lower_ones_and_is_run_once() {
+    let mut cluster = Cluster::new();
+    let request = message("t");
+    assert!(matches!(cluster.prepare(&request, cluster.ballot(10)), Some(Answers::Promised { .. })));
+    let lower = cluster.proposal(&request, 9);
+    let said = cluster.propose(lower).expect("an answer");
+    assert!(said.contains("a higher attempt"), "{said}");
+    let higher = cluster.proposal(&request, 11);
+    assert_eq!(cluster.propose(higher.clone()), Some(String::new()));
+    let again = Proposal { nonce: [2; 16], ..higher };
+    let said = cluster.propose(again).expect("an answer");
+    assert!(said.contains("a higher attempt"), "{said}");
+    let expected = cluster.ballot(11);
+    let rejected = cluster.prepare(&request, cluster.ballot(10));
+    assert!(matches!(rejected, Some(Answers::Rejected { higher, .. }) if higher == expected), "{rejected:?}");
+}
+
+/// The signature is made, by both, but the ballot has been overtaken: nobody may count on its result any more.
+#[test]
+fn a_result_of_a_ballot_below_the_promised_one_is_not_stored() {
+    for overtaken in [false, true] {
+        let mut cluster = Cluster::new();
+        let request = message("t");
+        let proposal = cluster.proposal(&request, 10);
+        assert_eq!(cluster.propose(proposal.clone()), Some(String::new()));
+        if overtaken {
+            assert!(matches!(cluster.prepare(&request, cluster.ballot(11)), Some(Answers::Promised { .. })));
+        }
+        let signature = cluster.run(&request, &proposal);
+        let attestation = cluster.attest(&request, &signature);
+        let attested = Signing::Attested { session: proposal.session(), signature: attestation };
+        cluster.liar.say(&mut cluster.world, 0, Lane::Signing, &Message::Signing(attested));
+        cluster.liar.run_for(&mut cluster.world, Duration::from_secs(1));
+        assert_eq!(cluster.records() > 0, !overtaken, "overtaken: {overtaken}");
+    }
+}
+
+/// What is stored is the whole answer: without everybody's signature over it there is none.
+#[test]
+fn a_result_is_stored_only_with_every_signers_attestation() {
+    for wrong in [None, Some(vec![1; 64]), Some(vec![1; 3])] {
+        let mut cluster = Cluster::new();
+        let request = message("t");
+        let proposal = cluster.proposal(&request, 10);
+        assert_eq!(cluster.propose(proposal.clone()), Some(String::new()));
+        cluster.run(&request, &proposal);
+        if let Some(signature) = wrong {
+            let attested = Message::Signing(Signing::Attested { session: proposal.session(), signature });
+            cluster.liar.say(&mut cluster.world, 0, Lane::Signing, &attested);
+        }
+        cluster.liar.run_for(&mut cluster.world, Duration::from_secs(10));
+        assert_eq!(cluster.records(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_promised_or_stored_for_what_no_initiator_signed_or_in_anothers_name() {
+    let mut cluster = Cluster::new();
+    let request = message("t");
+    let forged = unsigned(message("t"));
+    let verdict = |tx| Value { result: None, verdicts: [([1; 32], error_for(tx))].into() };
+    assert!(cluster.prepare(&forged, cluster.ballot(5)).is_none());
+    assert!(cluster.store(&forged, cluster.ballot(5), verdict("t")).is_none());
+    for ballot in [
+        Attempt { coordinator: id(2), ..cluster.ballot(5) },
+        Attempt { incarnation: Incarnation([7; 16]), ..cluster.ballot(5) },
+        cluster.ballot(u64::MAX),
+    ] {
+        assert!(cluster.prepare(&request, ballot).is_none(), "{ballot:?}");
+        assert!(cluster.store(&request, ballot, verdict("t")).is_none(), "{ballot:?}");
+    }
+    assert_eq!(cluster.records(), 0);
+}
+
+#[test]
+fn only_what_answers_the_request_is_stored_and_only_in_the_promised_ballot() {
+    let mut cluster = Cluster::new();
+    let request = message("t");
+    let delivery = [1; 32];
+    let ballot = cluster.ballot(5);
+    let of = |result, verdict| Value { result, verdicts: [(delivery, verdict)].into() };
+    let payload = read(RequestKind::Sign, &request.to_json()).expect("a request").payload;
+    let made_up = Signed { payload, signature: vec![1; 64], attestations: Vec::new() };
+    assert!(cluster.store(&request, ballot, of(None, error_for("t"))).is_none(), "nothing is promised");
+    assert!(matches!(cluster.prepare(&request, ballot), Some(Answers::Promised { .. })));
+    let lower = cluster.ballot(4);
+    let rejected = cluster.store(&request, lower, of(None, error_for("t")));
+    assert!(matches!(rejected, Some(Answers::Rejected { higher, .. }) if higher == ballot), "{rejected:?}");
+    for (value, what) in [
+        (of(Some(made_up), Verdict::Success), "do not verify"),
+        (of(None, Verdict::Success), "without a result"),
+        (of(None, error_for("another")), "answers another request"),
+    ] {
+        let from = cluster.world.reports.len();
+        assert!(cluster.store(&request, ballot, value).is_none(), "{what}");
+        let said = &cluster.world.reports[from..];
+        let named = |report: &Fact| matches!(report, Fact::Ignored { what: words, .. } if words.contains(what));
+        assert!(said.iter().any(|(_, report)| named(report)), "{what}: {said:#?}");
+    }
+    let unasked = Value { result: None, verdicts: [([2; 32], error_for("t"))].into() };
+    assert!(cluster.store(&request, ballot, unasked).is_none(), "a delivery that nobody asked about");
+    assert_eq!(cluster.records(), 0);
+    assert!(matches!(cluster.store(&request, ballot, of(None, error_for("t"))), Some(Answers::Stored { .. })));
+    assert!(cluster.records() > 0, "durable before it is said");
+    // Whoever asks later is told, also by another life of the node.
+    for (restarted, number) in [(false, 6), (true, 7)] {
+        if restarted {
+            cluster.liar.restart(&mut cluster.world, 0);
+        }
+        let expected = Report { result: None, verdicts: [(delivery, (ballot, error_for("t")))].into() };
+        let promised = cluster.prepare(&request, cluster.ballot(number));
+        let Some(Answers::Promised { report, .. }) = promised else { panic!("restarted: {restarted}: {promised:?}") };
+        assert_eq!(report, expected, "restarted: {restarted}");
+        let proposal = cluster.proposal(&request, number + 100);
+        assert_eq!(
+            cluster.propose(proposal).as_deref(),
+            Some("it holds an answer"),
+            "nothing is signed after an error"
+        );
+    }
+    // A restarted node has promised nothing, but what it holds counts as a promise.
+    let low = cluster.ballot(3);
+    let rejected = cluster.prepare(&request, low);
+    assert!(matches!(rejected, Some(Answers::Rejected { .. })), "{rejected:?}");
+}

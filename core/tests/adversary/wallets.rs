@@ -1,0 +1,363 @@
+//! A liar among those who make a wallet: what they join, what they refuse, what they vote for.
+
+use mpcium_client::request::Request;
+
+use super::{Liar, facts_of, world::World, world::keygen};
+use crate::{
+    Duration, Incarnation, NodeId,
+    committee::Committee,
+    consensus::Ballot,
+    limits,
+    link::Lane,
+    message::Message,
+    report::Report,
+    request::answers::Attempt,
+    store::Keyspace,
+    wallet::{
+        AcceptorRecord, Prepared, PreparedSession, Refused, SessionFacts, Signature, Value, Vote,
+        activation::{Answer, Message as Wallet, Proposal},
+        record::Stored as _,
+    },
+};
+
+const LIAR: usize = 2;
+
+/// Two honest nodes and a liar, of whom two sign.
+fn world() -> (World, Liar) {
+    let mut world = World::quiet(3, 2, |_| {});
+    let liar = Liar::new(&mut world, LIAR);
+    (world, liar)
+}
+
+fn records(world: &mut World, node: usize, keyspace: Keyspace) -> usize {
+    world.disk(node).keys().filter(|(of, _)| *of == keyspace).count()
+}
+
+fn acceptor(world: &mut World, node: usize) -> Option<AcceptorRecord> {
+    let record = world.disk(node).iter().find(|((of, _), _)| *of == Keyspace::Decisions);
+    record.map(|(_, value)| AcceptorRecord::decode(value.expose()).expect("a record"))
+}
+
+fn proposal(world: &World, liar: &Liar, request: &Request) -> Proposal {
+    Proposal {
+        request: request.to_json(),
+        deadline: world.now().wall.after(world.config(0).keygen_deadline),
+        attempt: Attempt { number: 1, coordinator: liar.id(), incarnation: liar.incarnation, serial: 1 },
+        participants: liar.participants(world),
+        nonce: [1; 16],
+    }
+}
+
+/// What an honest node answers to a proposal: nothing, why it declines, or the empty text if it joins.
+fn propose(world: &mut World, liar: &mut Liar, to: usize, proposal: Proposal) -> Option<String> {
+    let asked = proposal.session();
+    let message = Message::Wallet(Wallet::Propose(Box::new(proposal)));
+    liar.ask(world, to, (Lane::Control, &message), |message| match message {
+        Message::Wallet(Wallet::Answer { session, answer }) if *session == asked => Some(match answer {
+            Answer::Accepted => String::new(),
+            Answer::Declined(decline) => decline.to_string(),
+        }),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_member_joins_only_what_the_initiator_asked_for_as_it_is_configured() {
+    type Change = fn(&mut Proposal, &World);
+    let unsigned = |proposal: &mut Proposal, _: &World| {
+        let mut request = keygen("w");
+        request.set_signature(vec![1; 64]);
+        proposal.request = request.to_json();
+    };
+    let changes: [(Change, &str); 12] = [
+        (unsigned, "invalid signature from initiator"),
+        (|p, _| p.request = b"{".to_vec(), "invalid JSON"),
+        (|p, w| p.attempt.coordinator = w.id(1), "another coordinator than its sender"),
+        (|p, w| p.deadline.0 = w.now().wall.0 - 1, "the deadline has passed"),
+        (|p, _| p.deadline.0 += 3_600_000, "later than any request's can be"),
+        (|p, _| p.participants.truncate(2), "the proposed committee is not the configured one"),
+        (|p, _| p.participants.swap(1, 2), "the proposed committee is not the configured one"),
+        (|p, _| p.participants[1] = p.participants[2], "is proposed twice"),
+        (|p, _| p.participants.rotate_left(1), "the proposed committee is not the configured one"),
+        (|p, _| _ = p.participants.remove(0), "does not name the node that it was sent to"),
+        (|p, _| p.participants[1].1 = Incarnation([7; 16]), "has restarted"),
+        (|p, _| p.participants[1].0 = NodeId::from_bytes([77; 16]), "it has no link to"),
+    ];
+    let (mut world, mut liar) = world();
+    for (change, reason) in changes {
+        let mut changed = proposal(&world, &liar, &keygen("w"));
+        change(&mut changed, &world);
+        let said = propose(&mut world, &mut liar, 0, changed).expect("an answer");
+        assert!(said.contains(reason), "expected {reason:?}, got {said:?}");
+    }
+    assert!(!world.reports.iter().any(|(_, report)| matches!(report, Report::SessionStarted { .. })));
+    // As it is it would have been joined.
+    let honest = proposal(&world, &liar, &keygen("w"));
+    assert_eq!(propose(&mut world, &mut liar, 0, honest.clone()), Some(String::new()));
+    // But only once: a second run would overwrite what the first one made.
+    let again = propose(&mut world, &mut liar, 0, honest).expect("an answer");
+    assert!(again.contains("has run before"), "{again}");
+}
+
+/// A refusal is written for ever, so it costs a request that the initiator signed.
+#[test]
+fn a_member_refuses_only_sessions_of_valid_requests() {
+    let (mut world, mut liar) = world();
+    let request = keygen("w");
+    let honest = facts_of(&world, &proposal(&world, &liar, &request));
+    let mut unsigned = request.clone();
+    unsigned.set_signature(vec![1; 64]);
+    type Change = fn(&mut SessionFacts);
+    let changes: [(Change, &Request); 5] = [
+        (|_| {}, &unsigned),
+        (|facts| facts.wallet = "other".to_owned(), &request),
+        (|facts| facts.request_digest = [1; 32], &request),
+        (|facts| facts.committee.threshold = 3, &request),
+        (|facts| facts.committee.members.truncate(2), &request),
+    ];
+    let refused = |message: &Message| match message {
+        Message::Wallet(Wallet::Refused(refused)) => Some(refused.clone()),
+        _ => None,
+    };
+    for (number, (change, request)) in changes.into_iter().enumerate() {
+        let mut facts = honest.clone();
+        change(&mut facts);
+        let query = Message::Wallet(Wallet::Query { facts: Box::new(facts), request: request.to_json() });
+        assert!(liar.ask_again(&mut world, 0, &query, refused).is_none(), "change {number}");
+        assert_eq!(records(&mut world, 0, Keyspace::Pending), 0, "change {number}");
+    }
+    let query = Message::Wallet(Wallet::Query { facts: Box::new(honest.clone()), request: request.to_json() });
+    let answer = liar.ask_again(&mut world, 0, &query, refused).expect("a refusal");
+    assert_eq!((answer.node, answer.session), (world.id(0), honest.session));
+    assert_eq!(records(&mut world, 0, Keyspace::Pending), 1, "durable before it is said");
+}
+
+#[test]
+fn nobody_can_make_a_node_keep_promises_about_wallets_that_it_has_not_prepared() {
+    let (mut world, mut liar) = world();
+    // The first time a node only learns that it knows nothing of the wallet.
+    for _ in 0..2 {
+        for number in 0..50 {
+            let ballot = Ballot { round: 1, node: liar.id(), incarnation: liar.incarnation };
+            let prepare = Message::Wallet(Wallet::Prepare { wallet: format!("invented {number}"), epoch: 0, ballot });
+            liar.say(&mut world, 0, Lane::Control, &prepare);
+        }
+        liar.run_for(&mut world, Duration::from_secs(3));
+    }
+    assert!(!liar.heard.iter().any(|(_, m)| matches!(m, Message::Wallet(Wallet::Promised(..)))));
+    assert_eq!(records(&mut world, 0, Keyspace::Decisions), 0);
+}
+
+/// The three of them have run a key generation; both honest members are prepared, and only the liar holds everybody's
+/// statements: it keeps its own back.
+struct Open {
+    world: World,
+    liar: Liar,
+    facts: SessionFacts,
+    statements: Vec<Prepared>,
+    public_shares: Vec<Vec<Vec<u8>>>,
+}
+
+impl Open {
+    fn new() -> Self {
+        let (mut world, mut liar) = world();
+        world.request(&keygen("w"));
+        let (facts, _, shares) = liar.join_keygen(&mut world);
+        let (session, public_shares) = PreparedSession::new(facts.clone(), liar.id(), &shares).expect("its shares");
+        let theirs = |liar: &Liar| -> Vec<Prepared> {
+            let all = liar.heard.iter().filter_map(|(_, message)| match message {
+                Message::Wallet(Wallet::Prepared(statement)) => Some((**statement).clone()),
+                _ => None,
+            });
+            all.collect()
+        };
+        let stated = |liar: &Liar, _: &mut World| (1..=2_u8).all(|n| theirs(liar).iter().any(|s| s.node == id(n)));
+        assert!(liar.until(&mut world, stated), "{:#?}", world.last_reports());
+        let mut statements = theirs(&liar);
+        statements.push(Prepared::sign(session, &liar.identity));
+        statements.sort_by_key(|statement| statement.node);
+        statements.dedup_by_key(|statement| statement.node);
+        Self { world, liar, facts, statements, public_shares }
+    }
+
+    fn value(&self) -> Value {
+        let session = self.statements[0].session.clone();
+        Value::assemble(session, self.public_shares.clone(), &self.statements).expect("all statements")
+    }
+
+    fn ballot(&self, round: u64) -> Ballot {
+        Ballot { round, node: self.liar.id(), incarnation: self.liar.incarnation }
+    }
+
+    /// What node 0 answers to a proposer.
+    fn ask(&mut self, message: Wallet) -> Option<Wallet> {
+        let message = Message::Wallet(message);
+        self.liar.ask_again(&mut self.world, 0, &message, |message| match message {
+            Message::Wallet(
+                answer @ (Wallet::Promised(..) | Wallet::Voted(_) | Wallet::Rejected { .. } | Wallet::Refused(_)),
+            ) => Some(answer.clone()),
+            _ => None,
+        })
+    }
+
+    fn prepare(&mut self, ballot: Ballot) -> Option<Wallet> {
+        self.ask(Wallet::Prepare { wallet: "w".to_owned(), epoch: 0, ballot })
+    }
+
+    fn vote(&mut self, ballot: Ballot, value: Value) -> Option<Wallet> {
+        self.ask(Wallet::VoteFor { ballot, value: Box::new(value) })
+    }
+
+    fn voted(&mut self) -> Option<Ballot> {
+        acceptor(&mut self.world, 0).and_then(|record| record.acceptor.voted().map(|(ballot, _)| *ballot))
+    }
+
+    fn restart(&mut self) {
+        self.liar.restart(&mut self.world, 0);
+    }
+}
+
+fn id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+#[test]
+fn an_acceptor_keeps_its_promise_also_after_a_restart_and_says_what_it_voted() {
+    let mut open = Open::new();
+    let value = open.value();
+    for somebody_elses in [Ballot { node: id(2), ..open.ballot(1) }, open.ballot(1 + limits::ROUND_LEAD_MAX)] {
+        assert!(open.prepare(somebody_elses).is_none(), "{somebody_elses:?}");
+    }
+    assert!(matches!(open.prepare(open.ballot(5)), Some(Wallet::Promised(_, None))));
+    for restarted in [false, true] {
+        if restarted {
+            open.restart();
+        }
+        let higher = open.ballot(5);
+        let lower = open.ballot(4);
+        let is_higher =
+            |answer: Option<Wallet>| matches!(answer, Some(Wallet::Rejected { promised, .. }) if promised == higher);
+        assert!(is_higher(open.prepare(lower)), "restarted: {restarted}");
+        assert!(is_higher(open.vote(lower, value.clone())), "restarted: {restarted}");
+        assert_eq!(open.voted(), None, "restarted: {restarted}");
+    }
+    // Nobody else is to decide meanwhile.
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    let ballot = open.ballot(5);
+    let Some(Wallet::Voted(vote)) = open.vote(ballot, value.clone()) else { panic!("no vote") };
+    let keys = |node: NodeId| open.world.config(0).peer(node).map(|peer| peer.key);
+    vote.verify(&keys).expect("signed");
+    assert_eq!((vote.node, vote.ballot, vote.value_hash), (id(1), ballot, value.hash()));
+    assert_eq!(open.voted(), Some(ballot), "durable before it is said");
+    open.restart();
+    let Some(Wallet::Promised(_, Some(reported))) = open.prepare(open.ballot(9)) else { panic!("no promise") };
+    assert_eq!(reported.hash(), value.hash(), "a later proposer hears of the vote");
+}
+
+#[test]
+fn an_acceptor_votes_only_for_what_everybody_has_prepared() {
+    let mut open = Open::new();
+    assert!(matches!(open.prepare(open.ballot(1)), Some(Wallet::Promised(_, None))));
+    type Change = fn(&mut Value);
+    let changes: [(Change, &str); 6] = [
+        (|value| value.prepared.truncate(2), "no prepared statement"),
+        (|value| value.prepared[1].1 = Signature([1; 64]), "not valid"),
+        (|value| value.prepared.swap(0, 1), "out of order"),
+        (|value| value.public_shares[0].swap(0, 1), "public shares"),
+        (|value| value.session.public_keys.swap(0, 1), "not prepared here"),
+        (
+            |value| value.session.facts.committee = Committee { threshold: 3, ..value.session.facts.committee.clone() },
+            "not prepared here",
+        ),
+    ];
+    for (change, reason) in changes {
+        let mut changed = open.value();
+        change(&mut changed);
+        let from = open.world.reports.len();
+        assert!(open.vote(open.ballot(1), changed).is_none(), "{reason}");
+        let said = &open.world.reports[from..];
+        let named = |report: &Report| matches!(report, Report::Ignored { what, .. } if what.contains(reason));
+        assert!(said.iter().any(|(node, report)| *node == 0 && named(report)), "{reason}: {said:#?}");
+    }
+    assert_eq!(open.voted(), None);
+    assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
+}
+
+/// A member that gave the request up has said that it never votes for the session; whoever shows it everybody's
+/// statements afterwards gets that word again.
+#[test]
+fn who_has_refused_a_session_never_votes_for_it_also_after_a_restart() {
+    let mut open = Open::new();
+    let (wallet, request_digest) = ("w".to_owned(), open.facts.request_digest);
+    let close = Message::Wallet(Wallet::Close { wallet, request_digest });
+    let closed = open.liar.ask_again(&mut open.world, 0, &close, |message| match message {
+        Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
+        _ => None,
+    });
+    assert_eq!(closed, Some(Vec::new()), "it votes for nothing of the request any more");
+    for restarted in [false, true] {
+        if restarted {
+            open.restart();
+        }
+        let answer = open.vote(open.ballot(7), open.value());
+        assert!(matches!(answer, Some(Wallet::Refused(_))), "restarted: {restarted}");
+        assert_eq!(open.voted(), None, "restarted: {restarted}");
+    }
+}
+
+/// Who has voted cannot take it back: a coordinator that closes hears that the session may still win.
+#[test]
+fn who_has_voted_for_a_session_does_not_refuse_it() {
+    let mut open = Open::new();
+    // Nobody else is to decide meanwhile.
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    assert!(matches!(open.prepare(open.ballot(1)), Some(Wallet::Promised(_, None))));
+    assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
+    let (wallet, request_digest) = ("w".to_owned(), open.facts.request_digest);
+    let close = Message::Wallet(Wallet::Close { wallet, request_digest });
+    let closed = open.liar.ask_again(&mut open.world, 0, &close, |message| match message {
+        Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
+        _ => None,
+    });
+    assert_eq!(closed, Some(vec![open.facts.session]));
+    assert!(open.voted().is_some());
+}
+
+/// A certificate is not worth more for being shown by a member.
+#[test]
+fn a_certificate_that_lacks_anything_is_not_believed() {
+    let mut open = Open::new();
+    let value = open.value();
+    let ballot = open.ballot(1);
+    let mine = Vote::sign("w", 0, ballot, value.hash(), &open.liar.identity);
+    let forged = Vote { node: id(1), ..mine.clone() };
+    for votes in [vec![mine.clone()], vec![forged, mine.clone()], vec![mine.clone(), mine]] {
+        let certificate = crate::wallet::Certificate {
+            value: value.clone(),
+            ballot,
+            votes: votes.iter().map(|vote| (vote.node, vote.signature)).collect(),
+        };
+        open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(Wallet::Certificate(Box::new(certificate))));
+        open.liar.run_for(&mut open.world, Duration::from_millis(50));
+        assert_eq!(records(&mut open.world, 0, Keyspace::Certificates), 0);
+    }
+}
+
+/// A refusal counts for whoever signed it, and for the session that it names. A genuine one is joined: then nobody waits
+/// for somebody who never votes.
+#[test]
+fn a_refusal_in_anothers_name_or_of_another_session_counts_for_nothing() {
+    let mut open = Open::new();
+    let session = open.facts.session;
+    let mine = |session| Refused::sign("w", 0, session, open.liar.incarnation, &open.liar.identity);
+    let forged = Refused { node: id(2), ..mine(session) };
+    let (genuine, other) = (mine(session), mine(crate::session::SessionId([5; 32])));
+    for refused in [forged, other] {
+        open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(Wallet::Refused(Box::new(refused))));
+    }
+    open.liar.run_for(&mut open.world, Duration::from_millis(50));
+    assert!(acceptor(&mut open.world, 0).is_none(), "it resolved something");
+    open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(Wallet::Refused(Box::new(genuine))));
+    open.liar.run_for(&mut open.world, Duration::from_millis(50));
+    assert_eq!(acceptor(&mut open.world, 0).map(|record| record.closed), Some(vec![session]));
+}
