@@ -85,6 +85,8 @@ pub(crate) enum JobFor {
     Session(SessionId),
     /// A piece of an ingredient.
     Piece,
+    /// What makes signatures with an auxiliary set cheaper.
+    Precomputation,
 }
 
 /// A write under way.

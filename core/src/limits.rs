@@ -90,6 +90,8 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How often recovery asks again about a half-finished key generation.
 pub const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
+/// Rows of auxiliary data from which something is computed in advance: 0.4 MB of memory each for CGGMP24.
+pub const PRECOMPUTED_ROWS_MAX: usize = 64;
 /// Wallets whose certificates and shares stay in memory.
 pub const WALLETS_CACHED: usize = 4096;
 /// Stopped wallets that a status names.

@@ -14,7 +14,7 @@ use common_protocol::{Envelope, pump, pump_honestly, runs};
 use mpcium_core::Secret;
 use mpcium_core::protocol::{
     AuxiliarySet, AuxiliarySuite, AuxiliaryView, Cggmp, Curve, DistributedKeyGeneration, EcdsaProtocol, KeyGeneration,
-    KeyShare, Outcome, Party, Run, Signing, SigningSuite, Status, Suites,
+    KeyShare, Opened, Outcome, Party, Run, Signing, SigningSuite, Status, Suites,
 };
 use toy::Toy;
 
@@ -87,6 +87,16 @@ fn view(nodes: &[usize], signers: &[u16], signer: u16) -> AuxiliaryView {
 }
 
 fn signing_parties(shares: &[Arc<KeyShare>], nodes: &[usize], signers: &[u16], digest: &[u8]) -> Vec<Box<dyn Party>> {
+    signing_parties_with(None, shares, nodes, signers, digest)
+}
+
+fn signing_parties_with(
+    tables: Option<&Opened>,
+    shares: &[Arc<KeyShare>],
+    nodes: &[usize],
+    signers: &[u16],
+    digest: &[u8],
+) -> Vec<Box<dyn Party>> {
     runs(u16::try_from(signers.len()).expect("few"), 3)
         .into_iter()
         .zip(signers)
@@ -95,7 +105,7 @@ fn signing_parties(shares: &[Arc<KeyShare>], nodes: &[usize], signers: &[u16], d
                 key: shares[usize::from(*signer)].clone(),
                 signers: signers.to_vec(),
                 message: digest.to_vec(),
-                auxiliary: vec![view(nodes, signers, *signer)],
+                auxiliary: vec![AuxiliaryView { opened: tables.cloned(), ..view(nodes, signers, *signer) }],
             };
             suite().start(run, signing).expect("fits")
         })
@@ -156,6 +166,29 @@ fn the_same_seeds_give_the_same_bytes() {
     let shares = keys(3, 2);
     let sign = || record(signing_parties(&shares, &[0, 1, 2], &[0, 1], &[1; 32]));
     assert_eq!(sign(), sign());
+}
+
+#[test]
+fn tables_change_nothing_that_is_said() {
+    let shares = keys(3, 2);
+    let transcript = |tables: Option<&Opened>| {
+        let mut said = Vec::new();
+        let ends = pump(signing_parties_with(tables, &shares, &[4, 1, 2], &[0, 2], &[7; 32]), |envelope| {
+            said.push((envelope.from, envelope.to, envelope.bytes.clone()));
+            vec![envelope]
+        });
+        assert!(ends.into_iter().all(|end| matches!(end, Some(Ok(Outcome::Signature(_))))));
+        said
+    };
+    let suite = suite();
+    let tables_of = |rows: &[Vec<u8>]| auxiliary_suite(&*suite).precompute(rows).and_then(|work| work());
+    let plain = transcript(None);
+    let of_all = tables_of(&sets()[0].rows).expect("good rows");
+    assert_eq!(transcript(Some(&of_all)), plain);
+    // Whatever is made of other rows is not used for these.
+    let of_others = tables_of(&sets()[0].rows[..2]).expect("good rows");
+    assert_eq!(transcript(Some(&of_others)), plain);
+    assert!(tables_of(&[b"no row".to_vec()]).is_none());
 }
 
 #[test]

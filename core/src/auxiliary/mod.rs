@@ -9,6 +9,7 @@
 //! disagree about it. Several sets may exist; a signature uses one that contains its signers.
 
 mod pairs;
+mod precomputed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,7 +80,7 @@ struct Set {
     /// can be repeated at once.
     pieces: Vec<Vec<u8>>,
     agreed: BTreeMap<NodeId, crate::wallet::Signature>,
-    /// `data` as the suite has read it. Gone with the set, and so with a ban.
+    /// `data` as the suite has read it, or what it has computed in advance. Gone with the set, and so with a ban.
     #[serde(skip)]
     opened: Option<Opened>,
 }
@@ -145,6 +146,7 @@ pub(crate) struct Auxiliary {
     claims: BTreeMap<NodeId, BTreeMap<NodeId, [u8; 32]>>,
     /// When a set-up with a peer may be tried again.
     tries: BTreeMap<NodeId, Tries>,
+    precomputed: precomputed::Progress,
 }
 
 impl Default for Auxiliary {
@@ -162,6 +164,7 @@ impl Default for Auxiliary {
             bans: BTreeMap::new(),
             claims: BTreeMap::new(),
             tries: BTreeMap::new(),
+            precomputed: precomputed::Progress::default(),
         }
     }
 }
@@ -229,6 +232,7 @@ impl Auxiliary {
             });
             ctx.compute(JobFor::Piece, Priority::Background, "safe prime", false, work);
         }
+        self.precompute(ctx);
         self.propose(ctx);
     }
 
@@ -551,7 +555,11 @@ impl Auxiliary {
             let at = set.members.iter().position(|m| m == node)?;
             set.data.rows.get(at).cloned()
         });
-        Some(AuxiliaryView { secret: set.data.secret.clone(), rows: rows.collect::<Option<_>>()?, opened: None })
+        Some(AuxiliaryView {
+            secret: set.data.secret.clone(),
+            rows: rows.collect::<Option<_>>()?,
+            opened: set.opened.clone(),
+        })
     }
 
     /// The first `threshold` candidates that agreed sets cover, in order of their ids, and the names of these sets.
@@ -594,7 +602,7 @@ impl Auxiliary {
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
     }
 
-    pub fn tables(&self) -> [Table; 6] {
+    pub fn tables(&self) -> [Table; 7] {
         [
             ("auxiliary sets", self.sets.len(), None),
             ("pieces of ingredients", self.pieces.len(), None),
@@ -602,6 +610,7 @@ impl Auxiliary {
             ("banned auxiliary sets", self.bans.len(), Some(pairs::BANS_KEPT * limits::NODES_MAX)),
             ("peers that name their pairs", self.claims.len(), Some(limits::NODES_MAX)),
             ("pairs that are tried again", self.tries.len(), Some(limits::NODES_MAX)),
+            ("rows that something is computed from", self.precomputed.rows(), Some(limits::PRECOMPUTED_ROWS_MAX)),
         ]
     }
 

@@ -170,6 +170,9 @@ impl Node {
                     self.resume = true;
                 }
                 (Some(JobFor::Piece), Done::Piece(piece)) => self.auxiliary.on_piece(&mut self.ctx, piece),
+                (Some(JobFor::Precomputation), Done::Precomputed(made)) => {
+                    self.auxiliary.on_precomputed(&mut self.ctx, made);
+                }
                 _ => {}
             },
             Input::Published(id) => {

@@ -215,12 +215,13 @@ pub struct AuxiliaryView {
     pub secret: Secret,
     /// The signers' rows, in the order of the signers; of a pair's set both rows, in the order of the set.
     pub rows: Vec<Vec<u8>>,
-    /// The same set as [`AuxiliarySuite::open`] has read it: then the secret above may be empty.
+    /// The same set as [`AuxiliarySuite::open`] has read it: then the secret above may be empty. Or what
+    /// [`AuxiliarySuite::precompute`] has made of all of its rows.
     pub opened: Option<Opened>,
 }
 
-/// A set as a suite keeps it in memory, so that it is read once and not for every signature. Erases its secrets when the
-/// last copy is dropped.
+/// A set as a suite keeps it in memory, so that it is read once and not for every signature, or what a suite computed
+/// in advance from its rows. Erases its secrets when the last copy is dropped.
 #[derive(Clone)]
 pub struct Opened(Arc<dyn std::any::Any + Send + Sync>);
 
@@ -328,7 +329,16 @@ pub trait AuxiliarySuite: Send + Sync {
         let _ = set;
         None
     }
+    /// Work that makes signatures with these public rows cheaper, if there is any: for a worker, in the background. What
+    /// comes of it goes into [`AuxiliaryView::opened`]; signatures before that do without.
+    fn precompute(&self, rows: &[Vec<u8>]) -> Option<Precomputation> {
+        let _ = rows;
+        None
+    }
 }
+
+/// Computes something in advance; `None`: it could not.
+pub type Precomputation = Box<dyn FnOnce() -> Option<Opened> + Send>;
 
 /// The ECDSA protocols that a cluster can choose from. Keys are the same for both, so a cluster may change its choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -470,6 +480,8 @@ pub enum Done {
     Piece(Secret),
     /// Nobody wanted it any more when a worker had time.
     Nothing,
+    /// What was computed in advance from the rows of an auxiliary set.
+    Precomputed(Option<Opened>),
 }
 
 impl std::fmt::Debug for Done {
@@ -478,6 +490,7 @@ impl std::fmt::Debug for Done {
             Self::Party(_, step) => write!(f, "Party({} messages)", step.messages.len()),
             Self::Piece(_) => f.write_str("Piece(..)"),
             Self::Nothing => f.write_str("Nothing"),
+            Self::Precomputed(_) => f.write_str("Precomputed(..)"),
         }
     }
 }

@@ -48,7 +48,13 @@ fn an_ecdsa_request_that_comes_too_early_waits_for_auxiliary_data_at_whichever_n
     for i in 0..3 {
         let status = world.node(i).status(world.now());
         assert!(status.auxiliary_sets.iter().any(|s| s.agreed), "node{i}: {status:?}");
+        // One for each member: tables of them are made meanwhile.
+        let rows = status.tables.iter().find(|table| table.name == "rows that something is computed from");
+        assert_eq!(rows.map(|table| table.entries), Some(3), "node{i}: {status:?}");
     }
+    world.run_for(Duration::from_secs(5));
+    world.request(&sign("w", "secp256k1", "with tables", &[0x5a; 32], &[]));
+    assert_eq!(code(&world.result("w", Some("with tables"))), "", "{:#?}", world.last_reports());
 }
 
 #[test]

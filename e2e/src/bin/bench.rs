@@ -4,7 +4,8 @@
 //!
 //! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
 //! without arguments, in about five minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
-//! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]).
+//! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]), `advance` what CGGMP24 saves by work
+//! done in advance.
 //!
 //! Everything is measured for a time, not for a number of operations, so that a slow machine takes no longer. CPU times
 //! are those of the processes as the system counts them, summed over all nodes.
@@ -101,11 +102,13 @@ fn main() -> ExitCode {
 async fn measure() -> Result<(), String> {
     let mut settings = Vec::new();
     let mut wallets = Vec::new();
+    let mut advance = false;
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for word in if wanted.is_empty() { vec!["short".to_owned()] } else { wanted } {
         match word.as_str() {
             "all" => settings.extend(SETTINGS),
             "short" => settings.extend(SETTINGS.into_iter().take(SHORT)),
+            "advance" => advance = true,
             word => match word.strip_prefix("wallets:").map(str::parse) {
                 Some(number) => wallets.push(number.map_err(|error| format!("{word}: {error}"))?),
                 None => {
@@ -136,6 +139,9 @@ async fn measure() -> Result<(), String> {
     }
     for setting in settings {
         measure_setting(setting).await?;
+    }
+    if advance {
+        measure_in_advance()?;
     }
     for number in wallets {
         filled::measure(number).await?;
@@ -226,6 +232,22 @@ fn measure_suite(committee: &mut Committee, operation: Operation) -> Result<(Dur
     committee.take_bytes();
     once(committee, 0)?;
     Ok((cpu, committee.take_bytes()))
+}
+
+/// What CGGMP24 can do in advance, 2 of 3, in this project's suite alone: CPU and bytes of all signers together.
+fn measure_in_advance() -> Result<(), String> {
+    eprintln!("bench: making auxiliary data for three members ...");
+    let mut committee = Committee::make(EcdsaProtocol::Cggmp24, 3, 2, &programs::test_primes())?;
+    let show = |what: &str, cpu: Duration, bytes: usize| println!("{what:<40} {:>10} {bytes:>10}", shown(cpu));
+    println!("{:<40} {:>10} {:>10}", "CGGMP24, 2 of 3, both signers", "CPU", "bytes");
+    let (cpu, bytes) = measure_suite(&mut committee, Operation::Ecdsa)?;
+    show("signature, without tables", cpu, bytes);
+    let before = own_cpu();
+    committee.precompute();
+    show("tables of a set, at each member, once", own_cpu() - before, 0);
+    let (cpu, bytes) = measure_suite(&mut committee, Operation::Ecdsa)?;
+    show("signature, with tables", cpu, bytes);
+    Ok(())
 }
 
 fn message(number: u64) -> [u8; 32] {

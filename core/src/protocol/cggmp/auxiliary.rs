@@ -92,6 +92,7 @@ impl<L: SecurityLevel> ParametersGuard<L> {
             .map(|(paillier, pedersen)| Row {
                 paillier: paillier.clone(),
                 pedersen: Parameters { modulus: pedersen.hat_N.clone(), s: pedersen.s.clone(), t: pedersen.t.clone() },
+                table: None,
             })
             .collect();
         let primes = Primes { p: auxiliary.p, q: auxiliary.q };

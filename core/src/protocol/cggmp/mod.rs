@@ -11,6 +11,7 @@ mod range_proofs;
 mod ring_pedersen;
 mod rows;
 mod signing;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,9 @@ use std::marker::PhantomData;
 
 use cggmp24::security_level::{SecurityLevel, SecurityLevel128};
 
-use super::{Abort, AuxiliarySet, AuxiliarySuite, Curve, Pace, Party, Run, Signing, SigningSuite};
+use super::{
+    Abort, AuxiliarySet, AuxiliarySuite, Curve, Opened, Pace, Party, Precomputation, Run, Signing, SigningSuite,
+};
 use crate::{Duration, Secret};
 
 /// Signs on secp256k1 with CGGMP24 at a security level.
@@ -107,5 +110,10 @@ impl<L: SecurityLevel> AuxiliarySuite for Cggmp<L> {
 
     fn check(&self, set: &AuxiliarySet, index: u16) -> Result<(), Abort> {
         auxiliary::check::<L>(set, index)
+    }
+
+    fn precompute(&self, rows: &[Vec<u8>]) -> Option<Precomputation> {
+        let rows = rows.to_vec();
+        Some(Box::new(move || tables::Tables::make::<L>(&rows).map(Opened::new)))
     }
 }

@@ -3,9 +3,12 @@
 //! The encoding is canonical, so that all honest members hold the same bytes: numbers are big-endian without leading
 //! zeros, each after its length in two bytes. A row is the Paillier modulus and the ring-Pedersen modulus, `s` and `t`.
 
+use std::sync::Arc;
+
 use cggmp24::backend::Integer;
 use cggmp24::key_share::{AuxInfo, DirtyAuxInfo, PedersenParams, Validate};
 use cggmp24::security_level::SecurityLevel;
+use paillier_zk::multiexp::MultiexpTable;
 use zeroize::Zeroizing;
 
 use super::ring_pedersen::Parameters;
@@ -13,12 +16,14 @@ use crate::Secret;
 use crate::protocol::Abort;
 
 /// One member's public auxiliary data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     /// The Paillier modulus.
     pub(super) paillier: Integer,
     /// The ring-Pedersen parameters.
     pub(super) pedersen: Parameters,
+    /// Powers of `s` and `t`, where they were computed in advance; no part of what is stored.
+    pub(super) table: Option<Arc<MultiexpTable>>,
 }
 
 /// One member's Paillier primes. Not `Debug`.
@@ -29,7 +34,7 @@ pub(super) struct Primes {
 
 impl Row {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Self { paillier, pedersen: Parameters { modulus, s, t } } = self;
+        let Self { paillier, pedersen: Parameters { modulus, s, t }, .. } = self;
         encode(&[paillier, modulus, s, t])
     }
 
@@ -43,12 +48,12 @@ impl Row {
                 return Err(Abort::new("a row of auxiliary data whose s or t is not in its group"));
             }
         }
-        Ok(Self { paillier, pedersen: Parameters { modulus, s, t } })
+        Ok(Self { paillier, pedersen: Parameters { modulus, s, t }, table: None })
     }
 
     pub(super) fn library_parameters(&self) -> PedersenParams {
         let Parameters { modulus, s, t } = self.pedersen.clone();
-        PedersenParams { hat_N: modulus, s, t, multiexp: None, crt: None }
+        PedersenParams { hat_N: modulus, s, t, multiexp: self.table.clone(), crt: None }
     }
 }
 

@@ -17,8 +17,9 @@ use sha2::Sha256;
 use super::modulus_bytes;
 use super::range_proofs::Verifier;
 use super::rows::{self, Primes, Row};
+use super::tables::Tables;
 use crate::protocol::runner::{self, Guard, Kind, Run as ProtocolRun, SingleRun};
-use crate::protocol::{Abort, Outcome, Party, Run, Signing, ecdsa};
+use crate::protocol::{Abort, Opened, Outcome, Party, Run, Signing, ecdsa};
 
 type E = Secp256k1;
 type LibraryShare<L> = cggmp24::KeyShare<E, L>;
@@ -44,7 +45,12 @@ pub(super) fn start<L: SecurityLevel>(run: Run, signing: Signing) -> Result<Box<
     if auxiliary.rows.len() != signers {
         return Err(Abort::new(format!("{} rows of auxiliary data for {signers} signers", auxiliary.rows.len())));
     }
-    let rows = auxiliary.rows.iter().map(|row| Row::decode::<L>(row)).collect::<Result<Vec<_>, _>>()?;
+    let mut rows = auxiliary.rows.iter().map(|row| Row::decode::<L>(row)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(tables) = auxiliary.opened.as_ref().and_then(Opened::get::<Tables>) {
+        for row in &mut rows {
+            row.table = tables.of(&row.pedersen);
+        }
+    }
     let own_row =
         rows.get(usize::from(run.index)).ok_or_else(|| Abort::new("no row of auxiliary data of this signer"))?;
     let primes = Primes::decode(&auxiliary.secret)?;
