@@ -6,3 +6,4 @@
 mod doctor;
 mod probes;
 mod swap;
+mod threshold;

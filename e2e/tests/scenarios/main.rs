@@ -13,6 +13,7 @@ mod servers;
 mod signing;
 mod strangers;
 mod typescript;
+mod wire;
 mod world;
 
 use std::{
@@ -44,8 +45,12 @@ const SCENARIOS: &[Scenario] = scenarios![
     signing::ecdsa_is_signed_once_auxiliary_data_is_there,
     requests::the_same_request_has_one_answer,
     requests::the_same_id_with_another_payload_is_refused,
+    signing::messages_are_hashed_by_the_nodes,
     signing::the_command_line_signs,
     signing::each_pair_signs,
+    wire::ids_of_any_text_are_served,
+    wire::too_many_queries_are_refused_and_later_ones_answered,
+    wire::resharing_is_refused_in_words,
     clients::go_clients_are_served,
     clients::a_go_client_signs_on_both_curves,
     clients::a_go_client_signs_requests_with_p256,
@@ -70,8 +75,10 @@ const SCENARIOS: &[Scenario] = scenarios![
 const WITH_DKLS23: &[Scenario] = scenarios![
     signing::ecdsa_is_signed_once_auxiliary_data_is_there,
     requests::the_same_request_has_one_answer,
+    signing::messages_are_hashed_by_the_nodes,
     signing::the_command_line_signs,
     signing::each_pair_signs,
+    wire::ids_of_any_text_are_served,
     restarts::a_node_is_killed_in_the_middle_of_200_signatures,
     restarts::every_node_is_killed_and_restarted_under_load,
     secrets::no_secret_is_in_any_log,

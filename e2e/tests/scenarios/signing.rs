@@ -1,7 +1,7 @@
 //! Signatures on both curves, by every pair of nodes, verified by libraries and by OpenSSL.
 
 use e2e::{load::Order, programs, wait::PATIENCE};
-use mpcium_client::{KeyType, SigningResult};
+use mpcium_client::{KeyType, SignRequest, SigningResult};
 use serde_json::Value;
 
 use crate::world::{Outcome, World, check, words};
@@ -32,6 +32,27 @@ pub async fn ecdsa_is_signed_once_auxiliary_data_is_there(world: &mut World) -> 
     check(asker.wallet.secp256k1 != world.asker.wallet.secp256k1, || "two wallets have one key".to_owned())?;
     asker.sign_new(KeyType::Secp256k1).await?;
     asker.sign_new(KeyType::Ed25519).await.map(drop)
+}
+
+/// Nodes hash a message when they are told how; the digests were made by other programs.
+pub async fn messages_are_hashed_by_the_nodes(world: &mut World) -> Outcome {
+    const MESSAGE: &[u8] = b"hello";
+    const DIGESTS: [(&str, &str); 3] = [
+        ("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
+        ("sha256d", "9595c9df90075148eb06860365df33584b75bff782a510c6cd4883a419833d50"),
+        ("keccak256", "1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8"),
+    ];
+    world.cluster.provisioned().await?;
+    for (hash, digest) in DIGESTS {
+        let told = |error: String| format!("{hash}: {error}");
+        let order = Order { message: MESSAGE.to_vec(), ..Order::new(KeyType::Secp256k1) };
+        let request =
+            SignRequest { tx: Some(MESSAGE.to_vec()), hash: hash.to_owned(), ..order.request(&world.asker.wallet) };
+        let result = world.asker.client.sign_and_wait(request, PATIENCE).await.map_err(words).map_err(told)?;
+        let digest = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok()).ok_or("no digest")?;
+        world.asker.wallet.verify_ecdsa(&digest, &result).map_err(told)?;
+    }
+    Ok(())
 }
 
 /// `mpcium sign` prints what verifies.
