@@ -3,7 +3,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -11,6 +11,7 @@ use std::{
 
 use futures::StreamExt as _;
 use mpcium_core::Input;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer};
 
 use crate::{
     notice::Notices,
@@ -56,6 +57,21 @@ impl Server {
         Self::consul_with(&format!(
             r#","acl":{{"enabled":true,"default_policy":"deny","tokens":{{"master":"{master}"}}}}"#
         ))
+    }
+
+    /// One that speaks HTTPS alone, with this certificate and key; with an authority, to clients of that authority only.
+    pub(crate) fn consul_over_https(certificate: &Path, key: &Path, demands: Option<&Path>) -> Self {
+        let authority = demands.map_or_else(String::new, |path| format!(r#","ca_file":"{}""#, path.display()));
+        let mut server = Self::consul_with(&format!(
+            r#","cert_file":"{}","key_file":"{}","verify_incoming_https":{}{authority}"#,
+            certificate.display(),
+            key.display(),
+            demands.is_some(),
+        ));
+        // Of the two settings of a port the later one counts.
+        server.arguments.extend(["-http-port".to_owned(), "-1".to_owned()]);
+        server.arguments.extend(["-https-port".to_owned(), server.port.to_string()]);
+        server
     }
 
     fn consul_with(further: &str) -> Self {
@@ -107,6 +123,37 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A certificate authority.
+pub(crate) struct Authority {
+    pub(crate) certificate: PathBuf,
+    issuer: Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = folder.join(format!("{name}.pem"));
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        std::fs::write(&certificate, pem).expect("written");
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for a host, and its key.
+    pub(crate) fn issue(&self, folder: &Path, name: &str, host: &str) -> (PathBuf, PathBuf) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a host");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        let files = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        std::fs::write(&files.0, pem).expect("written");
+        std::fs::write(&files.1, key.serialize_pem()).expect("written");
+        files
     }
 }
 

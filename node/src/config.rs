@@ -20,7 +20,7 @@ use mpcium_client::{
     auth::{Authorization, AuthorizerKey, InitiatorKey},
 };
 use mpcium_core::{NodeId, PeerInfo, protocol::EcdsaProtocol};
-use mpcium_io::consul::KeyPrefix;
+use mpcium_io::consul::{ConsulTls, KeyPrefix};
 pub use reader::{KEYS, Problem, Reader};
 pub use threshold::{Counting, Remark, Settled, settle};
 
@@ -104,6 +104,8 @@ pub struct ConsulSettings {
     pub token: Option<SecretText>,
     /// What stands before the cluster's keys.
     pub prefix: KeyPrefix,
+    /// Certificates for an address with `https://`.
+    pub tls: ConsulTls,
 }
 
 /// Everything that a node is configured with.
@@ -320,21 +322,8 @@ pub fn nats(reader: &mut Reader) -> NatsSettings {
     if urls.is_empty() {
         reader.required("nats.url");
     }
-    let certificate = reader.path("nats.tls.client_cert");
-    let key = reader.path("nats.tls.client_key");
+    let mut client_certificate = client_certificate(reader, "nats.tls.client_cert", "nats.tls.client_key");
     let mut root_certificates = reader.path("nats.tls.ca_cert");
-    let mut client_certificate = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            reader.problem("nats.tls.client_cert", "needs nats.tls.client_key beside it".to_owned());
-            None
-        }
-        (None, Some(_)) => {
-            reader.problem("nats.tls.client_key", "needs nats.tls.client_cert beside it".to_owned());
-            None
-        }
-    };
     // In production the Go system took these three files without being told to; a configuration that relied on them
     // keeps working.
     if reader.text("environment").as_deref() == Some("production")
@@ -368,6 +357,17 @@ pub fn nats(reader: &mut Reader) -> NatsSettings {
     settings
 }
 
+/// A client's certificate and its key, which belong together.
+fn client_certificate(reader: &mut Reader, certificate: &str, key: &str) -> Option<(PathBuf, PathBuf)> {
+    match (reader.path(certificate), reader.path(key)) {
+        (Some(certificate), Some(key)) => return Some((certificate, key)),
+        (None, None) => {}
+        (Some(_), None) => reader.problem(certificate, format!("needs {key} beside it")),
+        (None, Some(_)) => reader.problem(key, format!("needs {certificate} beside it")),
+    }
+    None
+}
+
 /// A key's value as its type, or the type's default; what is no such value is a problem of the reader's.
 fn parsed<T: Default>(reader: &mut Reader, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
     let Some(text) = reader.text(key) else { return T::default() };
@@ -383,12 +383,22 @@ pub fn consul(reader: &mut Reader) -> ConsulSettings {
     if address.is_none() {
         reader.required("consul.address");
     }
+    let tls = ConsulTls {
+        authority: reader.path("consul.tls.ca_cert"),
+        client: client_certificate(reader, "consul.tls.client_cert", "consul.tls.client_key"),
+    };
+    let encrypted = address.as_deref().is_none_or(|address| address.starts_with("https://"));
+    if !encrypted && (tls.authority.is_some() || tls.client.is_some()) {
+        let what = "https:// does not stand before it, so the certificates in consul.tls are not used";
+        reader.warn("consul.address", what.to_owned());
+    }
     ConsulSettings {
         address: address.unwrap_or_default(),
         username: reader.text("consul.username"),
         password: reader.text("consul.password").map(SecretText::new),
         token: reader.text("consul.token").map(SecretText::new),
         prefix: parsed(reader, "consul.prefix", KeyPrefix::parse),
+        tls,
     }
 }
 

@@ -25,7 +25,11 @@ pub fn consul(settings: &ConsulSettings, notices: Notices) -> Result<Consul, Str
         (user, Zeroizing::new(password.to_owned()))
     });
     options.prefix = settings.prefix.clone();
-    Consul::new(options, notices).map_err(|error| format!("consul.address: {error}"))
+    options.tls = settings.tls.clone();
+    Consul::new(options, notices).map_err(|error| match error {
+        ConsulError::File { .. } => format!("consul.tls: {error}"),
+        _ => format!("consul.address: {error}"),
+    })
 }
 
 /// This node in Consul, for as long as it runs.

@@ -1,11 +1,12 @@
 //! The few HTTP calls that are needed of Consul's API (version 1), with their errors.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Certificate, ClientBuilder, Identity, Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
-use super::{ANSWER_BYTES_MAX, CALL_TIMEOUT, Consul, ConsulError, ConsulOptions};
+use super::{ANSWER_BYTES_MAX, CALL_TIMEOUT, Consul, ConsulError, ConsulOptions, ConsulTls};
 use crate::notice::{Notices, Retry};
 
 /// Bytes of a list of names that are read: those of a million wallets.
@@ -38,7 +39,7 @@ impl Consul {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// [`ConsulError::Options`] when the address is no URL.
+    /// [`ConsulError::Options`] when the address is no URL, [`ConsulError::File`] when a certificate cannot be used.
     pub fn new(options: ConsulOptions, notices: Notices) -> Result<Self, ConsulError> {
         // Fails when the process has chosen a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -53,8 +54,7 @@ impl Consul {
             let shown = without_password(&base);
             return Err(ConsulError::Options(format!("address {shown}: expected host:port, http://… or https://…")));
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CALL_TIMEOUT)
+        let http = with_certificates(reqwest::Client::builder().connect_timeout(CALL_TIMEOUT), &options.tls)?
             .build()
             .map_err(|error| ConsulError::Options(error.to_string()))?;
         Ok(Self { http, base, options, notices })
@@ -204,7 +204,6 @@ impl Consul {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let unreachable = |error: reqwest::Error| ConsulError::Unreachable(causes(&error.without_url()));
         let mut response = request.send().await.map_err(unreachable)?;
         let index = response
             .headers()
@@ -234,6 +233,59 @@ impl Answer {
         let text: String = String::from_utf8_lossy(&self.body).trim().chars().take(SHOWN_MAX).collect();
         Err(ConsulError::Refused { what: what.to_owned(), status: self.status.as_u16(), text })
     }
+}
+
+/// Takes the files of certificates, and names the one that is none.
+fn with_certificates(mut builder: ClientBuilder, tls: &ConsulTls) -> Result<ClientBuilder, ConsulError> {
+    if let Some(path) = &tls.authority {
+        let found = Certificate::from_pem_bundle(&read(path)?).map_err(|error| unusable(path, &causes(&error)))?;
+        if found.is_empty() {
+            return Err(unusable(path, "there is no certificate in PEM in it"));
+        }
+        builder = builder.tls_certs_only(found);
+    }
+    if let Some((certificate, key)) = &tls.client {
+        let both = Zeroizing::new([read(certificate)?.as_slice(), b"\n", read(key)?.as_slice()].concat());
+        let what = format!("no certificate and key in PEM, with the key in {}", key.display());
+        let identity = Identity::from_pem(&both).map_err(|error| unusable(certificate, &format!("{what}: {error}")))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConsulError> {
+    std::fs::read(path).map(Zeroizing::new).map_err(|error| unusable(path, &error.to_string()))
+}
+
+fn unusable(path: &Path, reason: &str) -> ConsulError {
+    ConsulError::File { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// What people can do about failures that TLS names in its own words.
+const ADVICE: [(&str, &str); 5] = [
+    (
+        "UnknownIssuer",
+        "Consul's certificate does not come from an authority that is trusted here; consul.tls.ca_cert names the file \
+         with the right one",
+    ),
+    ("certificate not valid for name", "Consul's certificate is for another host than the one in consul.address"),
+    ("CertificateRequired", DEMANDED),
+    // What older versions say also where none was shown.
+    ("fatal alert: BadCertificate", DEMANDED),
+    ("InvalidContentType", "Consul speaks plain HTTP at this port; consul.address begins with https://"),
+];
+
+const DEMANDED: &str = "Consul demands a client certificate that it accepts; consul.tls.client_cert and \
+                        consul.tls.client_key name its files";
+
+/// Why no answer came, with what to do about it where that is known.
+fn unreachable(error: reqwest::Error) -> ConsulError {
+    let failure = causes(&error.without_url());
+    let advice = ADVICE.iter().find(|(words, _)| failure.contains(words));
+    ConsulError::Unreachable(match advice {
+        Some((_, advice)) => format!("{failure}: {advice}"),
+        None => failure,
+    })
 }
 
 /// A path that waits for something newer than an index, and how long the call may then take.

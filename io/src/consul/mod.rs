@@ -11,7 +11,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use mpcium_core::NodeId;
 use zeroize::Zeroizing;
@@ -37,8 +37,19 @@ pub struct ConsulOptions {
     pub token: Option<Zeroizing<String>>,
     /// User and password for basic authentication.
     pub user: Option<(String, Zeroizing<String>)>,
+    /// Certificates for `https://`.
+    pub tls: ConsulTls,
     /// What stands before every key; clusters that share a Consul differ in it.
     pub prefix: KeyPrefix,
+}
+
+/// Certificates for `https://`; all files are PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsulTls {
+    /// The only certificate authority that is trusted; `None`: the machine's.
+    pub authority: Option<PathBuf>,
+    /// This node's certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// What stands before every key of a cluster, and before its service's name; by default nothing.
@@ -85,7 +96,13 @@ impl ConsulOptions {
     /// Plain options for one address.
     #[must_use]
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), token: None, user: None, prefix: KeyPrefix::default() }
+        Self {
+            address: address.into(),
+            token: None,
+            user: None,
+            tls: ConsulTls::default(),
+            prefix: KeyPrefix::default(),
+        }
     }
 }
 
@@ -95,6 +112,7 @@ impl fmt::Debug for ConsulOptions {
             .field("address", &api::without_password(&self.address))
             .field("token", &self.token.as_ref().map(|_| ".."))
             .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .field("tls", &self.tls)
             .field("prefix", &self.prefix)
             .finish()
     }
@@ -105,6 +123,13 @@ impl fmt::Debug for ConsulOptions {
 pub enum ConsulError {
     /// The address or an option cannot be used.
     Options(String),
+    /// A file cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// No answer came.
     Unreachable(String),
     /// The answer was a refusal.
@@ -135,6 +160,7 @@ impl fmt::Display for ConsulError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Options(what) => write!(f, "Consul cannot be used: {what}"),
+            Self::File { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::Unreachable(why) => write!(f, "Consul does not answer: {why}"),
             Self::Refused { what, status, text } => {
                 write!(f, "Consul refused {what} with status {status}: {text}")?;

@@ -1,15 +1,15 @@
 //! The adapter against a real Consul.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use mpcium_core::{Input, NodeId};
 use reqwest::Method;
 
-use super::{CALL_TIMEOUT, Consul, ConsulError, ConsulOptions, KeyPrefix, Registration};
+use super::{CALL_TIMEOUT, Consul, ConsulError, ConsulOptions, ConsulTls, KeyPrefix, Registration};
 use crate::{
     notice::Notices,
     ports::Inbox,
-    test_servers::{PATIENCE, Server, eventually, heard, next_input},
+    test_servers::{Authority, PATIENCE, Server, eventually, heard, next_input},
 };
 
 fn id(n: u8) -> NodeId {
@@ -207,6 +207,68 @@ async fn a_token_opens_a_consul_that_denies_by_default() {
     // Where nobody is asked for a token, nobody is a stranger.
     let open = Server::consul().started();
     assert_eq!(consul(&open).await.is_stranger().await, Ok(false));
+}
+
+/// Options for a Consul that speaks HTTPS.
+fn over_https(server: &Server, tls: ConsulTls) -> ConsulOptions {
+    ConsulOptions { tls, ..ConsulOptions::new(format!("https://127.0.0.1:{}", server.port)) }
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_an_authority_and_with_a_certificate_of_ones_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [authority, stranger] = ["authority", "stranger"].map(|name| Authority::new(folder.path(), name));
+    let (certificate, key) = authority.issue(folder.path(), "server", "127.0.0.1");
+    let client = authority.issue(folder.path(), "node", "node0");
+    let trusted = Some(authority.certificate.clone());
+    for (demands, client) in [(None, None), (Some(authority.certificate.as_path()), Some(client))] {
+        let server = Server::consul_over_https(&certificate, &key, demands).started();
+        let with = |authority: Option<PathBuf>, client: Option<(PathBuf, PathBuf)>| {
+            Consul::new(over_https(&server, ConsulTls { authority, client }), Notices::silent()).expect("good files")
+        };
+        let consul = with(trusted.clone(), client.clone());
+        tokio::time::timeout(PATIENCE, consul.wait_for_leader()).await.expect("a leader in time");
+        assert_eq!(consul.register_peer("node0", id(1)).await, Ok(Registration::New));
+        assert_eq!(consul.peers().await.expect("answers").len(), 1);
+
+        let told = async |consul: Consul| consul.leader().await.expect_err("no way in").to_string();
+        let error = told(with(Some(stranger.certificate.clone()), client.clone())).await;
+        assert!(error.contains("consul.tls.ca_cert"), "{error}");
+        if client.is_some() {
+            let error = told(with(trusted.clone(), None)).await;
+            assert!(error.contains("consul.tls.client_cert"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_keeps_a_node_from_speaking_https_is_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let authority = Authority::new(folder.path(), "authority");
+    let (certificate, key) = authority.issue(folder.path(), "server", "elsewhere.example");
+    let tls = ConsulTls { authority: Some(authority.certificate.clone()), client: None };
+    let told = async |server: Server| {
+        let consul = Consul::new(over_https(&server, tls.clone()), Notices::silent()).expect("good files");
+        consul.leader().await.expect_err("no way in").to_string()
+    };
+    let error = told(Server::consul_over_https(&certificate, &key, None).started()).await;
+    assert!(error.contains("is for another host"), "{error}");
+    let error = told(Server::consul().started()).await;
+    assert!(error.contains("speaks plain HTTP"), "{error}");
+
+    let garbage = folder.path().join("garbage.pem");
+    std::fs::write(&garbage, "neither a certificate nor a key").expect("written");
+    let missing = folder.path().join("missing.pem");
+    for (bad, authority, client) in [
+        (&garbage, Some(garbage.clone()), None),
+        (&missing, Some(missing.clone()), None),
+        (&garbage, None, Some((certificate.clone(), garbage.clone()))),
+        (&garbage, None, Some((garbage.clone(), key.clone()))),
+    ] {
+        let options = ConsulOptions { tls: ConsulTls { authority, client }, ..ConsulOptions::new("https://h:1") };
+        let error = Consul::new(options, Notices::silent()).expect_err("a bad file").to_string();
+        assert!(error.contains(&bad.display().to_string()), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -10,46 +10,14 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mpcium_core::{Input, NodeId, input::RequestKind, output::Settlement};
 use nkeys::KeyPair;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer};
 use serde_json::{Value, json};
 
 use super::{Deadlines, Nats, NatsError, NatsOptions, NatsTls};
 use crate::{
     notice::Notices,
     ports::{Inbox, Requests as _},
-    test_servers::{Server, eventually, heard, next_input},
+    test_servers::{Authority, Server, eventually, heard, next_input},
 };
-
-/// A certificate authority.
-struct Authority {
-    certificate: PathBuf,
-    issuer: Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = folder.join(format!("{name}.pem"));
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        std::fs::write(&certificate, pem).expect("written");
-        Self { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for a host, and its key.
-    fn issue(&self, folder: &Path, name: &str, host: &str) -> (PathBuf, PathBuf) {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a host");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        let files = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
-        std::fs::write(&files.0, pem).expect("written");
-        std::fs::write(&files.1, key.serialize_pem()).expect("written");
-        files
-    }
-}
 
 /// A server that demands a client's certificate, and all that is needed to satisfy it or not.
 struct Guarded {

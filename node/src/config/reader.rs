@@ -30,6 +30,9 @@ pub const KEYS: &[&str] = &[
     "consul.password",
     "consul.token",
     "consul.prefix",
+    "consul.tls.client_cert",
+    "consul.tls.client_key",
+    "consul.tls.ca_cert",
     "mpc_threshold",
     "threshold_counts",
     "ecdsa_protocol",
@@ -60,6 +63,15 @@ pub const KEYS: &[&str] = &[
 /// Keys of existing templates that nothing ever read; they are passed over in silence.
 const WITHOUT_EFFECT: &[&str] = &["session_warm_up_delay_ms", "mpcium_version", "aws.kms_key_id", "aws.region"];
 
+/// Variables of Consul's own tools, which the Go system took through Consul's library. They count where neither the file
+/// nor the key's own variable says anything.
+const CONSULS_OWN: &[(&str, &str)] = &[
+    ("consul.token", "CONSUL_HTTP_TOKEN"),
+    ("consul.tls.ca_cert", "CONSUL_CACERT"),
+    ("consul.tls.client_cert", "CONSUL_CLIENT_CERT"),
+    ("consul.tls.client_key", "CONSUL_CLIENT_KEY"),
+];
+
 /// The section with the authorizers' keys, by their ids.
 const AUTHORIZERS: &str = "authorization.authorizer_public_keys";
 const AUTHORIZER_KEYS: &str = "authorization.authorizer_public_keys.";
@@ -86,7 +98,8 @@ impl fmt::Display for Problem {
 pub struct Reader {
     path: PathBuf,
     entries: Entries,
-    environment: BTreeMap<String, String>,
+    /// By key: the variable's name and its value.
+    environment: BTreeMap<String, (String, String)>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -126,8 +139,13 @@ impl Reader {
 
     /// Takes the variable of a key, if it is set. An empty one counts as not set, as it always did.
     fn look_for(&mut self, key: &str, variable: &dyn Fn(&str) -> Option<String>) {
-        if let Some(value) = variable(&variable_name(key)).filter(|value| !value.is_empty()) {
-            self.environment.insert(key.to_lowercase(), value);
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value));
+        let consuls_own = || {
+            let (_, name) = CONSULS_OWN.iter().find(|(of, _)| *of == key && !self.is_in_file(of))?;
+            set(name)
+        };
+        if let Some(named) = set(&variable_name(key)).or_else(consuls_own) {
+            self.environment.insert(key.to_lowercase(), named);
         }
     }
 
@@ -283,7 +301,7 @@ impl Reader {
 
     fn raw(&self, key: &str) -> Option<Value> {
         let key = key.to_lowercase();
-        if let Some(text) = self.environment.get(&key) {
+        if let Some((_, text)) = self.environment.get(&key) {
             return Some(Value::Scalar(text.clone()));
         }
         self.entries.get(&key).map(|entry| entry.value.clone())
@@ -291,8 +309,8 @@ impl Reader {
 
     fn place(&self, key: &str) -> String {
         let key = key.to_lowercase();
-        if self.environment.contains_key(&key) {
-            return format!("environment variable {}", variable_name(&key));
+        if let Some((name, _)) = self.environment.get(&key) {
+            return format!("environment variable {name}");
         }
         match self.entries.get(&key) {
             Some(entry) => format!("{}:{}", self.path.display(), entry.line),

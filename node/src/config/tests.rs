@@ -130,6 +130,40 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
+fn variables_of_consuls_own_tools_count_where_nothing_else_speaks() {
+    let own =
+        [("CONSUL_HTTP_TOKEN", "T"), ("CONSUL_CACERT", "R"), ("CONSUL_CLIENT_CERT", "C"), ("CONSUL_CLIENT_KEY", "K")];
+    let settings = read(MINIMAL, &own).consul;
+    assert_eq!(settings.token, Some(SecretText::new("T".to_owned())));
+    assert_eq!(settings.tls.authority, Some(PathBuf::from("R")));
+    assert_eq!(settings.tls.client, Some((PathBuf::from("C"), PathBuf::from("K"))));
+    let both = [&own[..], &[("CONSUL_TOKEN", "mine"), ("CONSUL_TLS_CA_CERT", "mine")]].concat();
+    let settings = read(MINIMAL, &both).consul;
+    assert_eq!(
+        (settings.token, settings.tls.authority),
+        (Some(SecretText::new("mine".to_owned())), Some("mine".into()))
+    );
+    let in_file = MINIMAL.replace(":8500}", ":8500, token: file, tls: {ca_cert: file}}");
+    let settings = read(&in_file, &own).consul;
+    assert_eq!(
+        (settings.token, settings.tls.authority),
+        (Some(SecretText::new("file".to_owned())), Some("file".into()))
+    );
+}
+
+#[test]
+fn certificates_for_consul_count_only_with_https() {
+    let with = |address: &str| {
+        let mut reader = reader(MINIMAL, &[("CONSUL_ADDRESS", address), ("CONSUL_TLS_CA_CERT", "R")]);
+        settings(&mut reader).expect("valid configuration");
+        let warnings = reader.warnings().iter().filter(|warning| warning.key == "consul.address");
+        warnings.map(|warning| warning.what.clone()).collect::<Vec<_>>()
+    };
+    assert!(with("https://consul:8501").is_empty());
+    assert!(matches!(&with("consul:8500")[..], [only] if only.contains("https://")));
+}
+
+#[test]
 fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
     let code = "ff".repeat(32);
     let variables: Vec<(&str, &str)> = vec![
@@ -150,6 +184,9 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         ("CONSUL_PASSWORD", "CP"),
         ("CONSUL_TOKEN", "CT"),
         ("CONSUL_PREFIX", "teams/green"),
+        ("CONSUL_TLS_CLIENT_CERT", "CC"),
+        ("CONSUL_TLS_CLIENT_KEY", "CK"),
+        ("CONSUL_TLS_CA_CERT", "CR"),
         ("MPC_THRESHOLD", "5"),
         ("THRESHOLD_COUNTS", "degree"),
         ("STORE_PASSWORD", "S"),
@@ -193,6 +230,8 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         assert_eq!(settings.consul.username.as_deref(), Some("CU"));
         assert_eq!(settings.consul.password, Some(SecretText::new("CP".to_owned())));
         assert_eq!(settings.consul.token, Some(SecretText::new("CT".to_owned())));
+        assert_eq!(settings.consul.tls.client, Some((PathBuf::from("CC"), PathBuf::from("CK"))));
+        assert_eq!(settings.consul.tls.authority, Some(PathBuf::from("CR")));
         assert_eq!((settings.threshold, settings.threshold_counts), (5, Some(Counting::Degree)));
         assert_eq!(settings.store_password, Some(SecretText::new("S".to_owned())));
         assert_eq!(settings.initiator, InitiatorKey::parse("p256", P256_KEY).expect("key"));
