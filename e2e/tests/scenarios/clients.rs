@@ -28,7 +28,10 @@ pub async fn go_clients_are_served(world: &mut World) -> Outcome {
     let Some(go) = Go::find()? else { return Ok(()) };
     let where_it_is = whereabouts(&world.cluster, "ed25519", &world.cluster.initiator_key())?;
     let names = "TwoClients|WithoutAnId|NamedClient|Refusals|Reshare|OlderClient";
-    go.test(&format!("^Test.*({names})"), &where_it_is).await
+    go.test(&format!("^Test.*({names})"), &where_it_is).await?;
+    let Some(system) = world.go_system(&go).await? else { return Ok(()) };
+    system.test("^Test(Refusals|Reshare)", &where_it_is).await?;
+    system.test_at_once("^TestSignsBeside", "^Test(SignsWithAnIdBeside|TwoClients)", &where_it_is).await
 }
 
 /// A wallet's keys and child keys on both curves.
@@ -36,7 +39,9 @@ pub async fn a_go_client_signs_on_both_curves(world: &mut World) -> Outcome {
     let Some(go) = Go::find()? else { return Ok(()) };
     world.cluster.provisioned().await?;
     let where_it_is = whereabouts(&world.cluster, "ed25519", &world.cluster.initiator_key())?;
-    go.test("^Test(AWalletSignsOnBothCurves|ChildKeysSign)$", &where_it_is).await
+    go.test("^Test(AWalletSignsOnBothCurves|ChildKeysSign)$", &where_it_is).await?;
+    let Some(system) = world.go_system(&go).await? else { return Ok(()) };
+    system.test("^TestAWalletSigns$", &where_it_is).await
 }
 
 /// An initiator with a key of P-256, in a file.
@@ -47,7 +52,12 @@ pub async fn a_go_client_signs_requests_with_p256(world: &mut World) -> Outcome 
     reconfigured(
         world,
         |config| with_initiator(config, &public, "p256"),
-        async |_| go.test("^TestEveryFormOfTheInitiatorsKeySigns$", &where_it_is).await,
+        async |world| {
+            let pattern = "^TestEveryFormOfTheInitiatorsKeySigns$";
+            go.test(pattern, &where_it_is).await?;
+            let Some(system) = world.go_system(&go).await? else { return Ok(()) };
+            system.test(pattern, &where_it_is).await
+        },
     )
     .await
 }
@@ -82,7 +92,7 @@ pub async fn initiators_keys_stay_in_kms(world: &mut World) -> Outcome {
 }
 
 /// The cluster has been told to serve the key of the walk-through.
-async fn kms_serves(world: &World, kms: &Kms, home: &Path, rest: String) -> Outcome {
+async fn kms_serves(world: &mut World, kms: &Kms, home: &Path, rest: String) -> Outcome {
     let read = |name: &str| std::fs::read_to_string(home.join(name)).map_err(|error| format!("{name}: {error}"));
     let public = read("public-key.txt")?.trim().to_owned();
     let made: Value = serde_json::from_str(&read("key.json")?).map_err(|error| format!("key.json: {error}"))?;
@@ -130,7 +140,9 @@ async fn kms_serves(world: &World, kms: &Kms, home: &Path, rest: String) -> Outc
     let mut where_it_is = whereabouts(&world.cluster, "ed25519", &world.cluster.initiator_key())?;
     let keys = [id, arn, "alias/mpcium-signing-key".to_owned()];
     where_it_is["kms"] = json!({"endpoint": kms.endpoint(), "region": kms::REGION, "keys": keys});
-    go.test("^TestAKeyServiceSigns$", &where_it_is).await
+    go.test("^TestAKeyServiceSigns$", &where_it_is).await?;
+    let Some(system) = world.go_system(&go).await? else { return Ok(()) };
+    system.test("^TestAKeyServiceSigns$", &where_it_is).await
 }
 
 /// The examples of the Rust client do what they say.
@@ -189,10 +201,10 @@ pub async fn authorizers_approve_requests(world: &mut World) -> Outcome {
         let refused = example(world, "refused", "ed25519", &key, &authorizers[0]);
         let expected = "missing required authorizer signature: Bob";
         check(refused.as_ref().is_err_and(|said| said.contains(expected)), || format!("{refused:?}"))?;
-        match Go::find()? {
-            Some(go) => go.test("^TestAuthorizersApprove$", &where_it_is).await,
-            None => Ok(()),
-        }
+        let Some(go) = Go::find()? else { return Ok(()) };
+        go.test("^TestAuthorizersApprove$", &where_it_is).await?;
+        let Some(system) = world.go_system(&go).await? else { return Ok(()) };
+        system.test("^TestAuthorizersApprove$", &where_it_is).await
     })
     .await?;
     let change = |config: &str| with_initiator(config, &p256, "p256") + &settings;
@@ -228,7 +240,14 @@ pub async fn a_go_client_comes_before_the_nodes(world: &mut World) -> Outcome {
         .await?;
         cluster.start()
     };
-    let client = go.test("^TestAClientThatComesBeforeTheNodes$", &where_it_is);
+    let system = world.go_system(&go).await?;
+    let client = async {
+        let pattern = "^TestAClientThatComesBeforeTheNodes$";
+        match &system {
+            Some(system) => system.test(pattern, &where_it_is).await,
+            None => go.test(pattern, &where_it_is).await,
+        }
+    };
     let (nodes, client) = futures::join!(nodes, client);
     nodes.and(client).map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))
 }

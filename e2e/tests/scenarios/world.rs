@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use e2e::{
     bus::{self, Answers},
     cluster::{Cluster, Node},
+    go::{Go, GoSystem},
     load::{Asker, Load},
     programs,
     servers::Servers,
@@ -30,6 +31,8 @@ pub struct World {
     pub nats: async_nats::Client,
     /// Logs of processes besides the cluster's.
     pub extra_logs: Vec<PathBuf>,
+    /// The Go system's own client, once it has been asked for; `None` in it where it cannot be had.
+    go_system: Option<Option<GoSystem>>,
     folder: tempfile::TempDir,
 }
 
@@ -41,7 +44,7 @@ impl World {
         let mut cluster = Cluster::generate(folder.path(), NODES, &servers, ecdsa, "")?;
         let started = Self::bring_up(&mut cluster, &mut servers, ecdsa).await;
         let (asker, answers, nats) = started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
-        Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), folder })
+        Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), go_system: None, folder })
     }
 
     async fn bring_up(
@@ -74,6 +77,14 @@ impl World {
         let nats = cluster.nats().await?;
         let answers = Answers::listen(&nats).await?;
         Ok((Asker { client, wallet }, answers, nats))
+    }
+
+    /// The Go system's own client package, where the module can be had; said once where not.
+    pub async fn go_system(&mut self, go: &Go) -> Result<Option<GoSystem>, String> {
+        if self.go_system.is_none() {
+            self.go_system = Some(go.system(self.folder.path()).await?);
+        }
+        Ok(self.go_system.clone().flatten())
     }
 
     /// Brings everything back to how scenarios begin.
