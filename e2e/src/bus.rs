@@ -86,11 +86,28 @@ pub async fn settled(nats: &async_nats::Client, kind: Kind) -> Result<(), String
     ))
 }
 
-/// Fails unless every stream and every consumer that nodes own is kept by `replicas` servers, all of them up to date.
+/// Fails unless every stream and every consumer of it is kept by `replicas` servers, all of them up to date.
 ///
 /// # Errors
 /// What is missing; also if the servers do not say.
 pub async fn replicated(nats: &async_nats::Client, replicas: usize) -> Result<(), String> {
+    replicated_where(nats, replicas, |_| true).await
+}
+
+/// As [`replicated`], but of the consumers only for those from which nodes take requests.
+///
+/// # Errors
+/// As [`replicated`].
+pub async fn queues_replicated(nats: &async_nats::Client, replicas: usize) -> Result<(), String> {
+    let queues = [Kind::Keygen, Kind::Sign, Kind::Reshare].map(subjects::request_durable);
+    replicated_where(nats, replicas, |name| queues.contains(&name)).await
+}
+
+async fn replicated_where(
+    nats: &async_nats::Client,
+    replicas: usize,
+    counts: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     let jetstream = async_nats::jetstream::new(nats.clone());
     for spec in subjects::STREAMS {
         let name = spec.name;
@@ -99,7 +116,9 @@ pub async fn replicated(nats: &async_nats::Client, replicas: usize) -> Result<()
         let mut consumers = stream.consumers();
         while let Some(consumer) = consumers.next().await {
             let consumer = consumer.map_err(|error| format!("the consumers of {name}: {error}"))?;
-            all_current(&format!("{name} {}", consumer.name), consumer.cluster.as_ref(), replicas)?;
+            if counts(&consumer.name) {
+                all_current(&format!("{name} {}", consumer.name), consumer.cluster.as_ref(), replicas)?;
+            }
         }
     }
     Ok(())

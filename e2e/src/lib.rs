@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod docs;
 pub mod filled;
 pub mod go;
+pub mod http;
 pub mod kms;
 pub mod load;
 pub mod measure;

@@ -1,10 +1,6 @@
 //! What the system counts for a process, and what the bus counts for everybody.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -58,17 +54,9 @@ pub struct Traffic {
 /// # Errors
 /// If it does not answer as expected.
 pub fn traffic(port: u16) -> Result<Traffic, String> {
-    let get = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.write_all(b"GET /varz HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = get().map_err(|error| format!("the bus's monitoring port: {error}"))?;
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let (_, body) = crate::http::get(port, "/varz")?;
     let page: serde_json::Value =
-        serde_json::from_str(body).map_err(|error| format!("the bus's statistics: {error}"))?;
+        serde_json::from_str(&body).map_err(|error| format!("the bus's statistics: {error}"))?;
     let number = |name: &str| page[name].as_u64().ok_or_else(|| format!("the bus's statistics have no {name}"));
     Ok(Traffic { messages: number("in_msgs")?, bytes: number("in_bytes")? })
 }

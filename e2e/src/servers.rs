@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    http,
     process::Process,
     programs,
     wait::{self, PATIENCE},
@@ -54,12 +55,14 @@ impl Server {
     pub fn nats_cluster(folder: &Path, number: usize) -> Result<Vec<Self>, String> {
         let clients = (0..number).map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
         let routes = (0..number).map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
+        let monitors = (0..number).map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
         let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
-        let make = |(index, (port, route)): (usize, (u16, &u16))| {
+        let make = |(index, ((port, route), monitor)): (usize, ((u16, &u16), &u16))| {
             let home = folder.join(format!("nats-{index}"));
             std::fs::create_dir(&home).map_err(|error| format!("{}: {error}", home.display()))?;
             let configuration = format!(
-                "server_name: nats-{index}\nlisten: 127.0.0.1:{port}\njetstream {{ store_dir: {:?} }}\n\
+                "server_name: nats-{index}\nlisten: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\n\
+                 jetstream {{ store_dir: {:?} }}\n\
                  cluster {{ name: custody, listen: 127.0.0.1:{route}, routes: [{}] }}\n",
                 home.join("data"),
                 all.join(", "),
@@ -67,9 +70,9 @@ impl Server {
             let path = home.join("nats.conf");
             std::fs::write(&path, configuration).map_err(|error| format!("{}: {error}", path.display()))?;
             let arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
-            Self::new("nats-server", &home, port, arguments)
+            Ok(Self { monitor: *monitor, ..Self::new("nats-server", &home, port, arguments)? })
         };
-        clients.into_iter().zip(&routes).enumerate().map(make).collect()
+        clients.into_iter().zip(&routes).zip(&monitors).enumerate().map(make).collect()
     }
 
     /// A Consul server with data below `folder`; not started.
@@ -146,6 +149,15 @@ impl Server {
         .await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Fails unless this nats-server says that it is well: that it follows what the other servers of its cluster do.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub fn is_well(&self) -> Result<(), String> {
+        let (code, body) = http::get(self.monitor, "/healthz")?;
+        if code == 200 { Ok(()) } else { Err(format!("{}: {body}", self.address())) }
     }
 
     /// Kills it without warning.

@@ -1,27 +1,12 @@
 //! `/live`, `/ready`, `/health` and `/metrics` of real nodes.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-};
-
 use e2e::{
     cluster::{Cluster, StartOptions},
+    http::get,
     servers::{Servers, free_port},
     wait::{self, PATIENCE},
 };
 use mpcium_client::SignRequest;
-
-/// Status code and body.
-fn get(port: u16, path: &str) -> Result<(u16, String), String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).map_err(|error| error.to_string())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|error| error.to_string())?;
-    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or("no status")?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok((code, body.to_owned()))
-}
 
 /// The values of all series of a metric, added up; zero if there are none.
 fn sum(page: &str, series: &str) -> f64 {

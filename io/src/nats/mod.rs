@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod access_tests;
 mod consumers;
+mod copies;
 mod datagrams;
 mod inspect;
 mod intake;
@@ -237,6 +238,8 @@ struct Link {
     connections: watch::Sender<u64>,
     /// Somebody found that the streams are not as they should be.
     suspicion: Notify,
+    /// A stream was given more copies.
+    raised: Notify,
     /// Acknowledgements and results that the server has not confirmed.
     unconfirmed: watch::Sender<usize>,
     /// While the connection is down: what is told of the attempts to make it again.
@@ -251,6 +254,7 @@ impl Link {
             replicas: options.replicas,
             connections: watch::Sender::new(0),
             suspicion: Notify::new(),
+            raised: Notify::new(),
             unconfirmed: watch::Sender::new(0),
             reconnecting: Mutex::new(None),
         })
@@ -374,6 +378,9 @@ impl Nats {
         }
         retry.succeeded();
         self.run(keeper::keep(self.client.clone(), self.context.clone(), self.link.clone(), deadlines));
+        if let Some(replicas) = self.link.replicas.filter(|replicas| *replicas > 1) {
+            self.run(copies::run(self.context.clone(), self.link.clone(), replicas));
+        }
         if let Some(idle) = self.idle_consumers {
             self.run(tidy::run(self.context.clone(), self.link.clone(), idle));
         }

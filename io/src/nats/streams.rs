@@ -136,6 +136,7 @@ pub(super) async fn put_right(context: &Context, spec: &StreamSpec, link: &Link)
     match context.update_stream(&wanted).await {
         Ok(_) => {
             notices.info(format!("the stream {name} had {} replicas; it gets {replicas}", existing.num_replicas));
+            link.raised.notify_one();
             Ok(Done::Whole)
         }
         Err(error) => match trouble(&wanted, &error) {

@@ -103,7 +103,7 @@ async fn look(context: &Context, stream: &str, name: &str, patience: Patience) -
 }
 
 /// Asks the server; `None`: there is no such consumer.
-async fn ask<T: Serialize, V: DeserializeOwned>(
+pub(super) async fn ask<T: Serialize, V: DeserializeOwned>(
     context: &Context,
     subject: String,
     request: &T,
