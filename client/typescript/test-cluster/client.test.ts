@@ -17,8 +17,8 @@ import {
   ethereumSignature,
   verifySignature,
 } from "../src/index.js";
-import type { KeygenSuccess, SignRequest, SigningResult } from "../src/index.js";
-import { PATIENCE_MS, world } from "./world.js";
+import type { KeygenSuccess, SigningResult } from "../src/index.js";
+import { PATIENCE_MS, asking, withWallet, world } from "./world.js";
 
 const { nats, initiatorKey, chainCode: chainCodeText, nodeIds } = world();
 const chainCode = new Uint8Array(Buffer.from(chainCodeText, "hex"));
@@ -34,13 +34,10 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
   let client: MpciumClient;
   let wallet: KeygenSuccess;
   const walletId = `ts-${randomUUID()}`;
-  const ask = (change: Partial<SignRequest>): SignRequest => {
-    return { keyType: "ed25519", walletId, txId: randomUUID(), tx: randomBytes(32), ...change };
-  };
+  const ask = asking(walletId);
 
   before(async () => {
-    client = await MpciumClient.connect({ servers: nats, signer: await LocalSigner.read("ed25519", initiatorKey) });
-    wallet = await client.createWalletAndWait(walletId, wait);
+    ({ client, wallet } = await withWallet(walletId));
   });
   after(async () => {
     await client.close();
@@ -70,6 +67,14 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     assert.match(ethereumAddress(wallet.ecdsaPubKey), /^0x[0-9A-Fa-f]{40}$/);
   });
 
+  test("messages are signed that the nodes hash", async () => {
+    for (const hash of ["sha256", "sha256d", "keccak256"] as const) {
+      const request = ask({ keyType: "secp256k1", tx: Buffer.from("hello"), hash });
+      // The client verifies the signature under a digest of its own making.
+      await client.signAndWait(request, { ...wait, wallet });
+    }
+  });
+
   test("the same request has one answer, and its id is not for another", async () => {
     const request = ask({ txId: "a.b *>é\u2028<&>" + randomUUID() });
     const [first, second] = await Promise.all([client.signAndWait(request, wait), client.signAndWait(request, wait)]);
@@ -97,7 +102,7 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     await assert.rejects(client.signAndWait(ask({ walletId: "nobody's" }), wait), refusedWith("ERROR_KEY_NOT_FOUND"));
     const stranger = await MpciumClient.connect({ servers: nats, signer: LocalSigner.fromSeed(randomBytes(32)) });
     const refused = refusedWith("ERROR_INVALID_INITIATOR_SIGNATURE");
-    await assert.rejects(stranger.signAndWait(ask({}), wait), refused);
+    await assert.rejects(stranger.signAndWait(ask(), wait), refused);
     await assert.rejects(stranger.createWalletAndWait(`ts-${randomUUID()}`, wait), refused);
     await stranger.close();
   });
@@ -105,10 +110,10 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
   test("requests without a full signature are answered too", async () => {
     const signer = await LocalSigner.read("ed25519", initiatorKey);
     const plain = await MpciumClient.connect({ servers: nats, signer, fullSignatures: false });
-    await plain.signAndWait(ask({}), { ...wait, wallet });
+    await plain.signAndWait(ask(), { ...wait, wallet });
     await plain.close();
     const short = await MpciumClient.connect({ servers: nats, signer, validForMs: -600_000 });
-    await assert.rejects(short.signAndWait(ask({}), wait), (error) => error instanceof RefusedError);
+    await assert.rejects(short.signAndWait(ask(), wait), (error) => error instanceof RefusedError);
     await short.close();
   });
 
@@ -118,12 +123,12 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     const attesters = await Attesters.read(join(folder, "peers.json"), join(folder, "node0", "identity"), 2);
     const careful = await MpciumClient.connect({ servers: nats, signer, attesters });
     assert.deepEqual(await careful.createWalletAndWait(walletId, wait), wallet);
-    await careful.signAndWait(ask({}), { ...wait, wallet });
+    await careful.signAndWait(ask(), { ...wait, wallet });
     await careful.close();
     const key = LocalSigner.fromSeed(randomBytes(32)).publicKey;
     const others = new Attesters(nodeIds.map((nodeId) => ({ nodeId, key })), 2);
     const misled = await MpciumClient.connect({ servers: nats, signer, attesters: others });
-    await assert.rejects(misled.signAndWait(ask({}), { timeoutMs: 10_000 }), { name: "NotAttestedError", good: 0 });
+    await assert.rejects(misled.signAndWait(ask(), { timeoutMs: 10_000 }), { name: "NotAttestedError", good: 0 });
     await misled.close();
   });
 
@@ -162,7 +167,7 @@ describe("the client and a cluster", { timeout: 2 * PATIENCE_MS }, () => {
     } catch (error) {
       assert.ok(error instanceof RefusedError && error.code !== undefined && error.reason !== "", String(error));
     }
-    await client.signAndWait(ask({}), { ...wait, wallet });
+    await client.signAndWait(ask(), { ...wait, wallet });
   });
 });
 

@@ -1,8 +1,10 @@
 /** Where the cluster is against which these tests run: the project's end-to-end tests start it and say so. */
 
 import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
 
-import type { KeyType } from "../src/index.js";
+import { LocalSigner, MpciumClient } from "../src/index.js";
+import type { KeyType, KeygenSuccess, SignRequest } from "../src/index.js";
 
 /** What the end-to-end tests say. */
 export interface World {
@@ -34,3 +36,16 @@ export function world(): World {
 
 /** How long a test waits for a cluster's answer. */
 export const PATIENCE_MS = 240_000;
+
+/** Connects a client to the cluster and creates a wallet. */
+export async function withWallet(walletId: string): Promise<{ client: MpciumClient; wallet: KeygenSuccess }> {
+  const { nats, initiatorKey } = world();
+  const signer = await LocalSigner.read("ed25519", initiatorKey);
+  const client = await MpciumClient.connect({ servers: nats, signer });
+  return { client, wallet: await client.createWalletAndWait(walletId, { timeoutMs: PATIENCE_MS }) };
+}
+
+/** Makes requests for a wallet's Ed25519 signature, each with a fresh id and message unless it says otherwise. */
+export function asking(walletId: string): (change?: Partial<SignRequest>) => SignRequest {
+  return (change = {}) => ({ keyType: "ed25519", walletId, txId: randomUUID(), tx: randomBytes(32), ...change });
+}

@@ -1,12 +1,12 @@
 /** The client against a cluster with `require_full_signature: true`. */
 
 import assert from "node:assert/strict";
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 
 import { LocalSigner, MpciumClient, RefusedError } from "../src/index.js";
-import type { KeygenSuccess, SignRequest } from "../src/index.js";
-import { PATIENCE_MS, world } from "../test-cluster/world.js";
+import type { KeygenSuccess } from "../src/index.js";
+import { PATIENCE_MS, asking, withWallet, world } from "../test-cluster/world.js";
 
 const { nats, initiatorKey, chainCode } = world();
 const wait = { timeoutMs: PATIENCE_MS };
@@ -15,13 +15,10 @@ describe("a cluster that takes only requests with every field signed", { timeout
   const walletId = `strict-${randomUUID()}`;
   let client: MpciumClient;
   let wallet: KeygenSuccess;
-  const ask = (change: Partial<SignRequest> = {}): SignRequest => {
-    return { keyType: "ed25519", walletId, txId: randomUUID(), tx: randomBytes(32), ...change };
-  };
+  const ask = asking(walletId);
 
   before(async () => {
-    client = await MpciumClient.connect({ servers: nats, signer: await LocalSigner.read("ed25519", initiatorKey) });
-    wallet = await client.createWalletAndWait(walletId, wait);
+    ({ client, wallet } = await withWallet(walletId));
   });
   after(async () => {
     await client.close();

@@ -207,19 +207,8 @@ export function keygenSuccess(walletId: string, mark: number): object {
 
 /** An Ed25519 signature that a test recognises; no key made it. */
 export function eddsaSuccess(walletId: string, txId: string, mark: number): object {
-  return {
-    result_type: "success",
-    error_code: "",
-    error_reason: "",
-    is_timeout: false,
-    network_internal_code: "",
-    wallet_id: walletId,
-    tx_id: txId,
-    r: null,
-    s: null,
-    signature_recovery: null,
-    signature: Buffer.alloc(64, mark).toString("base64"),
-  };
+  const signature = Buffer.alloc(64, mark).toString("base64");
+  return { ...signingError(walletId, txId, "", ""), result_type: "success", signature };
 }
 
 /** A refusal of a signing request. */
