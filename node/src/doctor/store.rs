@@ -171,7 +171,9 @@ fn running(settings: &Settings, answer: &Answer, findings: &mut Findings) {
     }
     let primes = &node.ingredients;
     let found = format!("{} of {} safe primes in store", primes.pieces, primes.wanted);
-    if primes.pieces >= primes.wanted {
+    if primes.wanted == 0 {
+        findings.ok("primes", "the ECDSA protocol needs none");
+    } else if primes.pieces >= primes.wanted {
         findings.ok("primes", found);
     } else if primes.making {
         findings.ok("primes", format!("{found}, more are being made"));
@@ -184,7 +186,10 @@ fn running(settings: &Settings, answer: &Answer, findings: &mut Findings) {
         None => findings.warn(
             "auxiliary data",
             "none yet: ECDSA signatures wait, Ed25519 works",
-            "nothing for some minutes; then see whether all nodes run and have their primes",
+            match primes.wanted {
+                0 => "nothing for some seconds; then see whether all nodes run",
+                _ => "nothing for some minutes; then see whether all nodes run and have their primes",
+            },
         ),
     }
 }
