@@ -220,16 +220,22 @@ impl Context {
     /// Remembers how far a peer has come. That does not count, or two nodes would remember each other for ever.
     pub fn remember(&mut self, peer: NodeId, mark: Mark) {
         let mut batch = Batch::default();
-        records::put_mark(&mut batch, peer, &mark);
+        self.put_mark(&mut batch, peer, &mark);
         let others = self.write(batch, After::Nothing, None);
         others.push((peer, mark));
+    }
+
+    fn put_mark(&self, batch: &mut Batch, peer: NodeId, mark: &Mark) {
+        if let Some(info) = self.config.peer(peer) {
+            records::put_mark(batch, info, mark);
+        }
     }
 
     /// Orders a write, which takes along what peers have said of themselves meanwhile.
     fn write(&mut self, mut batch: Batch, after: After, commits: Option<u64>) -> &mut Vec<(NodeId, Mark)> {
         let marks = self.links.as_mut().map(Links::take_unwritten).unwrap_or_default();
         for (peer, mark) in &marks {
-            records::put_mark(&mut batch, *peer, mark);
+            self.put_mark(&mut batch, *peer, mark);
         }
         let id = PersistId(self.fresh_id());
         self.outputs.push_back(Output::Persist { id, batch });

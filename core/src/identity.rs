@@ -1,12 +1,15 @@
 //! Who is who: node ids, long-term identity keys, incarnations.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
 use mpcium_client::verified::{Scheme, made, or_remembered};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::tags::Tag;
+use crate::tags::{self, Tag};
 
 /// A node's permanent id: a UUID, as in `peers.json`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,13 +87,19 @@ pub struct PeerInfo {
 pub struct Identity {
     id: NodeId,
     key: SigningKey,
+    /// For what only this node has to know again: follows from the seed, so it lasts as long as the identity.
+    own: Zeroizing<[u8; 32]>,
 }
 
 impl Identity {
     /// From the 32-byte Ed25519 seed.
     #[must_use]
     pub fn new(id: NodeId, seed: &[u8; 32]) -> Self {
-        Self { id, key: SigningKey::from_bytes(seed) }
+        let mut own = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(None, seed)
+            .expand(tags::IDENTITY_OWN.text().as_bytes(), own.as_mut_slice())
+            .expect("HKDF can give as many bytes as its hash has");
+        Self { id, key: SigningKey::from_bytes(seed), own }
     }
 
     /// This node's id.
@@ -111,6 +120,26 @@ impl Identity {
     pub fn agree(&self, peer: &VerifyingKey) -> Zeroizing<[u8; 32]> {
         let secret = StaticSecret::from(self.key.to_scalar_bytes());
         Zeroizing::new(secret.diffie_hellman(&PublicKey::from(peer.to_montgomery().to_bytes())).to_bytes())
+    }
+
+    /// Seals `body`, under a domain tag, for this node itself: [`knows`](Self::knows) tells it from what anybody else made,
+    /// and nobody but this node can tell.
+    #[must_use]
+    pub fn seal(&self, tag: Tag, body: &[u8]) -> [u8; 16] {
+        let seal = self.mac(tag, body).finalize().into_bytes();
+        seal.first_chunk().copied().expect("SHA-256 has more bytes")
+    }
+
+    /// Whether this node has sealed `body` under a domain tag. Takes the same time for all seals.
+    #[must_use]
+    pub fn knows(&self, tag: Tag, body: &[u8], seal: &[u8; 16]) -> bool {
+        self.mac(tag, body).verify_truncated_left(seal).is_ok()
+    }
+
+    fn mac(&self, tag: Tag, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.own.as_slice()).expect("HMAC takes keys of any length");
+        mac.update(&tag.preimage(body));
+        mac
     }
 
     /// Signs `body` under a domain tag.

@@ -46,10 +46,12 @@ tags! {
     HANDSHAKE = "mpcium/1 link handshake";
     /// HKDF label of a link's traffic keys.
     LINK_KEYS = "mpcium/1 link keys";
-    /// Signature of a node over how many commits its store holds.
-    LINK_MARK = "mpcium/1 link mark";
+    /// MAC of a node, for itself, over how many commits its store holds.
+    LINK_MARK = "mpcium/2 link mark";
     /// HKDF label of the key by which two nodes know each other's handshake messages before anything is verified.
     LINK_ACQUAINTANCE = "mpcium/1 link acquaintance";
+    /// HKDF label of the key under which a node knows its own words again.
+    IDENTITY_OWN = "mpcium/1 own words";
     /// Hash of the configuration facets that peers must share.
     FINGERPRINT = "mpcium/1 configuration fingerprint";
     /// Execution id that a run of a signing protocol is bound to.

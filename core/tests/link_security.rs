@@ -272,10 +272,10 @@ fn a_start_that_never_was_is_a_lie_of_the_peer_and_nothing_more() {
         let mut raised = genuine.to_bytes();
         raised[16..24].copy_from_slice(&1_000_u64.to_le_bytes());
         for claim in [
-            Mark::sign(&forger, Incarnation([0xee; 16]), 1_000),
+            Mark::of(&forger, Incarnation([0xee; 16]), 1_000),
             Mark::from_bytes(&raised),
-            // The liar's own signature, over its own start.
-            Mark::sign(&own, Incarnation([0xee; 16]), 1_000),
+            // The liar's own seal, over its own start.
+            Mark::of(&own, Incarnation([0xee; 16]), 1_000),
         ] {
             net.disks[liar].remembered.insert(id(victim), claim);
             net.log.clear();

@@ -11,8 +11,8 @@
 //!                                                                        signed: 'R' | hello | all before it
 //! confirm = 3 version | handshake id 8 | known 1 | signature 64 | confirmation 32
 //!                                                                        signed: 'C' | hello | reply | all before it
-//! party   = from 16 | to 16 | mark 88 | flag 1 | remembered mark 88 | X25519 key 32 | facets
-//! mark    = incarnation 16 | commits 8 | signature 64                    signed: node id | incarnation | commits
+//! party   = from 16 | to 16 | mark 40 | flag 1 | remembered mark 40 | X25519 key 32 | facets
+//! mark    = incarnation 16 | commits 8 | seal 16                          sealed: node id | incarnation | commits
 //! facets  = count 1 | (length 1 | name | SHA-256 of the value 32)*
 //! ```
 //! `known` says whether the sender's store reaches the mark that the other side remembers of it. Each message travels
@@ -277,9 +277,7 @@ impl Initiator {
         if party.from != peer.id || party.to != self.me.from {
             return Err(Refused::Misaddressed);
         }
-        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature)
-            || !party.mark.is_of(peer.id, &peer.key)
-        {
+        if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature) {
             return Err(Refused::Signature);
         }
         let keys = Keys::derive(&self.secret, party.key, &preimage(b'K', &[&self.hello, signed]), true)?;
@@ -338,12 +336,10 @@ impl Hello {
         (self.peer.mark.commits, self.number)
     }
 
-    /// Checks the signatures of the peer.
+    /// Checks the signature of the peer.
     pub fn verified(self, peer: &PeerInfo) -> Result<Self, Refused> {
         let (signed, signature) = split(&self.bytes, SIGNATURE).ok_or(Refused::Malformed)?;
-        if identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'H', &[signed]), signature)
-            && self.peer.mark.is_of(peer.id, &peer.key)
-        {
+        if identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'H', &[signed]), signature) {
             Ok(self)
         } else {
             Err(Refused::Signature)
@@ -417,7 +413,7 @@ mod tests {
         Party {
             from: NodeId::from_bytes([from; 16]),
             to: NodeId::from_bytes([to; 16]),
-            mark: Mark::sign(&node(from).0, Incarnation([from; 16]), 1),
+            mark: Mark::of(&node(from).0, Incarnation([from; 16]), 1),
             remembered: None,
             key: [0; 32],
             facets: facets(&[("threshold".into(), "2".into())]),

@@ -1,24 +1,23 @@
-//! How far a node has come, in its own signed words: what lets its peers tell it that its store was rolled back.
+//! How far a node has come, under its own seal: what lets its peers tell it that its store was rolled back.
 //!
-//! A node counts its durable commits. Its peers remember the last count that it told them, as a *mark* under its own
-//! signature, and show it at every handshake. Invariant: a mark is signed only when its commits are durable, so a store
-//! that does not reach a mark of its own node has lost something; and nobody but the node itself can make one, so no
-//! peer can invent such a loss.
+//! A node counts its durable commits. Its peers remember the last count that it told them, as a *mark* under its seal,
+//! and show it at every handshake. Invariant: a mark is sealed only when its commits are durable, so a store that does
+//! not reach a mark of its own node has lost something; and nobody but the node itself can make one, so no peer can
+//! invent such a loss. Only the node itself ever asks whether a mark is its own (a peer has it from an authenticated
+//! link), so a MAC does, which costs less than a signature with every commit.
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::VerifyingKey;
+use crate::{Identity, Incarnation, NodeId, tags};
 
-use crate::{Identity, Incarnation, NodeId, identity, tags};
-
-/// A start of a node and how many commits its store held, signed by that node.
+/// A start of a node and how many commits its store held, sealed by that node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The start.
     pub incarnation: Incarnation,
     /// Durable commits, counted over all starts.
     pub commits: u64,
-    signature: [u8; 64],
+    seal: [u8; Self::SEAL],
 }
 
 fn body(node: NodeId, incarnation: Incarnation, commits: u64) -> [u8; 40] {
@@ -30,20 +29,22 @@ fn body(node: NodeId, incarnation: Incarnation, commits: u64) -> [u8; 40] {
 }
 
 impl Mark {
+    /// Bytes of the seal.
+    pub(super) const SEAL: usize = 16;
     /// Bytes of a mark.
-    pub const BYTES: usize = 16 + 8 + 64;
+    pub const BYTES: usize = 16 + 8 + Self::SEAL;
 
-    /// Signs how far `identity`'s node has come.
+    /// Says how far `identity`'s node has come.
     #[must_use]
-    pub fn sign(identity: &Identity, incarnation: Incarnation, commits: u64) -> Self {
-        let signature = identity.sign(tags::LINK_MARK, &body(identity.id(), incarnation, commits));
-        Self { incarnation, commits, signature }
+    pub fn of(identity: &Identity, incarnation: Incarnation, commits: u64) -> Self {
+        let seal = identity.seal(tags::LINK_MARK, &body(identity.id(), incarnation, commits));
+        Self { incarnation, commits, seal }
     }
 
-    /// Whether `node`, whose key this is, has signed it.
+    /// Whether `identity`'s node itself has said it.
     #[must_use]
-    pub fn is_of(&self, node: NodeId, key: &VerifyingKey) -> bool {
-        identity::verify(key, tags::LINK_MARK, &body(node, self.incarnation, self.commits), &self.signature)
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        identity.knows(tags::LINK_MARK, &body(identity.id(), self.incarnation, self.commits), &self.seal)
     }
 
     /// As it is stored and sent.
@@ -52,26 +53,26 @@ impl Mark {
         let mut bytes = [0; Self::BYTES];
         bytes[..16].copy_from_slice(&self.incarnation.0);
         bytes[16..24].copy_from_slice(&self.commits.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.signature);
+        bytes[24..].copy_from_slice(&self.seal);
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote, unverified.
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote, whoever made it.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let (incarnation, rest) = bytes.split_first_chunk().expect("a mark begins with a start");
         let (commits, rest) = rest.split_first_chunk().expect("a count follows");
-        let signature = rest.first_chunk().expect("a signature ends a mark");
-        Self { incarnation: Incarnation(*incarnation), commits: u64::from_le_bytes(*commits), signature: *signature }
+        let seal = rest.first_chunk().expect("a seal ends a mark");
+        Self { incarnation: Incarnation(*incarnation), commits: u64::from_le_bytes(*commits), seal: *seal }
     }
 
-    /// From its parts, unverified.
-    pub(super) fn from_parts(incarnation: Incarnation, commits: u64, signature: [u8; 64]) -> Self {
-        Self { incarnation, commits, signature }
+    /// From its parts, whoever made it.
+    pub(super) fn from_parts(incarnation: Incarnation, commits: u64, seal: [u8; Self::SEAL]) -> Self {
+        Self { incarnation, commits, seal }
     }
 
-    pub(super) fn signature(&self) -> &[u8; 64] {
-        &self.signature
+    pub(super) fn seal(&self) -> &[u8; Self::SEAL] {
+        &self.seal
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) enum Claim {
     Lost(Start),
     /// The same, of a start whose loss is known.
     Conceded,
-    /// This node never signed that.
+    /// This node never said that.
     False,
 }
 
@@ -126,7 +127,7 @@ impl History {
     /// Looks at what a peer says that this node told it.
     pub fn judge(&self, claim: Option<&Mark>, identity: &Identity) -> Claim {
         let Some(claim) = claim else { return Claim::Sound };
-        if !claim.is_of(identity.id(), &identity.public()) {
+        if !claim.is_of(identity) {
             return Claim::False;
         }
         if claim.incarnation == self.current {
@@ -145,15 +146,15 @@ impl History {
     }
 }
 
-/// Signs this node's present mark, once per count.
+/// Makes this node's present mark, once per count.
 #[derive(Default)]
-pub(super) struct Signer(Option<Mark>);
+pub(super) struct Present(Option<Mark>);
 
-impl Signer {
+impl Present {
     pub fn mark(&mut self, identity: &Identity, history: &History) -> Mark {
         match self.0 {
             Some(mark) if mark.commits == history.commits => mark,
-            _ => *self.0.insert(Mark::sign(identity, history.current, history.commits)),
+            _ => *self.0.insert(Mark::of(identity, history.current, history.commits)),
         }
     }
 }
@@ -180,7 +181,7 @@ mod tests {
     }
 
     fn judge(history: &History, incarnation: Incarnation, commits: u64) -> Claim {
-        history.judge(Some(&Mark::sign(&identity(), incarnation, commits)), &identity())
+        history.judge(Some(&Mark::of(&identity(), incarnation, commits)), &identity())
     }
 
     #[test]
@@ -221,9 +222,9 @@ mod tests {
     #[test]
     fn nobody_else_can_say_that_this_node_has_lost_something() {
         let history = history();
-        let genuine = Mark::sign(&identity(), start(9), 7);
-        let stranger = Mark::sign(&Identity::new(identity().id(), &[6; 32]), start(9), 7);
-        let other_node = Mark::sign(&Identity::new(NodeId::from_bytes([2; 16]), &[5; 32]), start(9), 7);
+        let genuine = Mark::of(&identity(), start(9), 7);
+        let stranger = Mark::of(&Identity::new(identity().id(), &[6; 32]), start(9), 7);
+        let other_node = Mark::of(&Identity::new(NodeId::from_bytes([2; 16]), &[5; 32]), start(9), 7);
         let raised = Mark { commits: 8, ..genuine };
         let moved = Mark { incarnation: start(8), ..genuine };
         for forged in [stranger, other_node, raised, moved] {

@@ -37,7 +37,7 @@ pub use trouble::Trouble;
 
 use self::{
     handshake::Facets,
-    mark::{History, Signer},
+    mark::{History, Present},
     packets::Link,
     peer::Peer,
     trouble::Gate,
@@ -63,8 +63,8 @@ pub struct LinkConfig {
     pub commits: u64,
     /// All earlier starts of this node that its store knows or has conceded.
     pub history: BTreeMap<Incarnation, Start>,
-    /// The last mark of each peer that this node's store remembers, if the peer has signed it with the key that it has
-    /// now: to show another one is a lie.
+    /// The last mark of each peer that this node's store remembers, if it was said by the identity that the peer has now:
+    /// to show another one is a lie.
     pub remembered: BTreeMap<NodeId, Mark>,
     /// Fresh random bytes.
     pub seed: [u8; 32],
@@ -245,7 +245,7 @@ struct Common {
     me: NodeId,
     facets: Facets,
     history: History,
-    signer: Signer,
+    present: Present,
     /// Starts of ours that a peer has shown to be lost, in this process.
     lost: BTreeSet<Incarnation>,
     /// Hellos so far.
@@ -257,7 +257,7 @@ struct Common {
 impl Common {
     /// How far this node has come.
     fn mark(&mut self) -> Mark {
-        self.signer.mark(&self.identity, &self.history)
+        self.present.mark(&self.identity, &self.history)
     }
 }
 
@@ -295,7 +295,7 @@ impl Links {
             facets,
             identity: config.identity,
             history: History::new(config.incarnation, config.found, config.commits, config.history),
-            signer: Signer::default(),
+            present: Present::default(),
             lost: BTreeSet::new(),
             hellos: 0,
             rng: ChaCha20Rng::from_seed(config.seed),

@@ -81,7 +81,7 @@ pub(super) enum Rejected {
 /// An established link.
 pub(super) struct Link {
     pub agreed: Agreed,
-    /// The newest mark that the peer has said, unverified.
+    /// The newest mark that the peer has said.
     pub said: Mark,
     pub since: Time,
     pub last_heard: Time,
@@ -209,9 +209,9 @@ impl Link {
                     }
                     self.newest_arrived = self.newest_arrived.max(learned.newest);
                 }
-                Frame::Mark { commits, signature } => {
+                Frame::Mark { commits, seal } => {
                     if commits > self.said.commits {
-                        self.said = Mark::from_parts(self.incarnation(), commits, signature);
+                        self.said = Mark::from_parts(self.incarnation(), commits, seal);
                     }
                 }
                 Frame::Leaving => self.left = true,
@@ -286,7 +286,7 @@ impl Link {
             }
         }
         let mark = mark();
-        wire::write_mark(&mut packet, mark.commits, mark.signature());
+        wire::write_mark(&mut packet, mark.commits, mark.seal());
         if self.leaves {
             wire::write_leaving(&mut packet);
         }

@@ -353,19 +353,13 @@ impl Peer {
         Some(heard)
     }
 
-    /// The peer said how far it has come; whether it has signed that.
-    fn hear(&mut self, now: Time, mark: Mark) -> bool {
+    /// The peer said how far it has come.
+    fn hear(&mut self, now: Time, mark: Mark) {
         // What an older start says is of no use: the newer one is remembered, or about to be.
-        let newer = self.heard.is_some_and(|h| h.incarnation == mark.incarnation && h.commits < mark.commits);
-        if !newer {
-            return true;
+        if self.heard.is_some_and(|h| h.incarnation == mark.incarnation && h.commits < mark.commits) {
+            self.heard = Some(mark);
+            self.unwritten_since.get_or_insert(now);
         }
-        if !mark.is_of(self.info.id, &self.info.key) {
-            return false;
-        }
-        self.heard = Some(mark);
-        self.unwritten_since.get_or_insert(now);
-        true
     }
 
     /// A mark of the peer is durable.
@@ -451,12 +445,11 @@ impl Peer {
             outputs.push_back(LinkOutput::Message { peer, incarnation, lane, bytes });
         });
         let said = link.said;
-        let opened = match opened {
-            Ok(()) if !self.hear(now, said) => Err(Rejected::Violation("a count of commits that it did not sign")),
-            opened => opened,
-        };
         match opened {
-            Ok(()) => self.end_if_left(common, now),
+            Ok(()) => {
+                self.hear(now, said);
+                self.end_if_left(common, now);
+            }
             Err(Rejected::Repeated) => {}
             Err(Rejected::Forged) => self.complain(common, now, Trouble::Forged { peer: self.info.name.clone() }),
             Err(Rejected::Violation(what)) => {

@@ -3,11 +3,11 @@
 //! Every reader returns `None` instead of panicking and no length read from outside leads to an allocation: frames
 //! borrow from the packet. All integers are little-endian.
 
-use super::{LANES, Lane};
+use super::{LANES, Lane, Mark};
 use crate::limits;
 
 /// Version of everything in this module; the second byte of every datagram.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// First byte of a datagram.
 pub(super) const HELLO: u8 = 1;
 /// First byte of a datagram.
@@ -25,7 +25,7 @@ pub(super) const ACK_RANGES_MAX: usize = 32;
 /// Bytes of the longest acknowledgement of one lane.
 pub(super) const ACK_BYTES_MAX: usize = 1 + 8 + 1 + 4 * ACK_RANGES_MAX;
 /// Bytes of a mark.
-pub(super) const MARK_BYTES: usize = 1 + 8 + 64;
+pub(super) const MARK_BYTES: usize = 1 + 8 + Mark::SEAL;
 /// Bytes of the longest data frame without its payload.
 pub(super) const DATA_OVERHEAD: usize = 1 + 8 + 4 + 4;
 
@@ -109,7 +109,7 @@ pub(super) enum Frame<'a> {
     /// How far the sender has come in the start that the link is with.
     Mark {
         commits: u64,
-        signature: [u8; 64],
+        seal: [u8; Mark::SEAL],
     },
     /// The sender's process ends now.
     Leaving,
@@ -131,7 +131,7 @@ impl<'a> Frame<'a> {
     pub fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let code = reader.u8()?;
         if code == FRAME_MARK {
-            return Some(Self::Mark { commits: reader.u64()?, signature: reader.array()? });
+            return Some(Self::Mark { commits: reader.u64()?, seal: reader.array()? });
         }
         if code == FRAME_LEAVING {
             return Some(Self::Leaving);
@@ -178,7 +178,7 @@ pub(super) fn reads_frames(bytes: &[u8]) -> bool {
                 let ranges: Vec<(u16, u16)> = ranges.into_iter().map(small).collect();
                 write_ack(&mut again, lane, below, &ranges);
             }
-            Some(Frame::Mark { commits, signature }) => write_mark(&mut again, commits, &signature),
+            Some(Frame::Mark { commits, seal }) => write_mark(&mut again, commits, &seal),
             Some(Frame::Leaving) => write_leaving(&mut again),
             Some(Frame::Data { lane, sequence, total, payload }) => {
                 write_data(&mut again, lane, sequence, total, payload);
@@ -200,10 +200,10 @@ pub(super) fn write_ack(out: &mut Vec<u8>, lane: Lane, below: u64, ranges: &[(u1
     }
 }
 
-pub(super) fn write_mark(out: &mut Vec<u8>, commits: u64, signature: &[u8; 64]) {
+pub(super) fn write_mark(out: &mut Vec<u8>, commits: u64, seal: &[u8; Mark::SEAL]) {
     out.push(FRAME_MARK);
     out.extend_from_slice(&commits.to_le_bytes());
-    out.extend_from_slice(signature);
+    out.extend_from_slice(seal);
 }
 
 pub(super) fn write_leaving(out: &mut Vec<u8>) {

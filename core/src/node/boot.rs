@@ -3,9 +3,9 @@
 
 use super::records::{self, Starts};
 use crate::{
-    Config,
+    Config, NodeId,
     context::{After, Context},
-    link::{LinkConfig, Start},
+    link::{LinkConfig, Mark, Start},
     protocol::Suites,
     report::Report,
     store::{Batch, BootRecord},
@@ -26,11 +26,12 @@ pub(super) fn begin(ctx: &mut Context, boot: &BootRecord, starts: Starts) -> Lin
     for what in ctx.unfit.clone() {
         ctx.report(Report::Alarm { what: format!("{what}; this node does not sign until that is mended") });
     }
-    let remembered = starts.peers.into_iter();
-    let remembered =
-        remembered.filter(|(id, mark)| ctx.config.peer(*id).is_some_and(|peer| mark.is_of(*id, &peer.key)));
+    let of_its_identity = |(id, (key, mark)): (NodeId, ([u8; 32], Mark))| {
+        let peer = ctx.config.peer(id).filter(|peer| *peer.key.as_bytes() == key)?;
+        Some((peer.id, mark))
+    };
     LinkConfig {
-        remembered: remembered.collect(),
+        remembered: starts.peers.into_iter().filter_map(of_its_identity).collect(),
         identity: ctx.identity.clone(),
         peers: ctx.config.peers.clone(),
         facets: facets(&ctx.config, &ctx.suites),

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Incarnation, NodeId,
+    Incarnation, NodeId, PeerInfo,
     link::{Mark, Start},
     store::{Batch, BootRecord, Keyspace},
 };
 
 const VERSION: u8 = 1;
+/// Version 1 was under a signature of the peer's, which it does not take back any more.
+const MARK_VERSION: u8 = 2;
 /// Name of the record that holds the number of commits.
 const COMMITS: &[u8] = b"commits";
 /// Names of the records of this node's starts begin with this.
@@ -24,8 +26,8 @@ pub(crate) struct Starts {
     pub commits: u64,
     /// This node's earlier starts.
     pub own: BTreeMap<Incarnation, Start>,
-    /// The peers' last marks.
-    pub peers: BTreeMap<NodeId, Mark>,
+    /// The peers' last marks, each with the identity key under which the peer said it.
+    pub peers: BTreeMap<NodeId, ([u8; 32], Mark)>,
 }
 
 /// Adds the number of commits that the store holds once it holds this one.
@@ -43,10 +45,11 @@ pub(crate) fn put_start(batch: &mut Batch, incarnation: Incarnation, start: Star
 }
 
 /// Adds how far a peer has come.
-pub(crate) fn put_mark(batch: &mut Batch, peer: NodeId, mark: &Mark) {
-    let mut record = vec![VERSION];
+pub(crate) fn put_mark(batch: &mut Batch, peer: &PeerInfo, mark: &Mark) {
+    let mut record = vec![MARK_VERSION];
+    record.extend_from_slice(peer.key.as_bytes());
     record.extend_from_slice(&mark.to_bytes());
-    batch.put(Keyspace::Peers, peer.as_bytes().to_vec(), record);
+    batch.put(Keyspace::Peers, peer.id.as_bytes().to_vec(), record);
 }
 
 fn commits(record: &[u8]) -> Option<u64> {
@@ -60,9 +63,17 @@ fn start(record: &[u8]) -> Option<Start> {
     Some(Start { found: (*found == 1).then_some(commits), conceded: *conceded == 1 })
 }
 
-fn mark(record: &[u8]) -> Option<Mark> {
+/// `Some(None)`: of a version that is of no use any more.
+fn mark(record: &[u8]) -> Option<Option<([u8; 32], Mark)>> {
     let (&version, rest) = record.split_first()?;
-    (version == VERSION).then_some(Mark::from_bytes(rest.try_into().ok()?))
+    match version {
+        VERSION => Some(None),
+        MARK_VERSION => {
+            let (key, mark) = rest.split_first_chunk()?;
+            Some(Some((*key, Mark::from_bytes(mark.try_into().ok()?))))
+        }
+        _ => None,
+    }
 }
 
 impl Starts {
@@ -82,7 +93,7 @@ impl Starts {
                     _ => Some(()),
                 },
                 Keyspace::Peers => key.as_slice().try_into().ok().zip(mark(value.expose())).map(|(peer, mark)| {
-                    starts.peers.insert(NodeId::from_bytes(peer), mark);
+                    starts.peers.extend(mark.map(|mark| (NodeId::from_bytes(peer), mark)));
                 }),
                 _ => Some(()),
             };
@@ -104,19 +115,22 @@ mod tests {
         let identity = Identity::new(NodeId::from_bytes([1; 16]), &[1; 32]);
         let known = Start { found: Some(7), conceded: false };
         let unknown = Start { found: None, conceded: true };
-        let mark = Mark::sign(&identity, Incarnation([3; 16]), 9);
+        let mark = Mark::of(&identity, Incarnation([3; 16]), 9);
         let mut batch = Batch::default();
         put_commits(&mut batch, 12);
         put_start(&mut batch, Incarnation([1; 16]), known);
         put_start(&mut batch, Incarnation([2; 16]), unknown);
-        put_mark(&mut batch, identity.id(), &mark);
+        let peer = PeerInfo { id: identity.id(), name: "peer".to_owned(), key: identity.public() };
+        put_mark(&mut batch, &peer, &mark);
+        let old = NodeId::from_bytes([9; 16]);
+        batch.put(Keyspace::Peers, old.as_bytes().to_vec(), [&[1][..], &[0; 88]].concat());
         // Somebody else's record, with as long a name.
         batch.put(Keyspace::Meta, b"sits out twelve-bytes!".to_vec(), Vec::new());
         let records = batch.writes.into_iter().filter_map(|w| Some((w.keyspace, w.key, w.value?))).collect();
         let starts = Starts::read(&BootRecord { records, damage: Vec::new() });
         assert_eq!(starts.commits, 12);
         assert_eq!(starts.own, [(Incarnation([1; 16]), known), (Incarnation([2; 16]), unknown)].into());
-        assert_eq!(starts.peers, [(identity.id(), mark)].into());
+        assert_eq!(starts.peers, [(identity.id(), (identity.public().to_bytes(), mark))].into());
     }
 
     #[test]

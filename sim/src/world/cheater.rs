@@ -193,7 +193,7 @@ impl World {
                 self.tells(node, Lie::FalseClaim);
                 let never = Incarnation(std::array::from_fn(|at| self.machines[peer].id.as_bytes()[at] ^ 0x5a));
                 let memory = self.cheating.memories.entry(node).or_default();
-                memory.peers.insert(self.machines[peer].id, Mark::sign(&liar, never, 1_000_000));
+                memory.peers.insert(self.machines[peer].id, Mark::of(&liar, never, 1_000_000));
             }
         }
         let memory = self.cheating.memories.entry(node).or_default();
@@ -320,7 +320,7 @@ impl World {
                     found,
                     commits: found + 1,
                     history,
-                    remembered: [(me.id(), Mark::sign(&me, proxy.incarnation, 0))].into(),
+                    remembered: [(me.id(), Mark::of(&me, proxy.incarnation, 0))].into(),
                     seed: self.cheating.dice.bytes32(),
                 };
                 proxy.inner.insert(at, Links::new(config, now));
