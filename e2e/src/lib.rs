@@ -10,6 +10,7 @@ pub mod bus;
 pub mod cluster;
 pub mod docs;
 pub mod filled;
+pub mod floor;
 pub mod go;
 pub mod http;
 pub mod kms;

@@ -1,6 +1,6 @@
 //! `make bench`: what an operation costs in the protocols' libraries alone ([`e2e::bare`]), in this project's suites
-//! without network and store ([`e2e::alone`]), and through node processes, NATS and a client, in one run. Prints one
-//! table; asserts nothing.
+//! without network and store ([`e2e::alone`]), and through node processes, NATS and a client, in one run, and what a
+//! message and a commit cost by themselves ([`e2e::floor`]). Prints one table; asserts nothing.
 //!
 //! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
 //! without arguments, in about five minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
@@ -19,7 +19,7 @@ use e2e::{
     alone::Committee,
     bare::Bare,
     cluster::{Cluster, Node, StartOptions},
-    filled,
+    filled, floor,
     load::{Asker, Order},
     measure::{Traffic, cpu_of, own_cpu, percentile, shown, traffic},
     programs,
@@ -155,6 +155,11 @@ async fn measure_setting(setting: Setting) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut servers = Servers::new(folder.path())?;
     servers.start().await?;
+    let address = servers.nats.address();
+    let floor =
+        tokio::task::spawn_blocking(move || floor::measure(&address)).await.map_err(|error| error.to_string())??;
+    let (message, commit) = (shown(floor.message), shown(floor.commit));
+    println!("{setting}: by itself a message on the bus costs its two ends {message}, a commit {commit}");
     let mut cluster = Cluster::generate(folder.path(), usize::from(nodes), &servers, ecdsa, "")?;
     cluster.register().await?;
     let quiet = StartOptions { quiet: true, ..StartOptions::default() };
