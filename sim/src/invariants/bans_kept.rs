@@ -76,7 +76,8 @@ impl BansKept {
                 Ok(())
             }
             Report::SessionEnded { reason, .. } if reason.contains(CHECK_FAILED) => {
-                let told = reason.split_once(" gave up: ").and_then(|(who, _)| number(who));
+                // "node4 gave up: node2 gave up: ...": whoever passes it on has heard of it; the last one found it.
+                let told = reason.rsplit_once(" gave up: ").and_then(|(told, _)| number(told.rsplit(' ').next()?));
                 match told.filter(|who| *who != node) {
                     Some(who) if !self.durable.iter().any(|(of, _)| *of == who) => {
                         Err(format!("node{node} hears of a failed check at node{who} before its ban is durable"))
