@@ -158,8 +158,8 @@ async fn measure_setting(setting: Setting) -> Result<(), String> {
     let address = servers.nats.address();
     let floor =
         tokio::task::spawn_blocking(move || floor::measure(&address)).await.map_err(|error| error.to_string())??;
-    let (message, commit) = (shown(floor.message), shown(floor.commit));
-    println!("{setting}: by itself a message on the bus costs its two ends {message}, a commit {commit}");
+    let [message, commit] = [floor.message, floor.commit].map(|cost| cost.as_secs_f64() * 1e6);
+    println!("{setting}: by itself a message on the bus costs its two ends {message:.1} µs, a commit {commit:.1} µs");
     let mut cluster = Cluster::generate(folder.path(), usize::from(nodes), &servers, ecdsa, "")?;
     cluster.register().await?;
     let quiet = StartOptions { quiet: true, ..StartOptions::default() };
