@@ -34,6 +34,15 @@ fn the_folders_of_the_corpus_are_the_targets() {
     assert_eq!(folders, targets);
 }
 
+/// A seed that no decoder understands any more, because a format has changed, leads a fuzzer nowhere.
+#[test]
+fn every_decoder_of_core_understands_a_seed() {
+    for (name, decoder) in mpcium_core::decode::DECODERS {
+        let understood = seeds(name).iter().filter(|seed| decoder(seed)).count();
+        assert!(understood > 0, "{name}: none of {} seeds is understood", seeds(name).len());
+    }
+}
+
 #[test]
 fn mutations_of_the_seeds_are_digested() {
     for (name, target) in TARGETS {
