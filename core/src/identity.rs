@@ -1,7 +1,6 @@
 //! Who is who: node ids, long-term identity keys, incarnations.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use mpcium_client::verified::{Scheme, made, or_remembered};
 use serde::{Deserialize, Serialize};
@@ -82,6 +81,9 @@ pub struct PeerInfo {
     pub key: VerifyingKey,
 }
 
+/// Bytes of what a node seals for itself.
+pub const SEAL_BYTES: usize = 16;
+
 /// This node's long-term key.
 #[derive(Clone)]
 pub struct Identity {
@@ -95,11 +97,7 @@ impl Identity {
     /// From the 32-byte Ed25519 seed.
     #[must_use]
     pub fn new(id: NodeId, seed: &[u8; 32]) -> Self {
-        let mut own = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, seed)
-            .expand(tags::IDENTITY_OWN.text().as_bytes(), own.as_mut_slice())
-            .expect("HKDF can give as many bytes as its hash has");
-        Self { id, key: SigningKey::from_bytes(seed), own }
+        Self { id, key: SigningKey::from_bytes(seed), own: tags::IDENTITY_OWN.derive(seed, &[]) }
     }
 
     /// This node's id.
@@ -125,14 +123,14 @@ impl Identity {
     /// Seals `body`, under a domain tag, for this node itself: [`knows`](Self::knows) tells it from what anybody else made,
     /// and nobody but this node can tell.
     #[must_use]
-    pub fn seal(&self, tag: Tag, body: &[u8]) -> [u8; 16] {
+    pub fn seal(&self, tag: Tag, body: &[u8]) -> [u8; SEAL_BYTES] {
         let seal = self.mac(tag, body).finalize().into_bytes();
         seal.first_chunk().copied().expect("SHA-256 has more bytes")
     }
 
     /// Whether this node has sealed `body` under a domain tag. Takes the same time for all seals.
     #[must_use]
-    pub fn knows(&self, tag: Tag, body: &[u8], seal: &[u8; 16]) -> bool {
+    pub fn knows(&self, tag: Tag, body: &[u8], seal: &[u8; SEAL_BYTES]) -> bool {
         self.mac(tag, body).verify_truncated_left(seal).is_ok()
     }
 

@@ -3,7 +3,9 @@
 //! A signed or hashed structure is `tag || 0x00 || body`; tags contain no zero byte, so no tag is a prefix of another
 //! tag's preimage.
 
+use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// A domain tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,19 @@ impl Tag {
     #[must_use]
     pub fn hash(self, body: &[u8]) -> [u8; 32] {
         Sha256::digest(self.preimage(body)).into()
+    }
+
+    /// The key that follows from a secret under this label, for what `body` names: HKDF-SHA256 without salt, its info
+    /// `tag || 0x00 || body`.
+    ///
+    /// # Panics
+    /// Never: HKDF gives as many bytes as its hash has.
+    #[must_use]
+    pub fn derive(self, secret: &[u8], body: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        let derived = Hkdf::<Sha256>::new(None, secret).expand(&self.preimage(body), key.as_mut_slice());
+        derived.expect("HKDF can give as many bytes as its hash has");
+        key
     }
 }
 

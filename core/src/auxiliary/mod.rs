@@ -610,7 +610,7 @@ impl Auxiliary {
             ("banned auxiliary sets", self.bans.len(), Some(pairs::BANS_KEPT * limits::NODES_MAX)),
             ("peers that name their pairs", self.claims.len(), Some(limits::NODES_MAX)),
             ("pairs that are tried again", self.tries.len(), Some(limits::NODES_MAX)),
-            ("rows that something is computed from", self.precomputed.rows(), Some(limits::PRECOMPUTED_ROWS_MAX)),
+            ("rows that something is computed from", self.precomputed_rows(), Some(limits::PRECOMPUTED_ROWS_MAX)),
         ]
     }
 

@@ -5,7 +5,6 @@
 //! are proven by signatures, traffic keys come from fresh secrets, and neither depends on this key. A stranger cannot
 //! make such a message, so no flood of invented ones takes the place of the peer's.
 
-use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -27,11 +26,7 @@ impl Acquaintance {
         let shared = identity.agree(&peer.key);
         let (me, peer) = (identity.id(), peer.id);
         let both = [me.min(peer), me.max(peer)];
-        let mut key = Zeroizing::new([0; 32]);
-        let label = tags::LINK_ACQUAINTANCE.preimage(&both.map(|id| *id.as_bytes()).concat());
-        Hkdf::<Sha256>::new(None, shared.as_slice())
-            .expand(&label, key.as_mut_slice())
-            .expect("HKDF can give as many bytes as its hash has");
+        let key = tags::LINK_ACQUAINTANCE.derive(shared.as_slice(), &both.map(|id| *id.as_bytes()).concat());
         Self { key, me, peer }
     }
 

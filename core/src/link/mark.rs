@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Identity, Incarnation, NodeId, tags};
+use crate::{Identity, Incarnation, NodeId, identity::SEAL_BYTES, tags};
 
 /// A start of a node and how many commits its store held, sealed by that node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ fn body(node: NodeId, incarnation: Incarnation, commits: u64) -> [u8; 40] {
 
 impl Mark {
     /// Bytes of the seal.
-    pub(super) const SEAL: usize = 16;
+    pub(super) const SEAL: usize = SEAL_BYTES;
     /// Bytes of a mark.
     pub const BYTES: usize = 16 + 8 + Self::SEAL;
 

@@ -276,7 +276,13 @@ impl Link {
         self.counter = counter.checked_add(u64::from(!stays))?;
         let first = self.sending.iter().find_map(SendLane::next_length).unwrap_or(0);
         let mut packet = Vec::with_capacity(
-            wire::PACKET_HEADER + wire::SEAL + first + wire::DATA_OVERHEAD + wire::ACK_BYTES_MAX + wire::MARK_BYTES + 1,
+            wire::PACKET_HEADER
+                + wire::SEAL
+                + first
+                + wire::DATA_OVERHEAD
+                + wire::ACK_BYTES_MAX
+                + wire::MARK_BYTES
+                + wire::LEAVING_BYTES,
         );
         PacketHeader { link: self.agreed.keys.link, counter }.write(&mut packet);
         for (lane, receiving) in LANES.into_iter().zip(&mut self.receiving) {

@@ -26,6 +26,8 @@ pub(super) const ACK_RANGES_MAX: usize = 32;
 pub(super) const ACK_BYTES_MAX: usize = 1 + 8 + 1 + 4 * ACK_RANGES_MAX;
 /// Bytes of a mark.
 pub(super) const MARK_BYTES: usize = 1 + 8 + Mark::SEAL;
+/// Bytes of what says that the sender's process ends.
+pub(super) const LEAVING_BYTES: usize = 1;
 /// Bytes of the longest data frame without its payload.
 pub(super) const DATA_OVERHEAD: usize = 1 + 8 + 4 + 4;
 

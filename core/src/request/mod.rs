@@ -5,6 +5,7 @@ pub(crate) mod answers;
 pub(crate) mod deliveries;
 pub(crate) mod keygen;
 pub(crate) mod ledger;
+pub(crate) mod patience;
 pub(crate) mod query;
 pub(crate) mod schedule;
 pub(crate) mod signing;

@@ -3,7 +3,7 @@
 //! message and a commit cost by themselves ([`e2e::floor`]). Prints one table; asserts nothing.
 //!
 //! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
-//! without arguments, in about five minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
+//! without arguments, in about eight minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
 //! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]), `advance` what CGGMP24 saves by work
 //! done in advance.
 //!

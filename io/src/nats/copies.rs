@@ -12,9 +12,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::Context;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::{Link, consumers, tidy::ask};
+use super::{Link, consumers, raw};
 
 /// How long the server has to give every consumer its copies, and how long between two looks.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,26 +50,21 @@ async fn put_right(context: &Context, link: &Link, replicas: usize) -> Result<bo
 
 /// Looks at one consumer and makes the server look at it if it is behind; says whether it was not.
 async fn look(context: &Context, link: &Link, replicas: usize, stream: &str, name: &str) -> Result<bool, String> {
-    let Some(seen) = ask::<_, Seen>(context, format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await? else {
-        return Ok(true);
-    };
+    let Some(seen) = raw::look::<Seen>(context, stream, name).await? else { return Ok(true) };
     let Some(copies) = seen.copies().filter(|copies| *copies < replicas) else { return Ok(true) };
     for number in [1, 0] {
         let mut config = seen.config.clone();
         config.insert(REPLICAS.to_owned(), number.into());
-        // Only an update: who makes these consumers decides where they start.
-        let request = json!({"stream_name": stream, "config": config, "action": "update"});
-        ask::<_, Seen>(context, format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+        raw::update::<Seen>(context, stream, name, &config).await?;
     }
     link.notices.info(format!("the consumer {name} had {copies} of {replicas} copies; it gets the others"));
     Ok(false)
 }
 
-/// What the server says of a consumer. The configuration stays as it was written: it may hold what this program does
-/// not know of.
+/// What the server says of a consumer.
 #[derive(Debug, Deserialize)]
 struct Seen {
-    config: Map<String, Value>,
+    config: raw::Config,
     /// Missing where the server is alone.
     cluster: Option<Group>,
 }
@@ -96,6 +91,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn copies(config: Value, cluster: Value) -> Option<usize> {

@@ -14,6 +14,7 @@ mod inspect;
 mod intake;
 mod keeper;
 mod queries;
+mod raw;
 mod requests;
 mod reshare;
 mod results;

@@ -11,15 +11,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use async_nats::{
-    datetime,
-    jetstream::{Context, ErrorCode, response::Response},
-};
+use async_nats::{datetime, jetstream::Context};
 use futures::StreamExt as _;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{Link, consumers};
+use super::{Link, consumers, raw};
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -29,8 +26,6 @@ const GRACE: Duration = Duration::from_secs(3600);
 const MARK: &str = "mpcium.idle";
 /// The member of a consumer's configuration by which the server removes it when nobody uses it.
 const THRESHOLD: &str = "inactive_threshold";
-/// What the server says of a consumer that is not there, when asked for it and when it is to be changed.
-const GONE: [ErrorCode; 2] = [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::CONSUMER_DOES_NOT_EXIST];
 
 /// How long is long enough.
 #[derive(Clone, Copy, Debug)]
@@ -91,28 +86,11 @@ pub(super) async fn tidy(
 
 /// Looks at one consumer and takes the step that follows; `None` if there is none, or the consumer has just gone.
 async fn look(context: &Context, stream: &str, name: &str, patience: Patience) -> Result<Option<Step>, String> {
-    let Some(mut seen) = ask::<_, Seen>(context, format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await? else {
-        return Ok(None);
-    };
+    let Some(mut seen) = raw::look::<Seen>(context, stream, name).await? else { return Ok(None) };
     let Some(step) = seen.step(patience.idle)? else { return Ok(None) };
     seen.take(&step, patience.grace);
-    // Only an update: a consumer that its client has removed meanwhile must not come back.
-    let request = json!({"stream_name": stream, "config": seen.config, "action": "update"});
-    let done = ask::<_, Seen>(context, format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+    let done = raw::update::<Seen>(context, stream, name, &seen.config).await?;
     Ok(done.map(|_| step))
-}
-
-/// Asks the server; `None`: there is no such consumer.
-pub(super) async fn ask<T: Serialize, V: DeserializeOwned>(
-    context: &Context,
-    subject: String,
-    request: &T,
-) -> Result<Option<V>, String> {
-    match context.request(subject, request).await.map_err(|error| error.to_string())? {
-        Response::Ok(answer) => Ok(Some(answer)),
-        Response::Err { error } if GONE.contains(&error.error_code()) => Ok(None),
-        Response::Err { error } => Err(error.to_string()),
-    }
 }
 
 /// What is to be done with a consumer.
@@ -126,11 +104,10 @@ enum Step {
     GiveUp(Duration),
 }
 
-/// What the server says of a consumer. The configuration stays as it was written: it may hold what this program does
-/// not know of.
+/// What the server says of a consumer.
 #[derive(Debug, Deserialize)]
 struct Seen {
-    config: Map<String, Value>,
+    config: raw::Config,
     delivered: Position,
     ack_floor: Position,
     /// Requests for results that wait.
@@ -192,6 +169,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const NOW: &str = "2026-01-01T00:00:00.123456789Z";

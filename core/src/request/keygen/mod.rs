@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mpcium_client::result::ErrorCode;
 
 use super::{
-    admission::Admitted, answers::asking::Asking, deliveries::Deliveries, schedule::Schedule, signing::Decline,
+    admission::Admitted, answers::asking::Asking, deliveries::Deliveries, patience::Patience, schedule::Schedule,
+    signing::Decline,
 };
 use crate::{
     Duration, NodeId, Time, WallTime,
@@ -80,14 +81,7 @@ enum Phase {
     /// For records, peers, a place, or until a time.
     Waiting { until: Option<Time> },
     /// An attempt runs, or its decision.
-    Running {
-        session: SessionId,
-        accepted: BTreeSet<NodeId>,
-        accept_by: Time,
-        give_up: Time,
-        /// By then it is decided, however slow the members are.
-        over_by: Time,
-    },
+    Running { session: SessionId, accepted: BTreeSet<NodeId>, accept_by: Time, patience: Patience },
     /// The wallet exists; more members are to store its certificate.
     Settling { give_up: Time },
     /// The deadline has passed: members say what is prepared.
@@ -229,14 +223,14 @@ impl Coordinator {
         let now = ctx.now.time;
         match &active.phase {
             Phase::Waiting { .. } => self.drive_waiting(ctx, parts, wallet),
-            Phase::Running { session, accepted, accept_by, give_up, .. } => {
+            Phase::Running { session, accepted, accept_by, patience } => {
                 let members = ctx.config.peers.len();
                 if now >= *accept_by && accepted.len() < members {
                     let silent: Vec<NodeId> =
                         ctx.config.peers.iter().map(|p| p.id).filter(|id| !accepted.contains(id)).collect();
                     let reason = format!("{} did not answer the proposal", ctx.names(silent).join(", "));
                     self.fail(ctx, parts, wallet, &reason);
-                } else if now >= *give_up {
+                } else if now >= patience.until {
                     let reason = format!("session {session} was not decided in time");
                     self.fail(ctx, parts, wallet, &reason);
                 }
@@ -304,13 +298,11 @@ impl Coordinator {
             nonce,
         };
         let session = proposal.session();
-        let over_by = ctx.now.time.after(pace.cap + DECISION_WAIT);
         active.phase = Phase::Running {
             session,
             accepted: BTreeSet::new(),
             accept_by: ctx.now.time.after(limits::PROPOSAL_WAIT),
-            give_up: over_by,
-            over_by,
+            patience: Patience::new(ctx.now.time, pace.cap, DECISION_WAIT),
         };
         self.by_session.insert(session, wallet.to_owned());
         for node in nodes {
@@ -354,11 +346,11 @@ impl Coordinator {
     /// A member is at its last step.
     pub fn on_still_computing(&mut self, now: Time, session: SessionId, from: NodeId) {
         let Some(active) = self.by_session.get(&session).and_then(|wallet| self.active.get_mut(wallet)) else { return };
-        if let Phase::Running { session: running, give_up, over_by, accepted, .. } = &mut active.phase
+        if let Phase::Running { session: running, patience, accepted, .. } = &mut active.phase
             && *running == session
             && accepted.contains(&from)
         {
-            *give_up = (*give_up).max((*over_by).min(now.after(DECISION_WAIT)));
+            patience.go_on(now);
         }
     }
 
@@ -372,12 +364,12 @@ impl Coordinator {
     ) {
         let Some(wallet) = self.by_session.get(&session).cloned() else { return };
         let Some(active) = self.active.get_mut(&wallet) else { return };
-        let Phase::Running { session: running, give_up, .. } = &mut active.phase else { return };
+        let Phase::Running { session: running, patience, .. } = &mut active.phase else { return };
         if *running != session {
             return;
         }
         match failure {
-            None => *give_up = (*give_up).min(ctx.now.time.after(DECISION_WAIT)),
+            None => patience.finishing(ctx.now.time),
             Some(failure) => {
                 let mut reason = failure.reason.clone();
                 if !failure.silent.is_empty() {
@@ -440,11 +432,11 @@ impl Active {
         let ask_at = self.asking.as_ref().map_or(self.ask_at, |asking| asking.ask_again());
         ask_at.min(match &self.phase {
             Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),
-            Phase::Running { accepted, accept_by, give_up, .. } => {
+            Phase::Running { accepted, accept_by, patience, .. } => {
                 if accepted.len() < ctx.config.peers.len() {
-                    (*accept_by).min(*give_up)
+                    (*accept_by).min(patience.until)
                 } else {
-                    *give_up
+                    patience.until
                 }
             }
             Phase::Settling { give_up } => *give_up,

@@ -23,6 +23,7 @@ use crate::{
             promises::{Asked, Promises, Refusal},
         },
         ledger::{Ledger, RequestKey},
+        patience::Patience,
     },
     session::{Participant, Plan, SessionId, Sessions},
     store::Batch,
@@ -50,8 +51,8 @@ struct Taking {
     participants: Vec<NodeId>,
     /// The participants' signatures over the result document, unverified until this node has the result.
     attestations: BTreeMap<NodeId, Vec<u8>>,
-    /// By then the run is over at every participant, however slow.
-    over_by: Time,
+    /// How long the others' attestations are waited for once the result is there.
+    patience: Patience,
     finished: Option<Finished>,
 }
 
@@ -60,7 +61,6 @@ struct Finished {
     signature: Vec<u8>,
     /// The result document that is attested.
     document: Vec<u8>,
-    until: Time,
 }
 
 /// This node as a participant in signing.
@@ -239,7 +239,7 @@ impl Participants {
             coordinator: incoming.from,
             participants: nodes,
             attestations: BTreeMap::new(),
-            over_by: ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT),
+            patience: Patience::new(ctx.now.time, pace.cap, limits::PROPOSAL_WAIT),
             finished: None,
         };
         self.taking.insert(session, taking);
@@ -293,7 +293,8 @@ impl Participants {
             send(ctx, node, Message::Attested { session, signature: mine.clone() });
         }
         taking.attestations.insert(ctx.me, mine);
-        taking.finished = Some(Finished { signature, document, until: ctx.now.time.after(limits::PROPOSAL_WAIT) });
+        taking.finished = Some(Finished { signature, document });
+        taking.patience.finishing(ctx.now.time);
         self.store_when_attested(ctx, parts, session);
     }
 
@@ -315,9 +316,11 @@ impl Participants {
 
     /// Another participant is at its last step: its attestation is waited for.
     pub fn on_still_computing(&mut self, now: Time, session: SessionId, from: NodeId) {
-        let Some(taking) = self.taking.get_mut(&session) else { return };
-        if let Some(finished) = taking.finished.as_mut().filter(|_| taking.participants.contains(&from)) {
-            finished.until = finished.until.max(taking.over_by.min(now.after(limits::PROPOSAL_WAIT)));
+        if let Some(taking) = self.taking.get_mut(&session)
+            && taking.finished.is_some()
+            && taking.participants.contains(&from)
+        {
+            taking.patience.go_on(now);
         }
     }
 
@@ -381,11 +384,11 @@ impl Participants {
         let now = ctx.now.time;
         self.incoming.retain(|_, i| now < i.since.after(limits::EARLY_WAIT));
         // The coordinator repeats the attempt: a result that not everybody attests is not stored anywhere here.
-        self.taking.retain(|_, taking| taking.finished.as_ref().is_none_or(|finished| now < finished.until));
+        self.taking.retain(|_, taking| taking.finished.is_none() || now < taking.patience.until);
     }
 
     pub fn wake_at(&self) -> Option<Time> {
-        self.taking.values().filter_map(|taking| taking.finished.as_ref()).map(|finished| finished.until).min()
+        self.taking.values().filter(|taking| taking.finished.is_some()).map(|taking| taking.patience.until).min()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     request::{
         answers::{DeliveryKey, Signed, Value, Verdict, decision::majority},
         deliveries::Deliveries,
+        patience::Patience,
         signing::{Answer, Decline, Message, Proposal, are_attested, participant::send, verifies},
     },
     session::{Failure, SessionId},
@@ -33,19 +34,13 @@ pub(super) struct Attempting {
     stored: BTreeMap<NodeId, Signed>,
     accept_by: Time,
     /// A session that is over everywhere without enough copies of its result is given up.
-    give_up: Time,
-    /// By then it is over everywhere, however slow the participants are.
-    over_by: Time,
+    patience: Patience,
 }
 
 impl Attempting {
-    /// A participant is at work: the others wait for it a while longer.
-    fn go_on(&mut self, now: Time) {
-        self.give_up = self.give_up.max(self.over_by.min(now.after(limits::PROPOSAL_WAIT)));
-    }
-
     pub fn wake_at(&self) -> Time {
-        if self.accepted.len() < self.participants.len() { self.accept_by.min(self.give_up) } else { self.give_up }
+        let give_up = self.patience.until;
+        if self.accepted.len() < self.participants.len() { self.accept_by.min(give_up) } else { give_up }
     }
 }
 
@@ -82,7 +77,6 @@ impl Coordinator {
         };
         let session = proposal.session();
         let pace = ctx.suites.signing(curve).pace(wallet.committee().threshold);
-        let over_by = ctx.now.time.after(pace.cap + limits::PROPOSAL_WAIT);
         active.phase = Phase::Running(Attempting {
             session,
             participants: nodes.clone(),
@@ -90,8 +84,7 @@ impl Coordinator {
             accepted: BTreeSet::new(),
             stored: BTreeMap::new(),
             accept_by: ctx.now.time.after(limits::PROPOSAL_WAIT),
-            give_up: over_by,
-            over_by,
+            patience: Patience::new(ctx.now.time, pace.cap, limits::PROPOSAL_WAIT),
         });
         self.by_session.insert(session, name);
         for node in nodes {
@@ -122,7 +115,7 @@ impl Coordinator {
             }
             let reason = format!("{} did not answer the proposal", ctx.names(silent).join(", "));
             self.fail(ctx, parts, name, &reason);
-        } else if ctx.now.time >= attempting.give_up {
+        } else if ctx.now.time >= attempting.patience.until {
             self.fail(ctx, parts, name, "the result is not stored by enough signers");
         }
     }
@@ -208,7 +201,7 @@ impl Coordinator {
         }
         let signed = Signed { payload: active.request.payload, signature, attestations };
         attempting.accepted.insert(from);
-        attempting.go_on(ctx.now.time);
+        attempting.patience.go_on(ctx.now.time);
         attempting.stored.insert(from, signed.clone());
         let copies = attempting.stored.values().filter(|s| **s == signed).count();
         let own_copy = attempting.stored.get(&ctx.me) == Some(&signed);
@@ -237,7 +230,7 @@ impl Coordinator {
             && let Phase::Running(attempting) = &mut active.phase
             && attempting.participants.contains(&from)
         {
-            attempting.go_on(now);
+            attempting.patience.go_on(now);
         }
     }
 
@@ -253,7 +246,7 @@ impl Coordinator {
         let Phase::Running(attempting) = &mut active.phase else { return };
         match failure {
             // The others are about to finish too: they have a moment to store, and more if they say that they compute.
-            None => attempting.give_up = attempting.give_up.min(ctx.now.time.after(limits::PROPOSAL_WAIT)),
+            None => attempting.patience.finishing(ctx.now.time),
             Some(failure) => {
                 for node in failure.culprits.iter().chain(&failure.silent) {
                     ctx.blame(*node);
