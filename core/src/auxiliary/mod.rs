@@ -414,6 +414,11 @@ impl Auxiliary {
         // The others have a moment to agree before anybody thinks of another run.
         self.next_try = ctx.now.time.after(RETRY_MAX);
         let name = set_name(ctx.suites.secp256k1.name(), &joining.members, &data.rows);
+        if self.sets.contains_key(&name) {
+            // The same ingredients made the same set again, and with what is held stand the words of those who agreed
+            // to it while the last members were still at it: they do not say them twice.
+            return self.tell_everybody(ctx);
+        }
         let signature = ctx.identity.sign(tags::AUXILIARY_AGREED, &agreed_body(&name, ctx.me));
         let mut agreed = BTreeMap::new();
         agreed.insert(ctx.me, crate::wallet::Signature(signature));
