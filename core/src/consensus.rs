@@ -1,20 +1,26 @@
-//! Single-decree consensus (Paxos): which prepared session becomes a wallet's epoch.
+//! Single-decree consensus (Paxos), by which a wallet's epoch is decided.
 //!
-//! One instance per (wallet, epoch). The [`Acceptor`]s are the members of the deciding committee; any of them may
-//! drive a decision with a [`Proposer`]. Nothing here knows of wallets, links or disks: the caller makes an acceptor's
+//! One instance per [slot](crate::wallet::Slot). The [`Acceptor`]s are the members of the deciding committee; any of them
+//! may drive a decision with a [`Proposer`]. Nothing here knows of wallets, links or disks: the caller makes an acceptor's
 //! state durable *before* it sends the answer, and hands over only answers that it attributed and checked.
 //!
-//! # Invariant: no two different values are ever decided
-//! A value is decided once a quorum of `t` acceptors voted for it in one ballot. Suppose `v` was decided in ballot `b`
-//! and let `c > b` be the lowest later ballot in which somebody asks for votes for `w`.
-//! 1. The proposer of `c` holds promises of `t` acceptors. As `t > n/2`, at least one of them, say `a`, also voted in `b`.
-//! 2. `a` voted in `b` before it promised `c`: after the promise it refuses every lower ballot, also after a restart,
-//!    because the promise was durable before it was heard of. So `a`'s promise reports a vote of ballot `b` or later.
-//! 3. Votes between `b` and `c` are all for `v` (`c` is the lowest exception), so the highest vote reported is for `v`, and
-//!    the proposer must propose the value of the highest vote: `w = v`.
+//! # Quorums
+//! A decree says how many acceptors must vote for it ([`Decree::quorum`]). The quorums of two *different* decrees always
+//! have a member in common; those of one and the same need not ("flexible Paxos", Howard, Malkhi, Spiegelman 2016).
 //!
-//! One ballot never carries two values: it names node and incarnation, an incarnation is never used again, and within
-//! one a proposer never goes back to a round. An acceptor refuses a second value in one ballot besides.
+//! # Invariant: no two different decrees are ever decided
+//! A decree is decided once its quorum has voted for it in one ballot. Suppose `v` was decided in ballot `b`, and let
+//! `c > b` be the lowest later ballot in which somebody asks for votes for a `w` other than `v`.
+//! 1. The proposer of `c` holds promises of a quorum of `w`, none of which reports a vote above the highest vote for `w`
+//!    that was reported to it. One of that quorum, say `a`, also voted in `b`.
+//! 2. `a` voted in `b` before it promised `c`: after the promise it refuses every lower ballot, also after a restart,
+//!    because the promise was durable before it was heard of. So `a`'s promise reports a vote of ballot `b` or later,
+//!    and below `c`.
+//! 3. All votes from `b` on and below `c` are for `v`, as `c` is the lowest exception. So `a` reports one that is above
+//!    every vote for `w` that can have been reported, which contradicts 1.
+//!
+//! One ballot never carries two decrees: it names node and incarnation, an incarnation is never used again, and within
+//! one a proposer never goes back to a round. An acceptor refuses a second decree in one ballot besides.
 //!
 //! Progress needs one proposer that is left alone for long enough; those that meet a higher ballot step back for a
 //! random while. That is the caller's business, as is everything about time.
@@ -28,6 +34,13 @@ use crate::{
     Incarnation, NodeId,
     planted::{Bug, planted},
 };
+
+/// What can be decided.
+pub trait Decree: Clone + Eq {
+    /// How many members of the deciding committee must vote for it. Two different decrees whose quorums together are no
+    /// more than the committee could both be decided.
+    fn quorum(&self, deciding: &Committee) -> usize;
+}
 
 /// Names one try of one proposer. Ordered by round, then node, then incarnation, so no two proposers share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,7 +93,14 @@ impl<V> Default for Acceptor<V> {
     }
 }
 
-impl<V: Clone + Eq> Acceptor<V> {
+impl<V> Acceptor<V> {
+    /// The same memory with its value put into another type.
+    pub fn map<W>(self, into: impl FnOnce(V) -> W) -> Acceptor<W> {
+        Acceptor { promised: self.promised, voted: self.voted.map(|(ballot, value)| (ballot, into(value))) }
+    }
+}
+
+impl<V: Decree> Acceptor<V> {
     /// An acceptor that has promised and voted nothing.
     #[must_use]
     pub fn new() -> Self {
@@ -111,12 +131,6 @@ impl<V: Clone + Eq> Acceptor<V> {
         self.promised = Some(ballot);
         self.voted = Some((ballot, value));
         VoteAnswer::Voted
-    }
-
-    /// Forgets the vote. Only once its value is known never to be chosen: enough acceptors of the decision have said,
-    /// durably, that they never vote for it, so that those left are no quorum.
-    pub fn forget_vote(&mut self) {
-        self.voted = None;
     }
 
     /// The highest ballot promised.
@@ -154,12 +168,6 @@ pub enum Action<V> {
         /// The value to vote for.
         value: V,
     },
-    /// A quorum promised and has never voted, and this proposer has no value of its own: nothing was decided in a lower
-    /// ballot, and nothing is to be said until a value is [offered](Proposer::offer).
-    Open {
-        /// The promised ballot.
-        ballot: Ballot,
-    },
 }
 
 /// A decision, with everybody whose vote made it.
@@ -177,9 +185,8 @@ pub struct Decided<V> {
 /// and so never repeats a ballot.
 #[derive(Clone, Debug)]
 pub struct Proposer<V> {
-    acceptors: BTreeSet<NodeId>,
-    quorum: usize,
-    own: Option<V>,
+    deciding: Committee,
+    own: V,
     ballot: Ballot,
     highest_round: u64,
     beaten: bool,
@@ -193,23 +200,21 @@ enum Phase<V> {
     Decided,
 }
 
-impl<V: Clone + Eq> Proposer<V> {
+impl<V: Decree> Proposer<V> {
     /// Starts in the round after `after_round`; the first thing to say is [`current`](Self::current).
     ///
-    /// `deciding` is the committee whose threshold is the quorum. `own` is what to propose if nothing was decided
-    /// yet; `None` for a node that only wants to finish what others began. `after_round` must be at least the round of
-    /// every ballot that this incarnation has used for this decision ([`ballot`](Self::ballot) of earlier proposers);
-    /// 0 if there was none.
+    /// `own` is what to propose where nothing else may have been decided. `after_round` must be at least the round of
+    /// every ballot that this incarnation has used for this wallet ([`ballot`](Self::ballot) of earlier proposers); 0 if
+    /// there was none.
     ///
     /// # Panics
-    /// If `deciding` is not well formed (two quorums would not intersect), or rounds are exhausted.
+    /// If `deciding` is not well formed (quorums would not intersect), or rounds are exhausted.
     #[must_use]
-    pub fn new(deciding: &Committee, node: NodeId, incarnation: Incarnation, own: Option<V>, after_round: u64) -> Self {
+    pub fn new(deciding: &Committee, node: NodeId, incarnation: Incarnation, own: V, after_round: u64) -> Self {
         assert!(deciding.is_well_formed(), "two quorums of {deciding:?} need not intersect");
         let round = after_round.checked_add(1).expect("rounds are exhausted");
         Self {
-            acceptors: deciding.members.iter().copied().collect(),
-            quorum: usize::from(deciding.threshold),
+            deciding: deciding.clone(),
             own,
             ballot: Ballot { round, node, incarnation },
             highest_round: round,
@@ -242,7 +247,6 @@ impl<V: Clone + Eq> Proposer<V> {
     pub fn current(&self) -> Option<Action<V>> {
         let ballot = self.ballot;
         match &self.phase {
-            Phase::Preparing { promises } if promises.len() >= self.quorum => Some(Action::Open { ballot }),
             Phase::Preparing { .. } => Some(Action::Prepare { ballot }),
             Phase::Voting { value, .. } => Some(Action::Vote { ballot, value: value.clone() }),
             Phase::Decided => None,
@@ -257,15 +261,15 @@ impl<V: Clone + Eq> Proposer<V> {
             Phase::Voting { votes, .. } => votes.contains(id),
             Phase::Decided => true,
         };
-        self.acceptors.iter().copied().filter(|id| !answered(id)).collect()
+        self.deciding.members.iter().copied().filter(|id| !answered(id)).collect()
     }
 
-    /// Takes an answer to "prepare" of ballot `ballot`. Returns what to say to every acceptor as soon as a quorum has
-    /// promised. Answers of strangers, to other ballots, and repetitions change nothing.
+    /// Takes an answer to "prepare" of ballot `ballot`. Returns what to say to every acceptor as soon as there are
+    /// promises enough for something. Answers of strangers, to other ballots, and repetitions change nothing.
     ///
     /// The caller has verified the vote that the answer reports, as it would before voting for it.
     pub fn on_promise(&mut self, from: NodeId, ballot: Ballot, answer: Promise<V>) -> Option<Action<V>> {
-        if ballot != self.ballot || !self.acceptors.contains(&from) {
+        if ballot != self.ballot || self.deciding.position(from).is_none() {
             return None;
         }
         let voted = match answer {
@@ -280,25 +284,15 @@ impl<V: Clone + Eq> Proposer<V> {
             return None;
         }
         promises.insert(from, voted);
-        if promises.len() < self.quorum {
-            return None;
-        }
-        self.propose()
-    }
-
-    /// Gives a proposer without a value one to propose where it is free to. Returns what to say, if that changes.
-    pub fn offer(&mut self, value: V) -> Option<Action<V>> {
-        self.own.get_or_insert(value);
-        match &self.phase {
-            Phase::Preparing { promises } if promises.len() >= self.quorum => self.propose(),
-            _ => None,
-        }
+        let value = self.free_to_propose()?;
+        self.phase = Phase::Voting { value, votes: BTreeSet::new() };
+        self.current()
     }
 
     /// Takes an answer to "vote" in ballot `ballot`; the caller has verified the signed vote. Returns the decision once,
     /// with the vote that completes the quorum. Later votes, strangers, other ballots and repetitions change nothing.
     pub fn on_vote(&mut self, from: NodeId, ballot: Ballot, answer: VoteAnswer) -> Option<Decided<V>> {
-        if ballot != self.ballot || !self.acceptors.contains(&from) {
+        if ballot != self.ballot || self.deciding.position(from).is_none() {
             return None;
         }
         if let VoteAnswer::Rejected { promised } = answer {
@@ -307,7 +301,7 @@ impl<V: Clone + Eq> Proposer<V> {
         }
         let Phase::Voting { value, votes } = &mut self.phase else { return None };
         votes.insert(from);
-        if votes.len() + usize::from(planted(Bug::VoteMissing)) < self.quorum {
+        if votes.len() + usize::from(planted(Bug::VoteMissing)) < value.quorum(&self.deciding) {
             return None;
         }
         let decided = Decided { ballot, value: value.clone(), voters: votes.iter().copied().collect() };
@@ -329,14 +323,20 @@ impl<V: Clone + Eq> Proposer<V> {
         self.current()
     }
 
-    /// With a quorum of promises: moves on to the vote on the value of the highest vote reported, or else its own.
-    fn propose(&mut self) -> Option<Action<V>> {
+    /// What the promises at hand allow to propose: the value of the highest vote reported, or else its own. A value is
+    /// allowed by a quorum of promises none of which reports a vote for another above the highest one for this.
+    fn free_to_propose(&self) -> Option<V> {
         let Phase::Preparing { promises } = &self.phase else { return None };
-        let bound = promises.values().flatten().max_by_key(|(ballot, _)| *ballot).map(|(_, value)| value);
-        if let Some(value) = bound.or(self.own.as_ref()).cloned() {
-            self.phase = Phase::Voting { value, votes: BTreeSet::new() };
-        }
-        self.current()
+        let highest = |of: &dyn Fn(&V) -> bool| {
+            promises.values().flatten().filter(|(_, value)| of(value)).max_by_key(|(ballot, _)| *ballot)
+        };
+        let allowed = |value: &V| {
+            let last = highest(&|other| other == value || planted(Bug::VotesIgnored)).map(|(ballot, _)| *ballot);
+            let in_favour = promises.values().filter(|voted| voted.as_ref().map(|(ballot, _)| *ballot) <= last);
+            in_favour.count() >= value.quorum(&self.deciding)
+        };
+        let reported = highest(&|_| !planted(Bug::VotesIgnored)).map(|(_, value)| value);
+        reported.into_iter().chain([&self.own]).find(|value| allowed(value)).cloned()
     }
 
     fn note_rejection(&mut self, promised: Ballot) {

@@ -42,6 +42,8 @@ pub(crate) enum Event {
     LedgerLoaded(RequestKey),
     /// A wallet's certificate became durable here.
     WalletActivated(String),
+    /// None of a wallet's sessions so far becomes the wallet.
+    SlotClosed(String),
     /// Something changed that requests may wait for: links, auxiliary sets, free places.
     Resume,
 }
@@ -75,7 +77,7 @@ pub(crate) enum Wanted {
     /// The ledger: a delivery's verdict.
     Verdict(RequestKey, DeliveryKey),
     /// A peer that catches up: one page of certificates.
-    CatchUp(crate::session::Participant),
+    CatchUp(crate::session::Participant, crate::node::CatchUpCursor),
 }
 
 /// What a job was for.

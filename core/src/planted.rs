@@ -113,8 +113,10 @@ bugs! {
     AcceptorForgets = "acceptor-forgets",
     /// An acceptor votes below what it promised.
     VotesBelowPromise = "votes-below-promise",
-    /// An acceptor votes for a session that it said it would never vote for.
+    /// A member goes on with the sessions of a slot that is closed.
     VotesForClosed = "votes-for-closed",
+    /// A proposer proposes what it likes, whatever was voted for.
+    VotesIgnored = "votes-ignored",
     /// A node whose store was rolled back goes on as if nothing had happened.
     RolledBackVotes = "rolled-back-votes",
     /// A certificate lacks one member's statement.

@@ -93,8 +93,12 @@ tags! {
     REQUEST_KEY = "mpcium/1 request key";
     /// Statement: this member's share of a session is durable.
     PREPARED = "mpcium/1 statement prepared";
+    /// Statement: an acceptor takes part in no lower ballot of a slot.
+    PROMISE = "mpcium/1 statement promise";
     /// Statement: an acceptor's vote in the decision of an epoch.
     VOTE = "mpcium/1 statement vote";
+    /// What is voted for when a slot is closed without a session.
+    CLOSE = "mpcium/1 close a slot";
     /// Statement: this member never prepared a session and never will.
     REFUSED = "mpcium/1 statement refused";
     /// Statement: a certificate is durable at this member.

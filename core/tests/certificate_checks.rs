@@ -11,9 +11,9 @@ use mpcium_core::wallet::record::{
 };
 use mpcium_core::wallet::statement::public_shares_hash;
 use mpcium_core::wallet::{
-    AcceptorRecord, Activated, Certificate, CertificateError, CertificateRecord, FormError, PendingRecord, Prepared,
-    PreparedRecord, PreparedSession, Promised, RecordError, Refused, SessionFacts, SessionId, ShareRecord, Signature,
-    StatementError, Value, Vote,
+    AcceptorRecord, Activated, Certificate, CertificateError, CertificateRecord, Choice, Closing, FormError,
+    PendingRecord, Prepared, PreparedRecord, PreparedSession, Promised, RecordError, Refused, SessionFacts, SessionId,
+    ShareRecord, Signature, Slot, StatementError, Value, Vote,
 };
 use mpcium_core::{Identity, Incarnation, NodeId, Secret, limits};
 
@@ -358,11 +358,15 @@ fn shares_that_are_not_the_sessions_are_not_prepared() {
     );
 }
 
+fn slot(number: u32) -> Slot {
+    Slot { wallet: "wallet-1".to_owned(), epoch: 0, number }
+}
+
 /// One of each kind, signed by node 2.
 fn one_of_each() -> (Prepared, Promised, Vote, Refused, Activated) {
     (
         statements(&facts(1..=3, 2)).swap_remove(1),
-        Promised::sign("wallet-1", 0, ballot(2), Some((ballot(1), [6; 32])), &identity(2)),
+        Promised::sign(slot(0), ballot(2), Some((ballot(1), [6; 32])), &identity(2)),
         Vote::sign("wallet-1", 0, ballot(2), [6; 32], &identity(2)),
         Refused::sign("wallet-1", 0, SessionId([2; 32]), Incarnation([9; 16]), &identity(2)),
         Activated::sign([6; 32], &identity(2)),
@@ -385,7 +389,7 @@ fn a_statement_is_believed_only_as_it_was_signed() {
     assert_eq!(changed.verify(&keys), bad);
     assert_eq!(Promised { ballot: ballot(3), ..promised.clone() }.verify(&keys), bad);
     assert_eq!(Promised { voted: None, ..promised.clone() }.verify(&keys), bad);
-    assert_eq!(Promised { epoch: 1, ..promised.clone() }.verify(&keys), bad);
+    assert_eq!(Promised { slot: slot(1), ..promised.clone() }.verify(&keys), bad);
     assert_eq!(Vote { ballot: ballot(3), ..vote.clone() }.verify(&keys), bad);
     assert_eq!(Vote { value_hash: [7; 32], ..vote.clone() }.verify(&keys), bad);
     assert_eq!(Vote { wallet: "wallet-2".into(), ..vote.clone() }.verify(&keys), bad);
@@ -399,7 +403,7 @@ fn a_statement_is_believed_only_as_it_was_signed() {
     assert_eq!(Vote { node: node(99), ..vote }.verify(&keys), Err(StatementError::UnknownNode(node(99))));
     let stranger = Prepared::sign(prepared.session, &identity(9));
     assert_eq!(stranger.verify(&keys), Err(FormError::NotAMember(node(9)).into()));
-    let above = Promised::sign("wallet-1", 0, ballot(2), Some((ballot(3), [6; 32])), &identity(2));
+    let above = Promised::sign(slot(0), ballot(2), Some((ballot(3), [6; 32])), &identity(2));
     assert_eq!(above.verify(&keys), Err(FormError::VoteAbovePromise.into()));
 }
 
@@ -460,7 +464,8 @@ fn the_signed_bytes_are_tag_zero_and_a_body_of_fixed_order() {
         (vote.signature, [b"mpcium/1 statement vote\0\x01", wallet, epoch, &ballot(2), &[6; 32], me].concat()),
         (
             promised.signature,
-            [b"mpcium/1 statement vote\0\0", wallet, epoch, &ballot(2), &[1], &ballot(1), &[6; 32], me].concat(),
+            [&b"mpcium/1 statement promise\0"[..], wallet, epoch, &[0], &ballot(2), &[1], &ballot(1), &[6; 32], me]
+                .concat(),
         ),
         (refused.signature, [b"mpcium/1 statement refused\0", wallet, epoch, &[2; 32], me, &[9; 16]].concat()),
         (activated.signature, [&b"mpcium/1 statement activated\0"[..], &[6; 32], me].concat()),
@@ -500,8 +505,73 @@ fn prepared_record() -> PreparedRecord {
 fn voted_record() -> AcceptorRecord {
     let mut record = AcceptorRecord::new("wallet-1", 0);
     record.acceptor.prepare(ballot(1));
-    record.acceptor.vote(ballot(1), value(&facts(1..=3, 2)));
+    record.acceptor.vote(ballot(1), Choice::Session(Box::new(value(&facts(1..=3, 2)))));
     record
+}
+
+fn closing(number: u32, members: &[u8]) -> Closing {
+    let hash = Choice::Close.hash(&slot(number));
+    let votes: Vec<_> = members.iter().map(|n| Vote::sign("wallet-1", 0, ballot(4), hash, &identity(*n))).collect();
+    Closing::assemble(slot(number), ballot(4), &votes)
+}
+
+/// Four of five sign, so two that never vote for a session leave no quorum for it.
+#[test]
+fn a_slot_is_closed_by_so_many_votes_that_the_others_are_no_quorum() {
+    let committee = facts(1..=5, 4).committee;
+    let closed = closing(3, &[4, 2]);
+    assert_eq!(closed.verify(&committee, &keys), Ok(()));
+    let too_few = closing(3, &[4]).verify(&committee, &keys);
+    assert_eq!(too_few, Err(CertificateError::TooFewVotes { expected: 2, got: 1 }));
+    let twice = closing(3, &[4, 4]).verify(&committee, &keys);
+    assert_eq!(twice, Err(CertificateError::DuplicateVote(node(4))));
+    let stranger = closing(3, &[4, 9]).verify(&committee, &keys);
+    assert_eq!(stranger, Err(CertificateError::VoteByStranger(node(9))));
+    for changed in [
+        Closing { slot: slot(4), ..closed.clone() },
+        Closing { slot: Slot { epoch: 1, ..slot(3) }, ..closed.clone() },
+        Closing { slot: Slot { wallet: "wallet-2".to_owned(), ..slot(3) }, ..closed.clone() },
+        Closing { ballot: ballot(5), ..closed.clone() },
+    ] {
+        assert_eq!(changed.verify(&committee, &keys), Err(CertificateError::BadVote(node(2))), "{changed:?}");
+    }
+    // A vote for a session is none for closing.
+    let value = value(&facts(1..=5, 4));
+    let votes: Vec<_> = [2, 4].map(|number| vote(&value, ballot(4), number)).to_vec();
+    let closed = Closing::assemble(slot(3), ballot(4), &votes);
+    assert_eq!(closed.verify(&committee, &keys), Err(CertificateError::BadVote(node(2))));
+}
+
+/// What a version without slots wrote is in the first slot, and keeps its word about sessions that it refused.
+#[test]
+fn an_acceptor_of_the_first_schema_version_is_read() {
+    let value = value(&facts(1..=3, 2));
+    let acceptor = (Some(ballot(1)), Some((ballot(1), value)));
+    let written =
+        |refused: &[SessionId]| postcard::to_allocvec(&(0_u8, "wallet-1", 0_u32, &acceptor, refused)).unwrap();
+    // As that version pinned it.
+    assert_eq!(digest(&written(&[])), "f4d704b3a17f85d1bc552bd5585c0ee5d706d857b76bb9c4104a06be0dc8afbc");
+    let refused = vec![SessionId([7; 32])];
+    let expected = AcceptorRecord { refused: refused.clone(), ..voted_record() };
+    assert_eq!(AcceptorRecord::decode(&written(&refused)), Ok(expected));
+}
+
+#[test]
+fn an_acceptor_of_a_later_slot_holds_the_closing_of_the_one_before() {
+    let record = AcceptorRecord::after(closing(0, &[1, 2])).unwrap();
+    assert_eq!(record.slot, slot(1));
+    assert_eq!(AcceptorRecord::decode(&record.encode()), Ok(record.clone()));
+    let wrong = Err(FormError::Closing { slot: 1 });
+    for closing in [None, Some(closing(1, &[1, 2]))] {
+        let record = AcceptorRecord { closing, ..record.clone() };
+        let Err(RecordError::Content { error: CertificateError::Form(error), .. }) =
+            AcceptorRecord::decode(&record.encode())
+        else {
+            panic!("it was read")
+        };
+        assert_eq!(Err::<(), _>(error), wrong);
+    }
+    assert_eq!(AcceptorRecord::after(closing(u32::MAX, &[1])), None);
 }
 
 #[test]
@@ -562,7 +632,7 @@ fn damaged_records_are_refused() {
             got: AcceptorRecord::BYTES_MAX + 1
         })
     );
-    let other = AcceptorRecord { wallet: "wallet-2".into(), ..voted_record() };
+    let other = AcceptorRecord { slot: Slot { wallet: "wallet-2".into(), ..slot(0) }, ..voted_record() };
     assert!(matches!(
         AcceptorRecord::decode(&other.encode()),
         Err(RecordError::Content { error: CertificateError::VoteForOther(_), .. })
@@ -586,8 +656,8 @@ fn damaged_records_are_refused() {
 fn only_the_one_encoding_is_read() {
     let record = AcceptorRecord::new("w", 3);
     let bytes = record.encode();
-    assert_eq!(bytes, [0, 1, b'w', 3, 0, 0, 0]);
-    let padded = [0, 1, b'w', 0x83, 0, 0, 0, 0];
+    assert_eq!(bytes, [1, 1, b'w', 3, 0, 0, 0, 0, 0]);
+    let padded = [1, 1, b'w', 0x83, 0, 0, 0, 0, 0, 0];
     assert_eq!(AcceptorRecord::decode(&padded), Err(RecordError::Encoding { what: AcceptorRecord::WHAT }));
 }
 
@@ -632,10 +702,10 @@ const GOLDEN_STATEMENTS: [&str; 5] = [
      06060606060606060606060606060606060606060606060606060602020202020202020202020202020202e37d6f2039\
      441269b0a4c79379791fcd6b3e59add379a6e51fd80e838c5cd807f19122b711aa95ba18572790ebb5efd0ed78303d31\
      475b7943c312b6d829910e",
-    "0877616c6c65742d31000201010101010101010101010101010101090909090909090909090909090909090101010101\
-     010101010101010101010101010909090909090909090909090909090906060606060606060606060606060606060606\
-     0606060606060606060606060602020202020202020202020202020202b86a518011a9819a461079424f73d4356c2e66\
-     efa63363f306639732d9b26208eb3dc1d5814ef22c26bfb7ca645fdfe98597e4499f748224cf95ecb3a13aef0d",
+    "0877616c6c65742d31000002010101010101010101010101010101010909090909090909090909090909090901010101\
+     010101010101010101010101010109090909090909090909090909090909060606060606060606060606060606060606\
+     060606060606060606060606060602020202020202020202020202020202b6ec8807262260ad3dc2efe5efe2bdc09b43\
+     a074ebe97e1b2ff19803e45ef01e7e6fa3ab2b4d143084acd8fc027a108bdc3cd7b653fbc1bc9c6260cc6fed960b",
     "0877616c6c65742d31000202020202020202020202020202020202020202020202020202020202020202020202020202\
      02020202020202020202090909090909090909090909090909097d35bf950f377d607d7ea2bc9de382eaf7a9c61ea583\
      ca4e60f0514e087fd6f8306a2339a5f710b449f688410d7183b3dfabc9010dd7e7ac299207a844353102",
@@ -657,7 +727,7 @@ const GOLDEN_HASHES: [&str; 8] = [
     "72019c352b81bdc3e785a8c8ac8ecbe41301c6b7e71bd375f3a6c028925af628",
     "56a3fbcc407f822d47baef607f4d992d3bdec5d172862287bf28d697415da6ff",
     "c935d79fd1fea2dc453289c2d33546343e3bebcc9e8a7de0e76b897170316e93",
-    "f4d704b3a17f85d1bc552bd5585c0ee5d706d857b76bb9c4104a06be0dc8afbc",
+    "a43a23e13d00d7a6b67c263f6713bcfe6cb4861b6e2d31de54183dfa97b27733",
     "eb3522ec3275d0cb94fdc0561c918cb7664c1402cabec2453f2fecf1e138b994",
     "d39485ef14547a92d7ab94c6175e3df6ac5b66cb46073fd7b7ca3cb2ba95c1ef",
     "28c6a65b4e3e4b44a5610af66346dce51b26762448a6a262ed5ff81550a580f2",

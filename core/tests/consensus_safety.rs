@@ -3,14 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_core::committee::Committee;
-use mpcium_core::consensus::{Acceptor, Action, Ballot, Promise, Proposer, VoteAnswer};
+use mpcium_core::consensus::{Acceptor, Action, Ballot, Decided, Decree, Promise, Proposer, VoteAnswer};
 use mpcium_core::{Incarnation, NodeId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use serde::{Deserialize, Serialize};
 
 /// A value is the number of the proposer that brought it.
-type Value = u32;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Value(u32);
+
+/// The value that is decided by as few votes as can be: those that no quorum of another can do without.
+const CLOSE: Value = Value(0);
+
+impl Decree for Value {
+    fn quorum(&self, deciding: &Committee) -> usize {
+        if *self == CLOSE { deciding.meeting_quorum() } else { usize::from(deciding.threshold) }
+    }
+}
+
+fn value(letter: char) -> Value {
+    Value(u32::from(letter))
+}
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
@@ -98,7 +113,7 @@ impl World {
         self.lives[number] += 1;
         let me = self.committee.members[number % self.committee.members.len()];
         let incarnation = Incarnation([self.lives[number] + 50 * number as u8; 16]);
-        Proposer::new(&self.committee, me, incarnation, Some(number as Value), 0)
+        Proposer::new(&self.committee, me, incarnation, Value(number as u32), 0)
     }
 
     fn say(&mut self, number: usize) {
@@ -108,7 +123,6 @@ impl World {
             self.packets.push(match action.clone() {
                 Action::Prepare { ballot } => Packet::Prepare { proposer: number, to, ballot },
                 Action::Vote { ballot, value } => Packet::Vote { proposer: number, to, ballot, value },
-                Action::Open { .. } => unreachable!("every proposer here has a value"),
             });
         }
     }
@@ -165,7 +179,7 @@ impl World {
             }
             Packet::Voted { proposer, from, ballot, answer } => {
                 if let Some(decided) = self.proposers[proposer].on_vote(from, ballot, answer) {
-                    assert!(decided.voters.len() >= usize::from(self.committee.threshold));
+                    assert!(decided.voters.len() >= decided.value.quorum(&self.committee));
                     self.reported.insert(decided.value);
                 }
             }
@@ -219,8 +233,8 @@ impl World {
     }
 
     fn chosen(&self) -> BTreeSet<Value> {
-        let quorum = usize::from(self.committee.threshold);
-        self.votes.iter().filter(|(_, voters)| voters.len() >= quorum).map(|((_, value), _)| *value).collect()
+        let decided = self.votes.iter().filter(|((_, value), voters)| voters.len() >= value.quorum(&self.committee));
+        decided.map(|((_, value), _)| *value).collect()
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
@@ -333,7 +347,7 @@ fn the_schedules_reach_the_interesting_states() {
         decided += world.chosen().len();
         beaten += usize::from(world.proposers.iter().any(Proposer::is_beaten));
         let owner = |ballot: &Ballot| world.committee.position(ballot.node).map(u32::from);
-        adopted += usize::from(proposers <= usize::from(n) && world.votes.keys().any(|(b, v)| owner(b) != Some(*v)));
+        adopted += usize::from(proposers <= usize::from(n) && world.votes.keys().any(|(b, v)| owner(b) != Some(v.0)));
     }
     assert!(decided > 50 && adopted > 20 && beaten > 50, "{decided} decided, {adopted} adopted, {beaten} beaten");
 }
@@ -344,25 +358,25 @@ fn an_acceptor_answers_a_repetition_alike_and_refuses_what_is_lower() {
     assert_eq!(acceptor.prepare(ballot(2, 1)), Promise::Promised { voted: None });
     assert_eq!(acceptor.prepare(ballot(2, 1)), Promise::Promised { voted: None });
     assert_eq!(acceptor.prepare(ballot(1, 9)), Promise::Rejected { promised: ballot(2, 1) });
-    assert_eq!(acceptor.vote(ballot(1, 9), 'x'), VoteAnswer::Rejected { promised: ballot(2, 1) });
-    assert_eq!(acceptor.vote(ballot(2, 1), 'y'), VoteAnswer::Voted);
-    assert_eq!(acceptor.vote(ballot(2, 1), 'y'), VoteAnswer::Voted);
-    assert_eq!(acceptor.prepare(ballot(3, 1)), Promise::Promised { voted: Some((ballot(2, 1), 'y')) });
-    assert_eq!(acceptor.vote(ballot(2, 1), 'y'), VoteAnswer::Rejected { promised: ballot(3, 1) });
+    assert_eq!(acceptor.vote(ballot(1, 9), value('x')), VoteAnswer::Rejected { promised: ballot(2, 1) });
+    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Voted);
+    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Voted);
+    assert_eq!(acceptor.prepare(ballot(3, 1)), Promise::Promised { voted: Some((ballot(2, 1), value('y'))) });
+    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Rejected { promised: ballot(3, 1) });
 }
 
 #[test]
 fn an_acceptor_never_votes_for_two_values_in_one_ballot() {
     let mut acceptor = Acceptor::new();
-    assert_eq!(acceptor.vote(ballot(1, 1), 'x'), VoteAnswer::Voted);
-    assert_eq!(acceptor.vote(ballot(1, 1), 'y'), VoteAnswer::Rejected { promised: ballot(1, 1) });
-    assert_eq!(acceptor.voted(), Some(&(ballot(1, 1), 'x')));
+    assert_eq!(acceptor.vote(ballot(1, 1), value('x')), VoteAnswer::Voted);
+    assert_eq!(acceptor.vote(ballot(1, 1), value('y')), VoteAnswer::Rejected { promised: ballot(1, 1) });
+    assert_eq!(acceptor.voted(), Some(&(ballot(1, 1), value('x'))));
 }
 
 #[test]
 fn a_vote_without_a_promise_before_counts_as_one() {
     let mut acceptor = Acceptor::new();
-    assert_eq!(acceptor.vote(ballot(5, 1), 'x'), VoteAnswer::Voted);
+    assert_eq!(acceptor.vote(ballot(5, 1), value('x')), VoteAnswer::Voted);
     assert_eq!(acceptor.prepare(ballot(4, 1)), Promise::Rejected { promised: ballot(5, 1) });
 }
 
@@ -374,24 +388,24 @@ fn ballots_are_ordered_by_round_then_node_then_incarnation() {
     assert!(Ballot { node: node(3), ..low } < Ballot { round: 2, ..low });
 }
 
-fn proposer(own: Option<char>) -> Proposer<char> {
+fn proposer(own: Value) -> Proposer<Value> {
     Proposer::new(&committee(3, 2), node(1), Incarnation([1; 16]), own, 0)
 }
 
 #[test]
 fn a_proposer_takes_the_value_of_the_highest_vote() {
-    let mut proposer = Proposer::new(&committee(5, 3), node(1), Incarnation([1; 16]), Some('a'), 8);
+    let mut proposer = Proposer::new(&committee(5, 3), node(1), Incarnation([1; 16]), value('a'), 8);
     let at = proposer.ballot();
     assert_eq!(at.round, 9);
-    assert_eq!(proposer.on_promise(node(2), at, Promise::Promised { voted: Some((ballot(3, 2), 'b')) }), None);
-    assert_eq!(proposer.on_promise(node(3), at, Promise::Promised { voted: Some((ballot(4, 3), 'c')) }), None);
+    assert_eq!(proposer.on_promise(node(2), at, Promise::Promised { voted: Some((ballot(3, 2), value('b'))) }), None);
+    assert_eq!(proposer.on_promise(node(3), at, Promise::Promised { voted: Some((ballot(4, 3), value('c'))) }), None);
     let action = proposer.on_promise(node(4), at, Promise::Promised { voted: None });
-    assert_eq!(action, Some(Action::Vote { ballot: at, value: 'c' }));
+    assert_eq!(action, Some(Action::Vote { ballot: at, value: value('c') }));
 }
 
 #[test]
 fn strangers_repetitions_and_other_ballots_do_not_count() {
-    let mut proposer = proposer(Some('a'));
+    let mut proposer = proposer(value('a'));
     let at = proposer.ballot();
     let free = || Promise::Promised { voted: None };
     assert_eq!(proposer.on_promise(node(1), at, free()), None);
@@ -400,20 +414,20 @@ fn strangers_repetitions_and_other_ballots_do_not_count() {
     assert_eq!(proposer.on_promise(node(2), ballot(7, 1), free()), None);
     assert_eq!(proposer.on_vote(node(2), at, VoteAnswer::Voted), None, "a vote before it was asked for");
     assert_eq!(proposer.unanswered(), [node(2), node(3)]);
-    assert_eq!(proposer.on_promise(node(2), at, free()), Some(Action::Vote { ballot: at, value: 'a' }));
+    assert_eq!(proposer.on_promise(node(2), at, free()), Some(Action::Vote { ballot: at, value: value('a') }));
     assert_eq!(proposer.on_vote(node(3), at, VoteAnswer::Voted), None);
     assert_eq!(proposer.on_vote(node(3), at, VoteAnswer::Voted), None);
     assert_eq!(proposer.on_vote(node(9), at, VoteAnswer::Voted), None);
     assert_eq!(proposer.on_vote(node(1), ballot(7, 1), VoteAnswer::Voted), None);
     let decided = proposer.on_vote(node(1), at, VoteAnswer::Voted).expect("a quorum voted");
-    assert_eq!((decided.value, decided.voters), ('a', vec![node(1), node(3)]));
+    assert_eq!((decided.value, decided.voters), (value('a'), vec![node(1), node(3)]));
     assert_eq!(proposer.on_vote(node(2), at, VoteAnswer::Voted), None, "reported once");
     assert!(proposer.is_decided() && proposer.current().is_none() && proposer.retry().is_none());
 }
 
 #[test]
 fn a_beaten_proposer_retries_above_the_highest_rejection() {
-    let mut proposer = proposer(Some('a'));
+    let mut proposer = proposer(value('a'));
     let at = proposer.ballot();
     assert_eq!(proposer.on_promise(node(2), at, Promise::Rejected { promised: ballot(40, 3) }), None);
     assert_eq!(proposer.on_promise(node(3), at, Promise::Rejected { promised: ballot(30, 3) }), None);
@@ -425,25 +439,65 @@ fn a_beaten_proposer_retries_above_the_highest_rejection() {
     assert_eq!(proposer.unanswered().len(), 3);
 }
 
-#[test]
-fn a_proposer_without_a_value_finishes_others_work_or_waits_for_one() {
-    let mut finisher = proposer(None);
-    let at = finisher.ballot();
-    finisher.on_promise(node(1), at, Promise::Promised { voted: None });
-    let vote = Promise::Promised { voted: Some((ballot(0, 3), 'z')) };
-    assert_eq!(finisher.on_promise(node(3), at, vote), Some(Action::Vote { ballot: at, value: 'z' }));
+/// What a proposer of `own` asks votes for, when the members that are told answer its "prepare" one after the other.
+fn proposes(n: u8, threshold: u16, own: Value, votes: &[Option<(u64, Value)>]) -> Option<Value> {
+    let mut proposer = Proposer::new(&committee(n, threshold), node(1), Incarnation([1; 16]), own, 8);
+    let at = proposer.ballot();
+    for (member, voted) in (1..).zip(votes) {
+        let voted = voted.map(|(round, value)| (ballot(round, 1), value));
+        proposer.on_promise(node(member), at, Promise::Promised { voted });
+    }
+    match proposer.current() {
+        Some(Action::Vote { value, .. }) => Some(value),
+        _ => None,
+    }
+}
 
-    let mut open = proposer(None);
-    open.on_promise(node(1), at, Promise::Promised { voted: None });
-    let action = open.on_promise(node(3), at, Promise::Promised { voted: None });
-    assert_eq!(action, Some(Action::Open { ballot: at }));
-    assert_eq!(open.offer('q'), Some(Action::Vote { ballot: at, value: 'q' }));
-    assert_eq!(open.offer('r'), None);
+/// Nothing is proposed before the promises at hand rule out that something else was decided, and then at once.
+#[test]
+fn a_proposer_waits_for_promises_enough_for_what_it_proposes() {
+    let (a, b) = (value('a'), value('b'));
+    let voted = |round, value| Some((round, value));
+    for (n, t, own, votes, expected) in [
+        (5, 4, a, vec![None, None, None], None),
+        (5, 4, a, vec![None, None, None, None], Some(a)),
+        // Two that never vote for it leave no quorum of a session.
+        (5, 4, CLOSE, vec![None], None),
+        (5, 4, CLOSE, vec![None, None], Some(CLOSE)),
+        // One has voted, so the session may have been decided, unless enough others have not.
+        (5, 4, CLOSE, vec![voted(1, b), None], None),
+        (5, 4, CLOSE, vec![voted(1, b), None, None], Some(CLOSE)),
+        (5, 4, CLOSE, vec![voted(1, b), voted(1, b), voted(1, b), None], Some(b)),
+        (3, 2, CLOSE, vec![voted(1, b), None], Some(b)),
+        (3, 3, CLOSE, vec![voted(1, b)], None),
+        (3, 3, CLOSE, vec![voted(1, b), None], Some(CLOSE)),
+        (2, 2, CLOSE, vec![None], Some(CLOSE)),
+        // The highest vote counts, also against what is lower.
+        (3, 2, a, vec![voted(1, CLOSE), None], Some(CLOSE)),
+        (3, 2, a, vec![voted(3, b), voted(2, CLOSE)], Some(b)),
+        (3, 2, a, vec![voted(2, b), voted(3, CLOSE)], Some(CLOSE)),
+        (5, 4, a, vec![voted(3, CLOSE)], None),
+        (5, 4, a, vec![voted(3, CLOSE), voted(2, b)], Some(CLOSE)),
+    ] {
+        assert_eq!(proposes(n, t, own, &votes), expected, "{t} of {n}, own {own:?}, votes {votes:?}");
+    }
+}
+
+#[test]
+fn a_value_of_a_smaller_quorum_is_decided_by_it() {
+    let mut proposer = Proposer::new(&committee(5, 4), node(1), Incarnation([1; 16]), CLOSE, 0);
+    let at = proposer.ballot();
+    for member in [2, 3] {
+        proposer.on_promise(node(member), at, Promise::Promised { voted: None });
+    }
+    assert_eq!(proposer.on_vote(node(5), at, VoteAnswer::Voted), None);
+    let decided = proposer.on_vote(node(2), at, VoteAnswer::Voted);
+    assert_eq!(decided, Some(Decided { ballot: at, value: CLOSE, voters: vec![node(2), node(5)] }));
 }
 
 #[test]
 fn exhausted_rounds_end_in_none_and_never_in_a_repeated_ballot() {
-    let mut proposer = proposer(Some('a'));
+    let mut proposer = proposer(value('a'));
     let at = proposer.ballot();
     proposer.on_promise(node(2), at, Promise::Rejected { promised: ballot(u64::MAX, 3) });
     assert_eq!(proposer.retry(), None);
@@ -453,5 +507,5 @@ fn exhausted_rounds_end_in_none_and_never_in_a_repeated_ballot() {
 #[test]
 #[should_panic(expected = "need not intersect")]
 fn a_quorum_that_does_not_intersect_itself_is_refused() {
-    let _ = Proposer::new(&committee(4, 2), node(1), Incarnation([1; 16]), Some('a'), 0);
+    let _ = Proposer::new(&committee(4, 2), node(1), Incarnation([1; 16]), value('a'), 0);
 }

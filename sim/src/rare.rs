@@ -6,7 +6,7 @@ use mpcium_core::{
     node::Status,
     report::Report,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, CertificateRecord, PendingRecord, record::Stored},
+    wallet::{AcceptorRecord, CertificateRecord, Choice, PendingRecord, record::Stored},
 };
 
 use crate::{counters::Counters, invariants::Fact};
@@ -81,8 +81,13 @@ fn durable(counters: &mut Counters, batch: &Batch) {
                 if record.acceptor.promised().is_some_and(|ballot| ballot.round > 1) {
                     counters.sometimes("a second ballot");
                 }
-                if !record.closed.is_empty() {
-                    counters.sometimes("an acceptor closed a session");
+                if record.slot.number > 0 {
+                    counters.sometimes("a slot was closed");
+                }
+                if let Some((ballot, Choice::Session(_))) = record.acceptor.voted()
+                    && record.acceptor.promised().is_some_and(|promised| promised > *ballot)
+                {
+                    counters.sometimes("promised above a vote");
                 }
             }
             Keyspace::Pending => {

@@ -32,24 +32,35 @@ use crate::{
 /// Between nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// The sender asks for the certificates whose names come after this one.
-    Ask { after: Vec<u8> },
+    /// The sender asks for what comes after this.
+    Ask { after: Cursor },
     /// One page.
     Page {
         certificates: Vec<Certificate>,
-        /// Where to go on; `None` on the last page.
-        next: Option<Vec<u8>>,
-        /// Wallets whose creation is undecided at the sender.
+        /// Wallets about whose creation anything was said at the sender, and that do not exist.
         undecided: Vec<String>,
+        /// Where to go on; `None` on the last page.
+        next: Option<Cursor>,
     },
+}
+
+/// How far a listing has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    /// Name of the last certificate's record.
+    certificate: Vec<u8>,
+    /// The last undecided wallet.
+    undecided: String,
 }
 
 /// Name of the record that says that the store was found to be rolled back.
 const ROLLED_BACK: &[u8] = b"rolled back";
 /// Names of the records of decisions that this node sits out begin with this.
 const SITS_OUT: &[u8] = b"sits out ";
-/// Records per page.
+/// Certificates per page.
 const PAGE: usize = 32;
+/// Undecided wallets per page.
+const UNDECIDED: usize = 256;
 /// How soon an unanswered question is repeated.
 const ASK_AGAIN: crate::Duration = crate::Duration::from_secs(3);
 
@@ -65,9 +76,9 @@ struct Behind {
     /// Requests that may have been answered before the restore are over by then.
     earliest: Time,
     /// Where each member's listing stands.
-    cursors: BTreeMap<NodeId, Vec<u8>>,
+    cursors: BTreeMap<NodeId, Cursor>,
     /// What comes after the page of each member that is being taken in: its `next`.
-    pages: BTreeMap<NodeId, Option<Vec<u8>>>,
+    pages: BTreeMap<NodeId, Option<Cursor>>,
     /// Certificates of those pages that wait for what is known of their wallets here.
     unread: BTreeMap<(NodeId, String), Certificate>,
     asked: BTreeSet<NodeId>,
@@ -168,11 +179,12 @@ impl CatchUp {
         match message {
             Message::Ask { after } => {
                 let Some(incarnation) = ctx.incarnation_of(from) else { return };
-                if after.len() <= limits::RECORD_KEY_BYTES_MAX {
-                    ctx.scan(Keyspace::Certificates, after, PAGE, Wanted::CatchUp((from, incarnation)));
+                if after.certificate.len() <= limits::RECORD_KEY_BYTES_MAX {
+                    let name = after.certificate.clone();
+                    ctx.scan(Keyspace::Certificates, name, PAGE, Wanted::CatchUp((from, incarnation), after));
                 }
             }
-            Message::Page { certificates, next, undecided } => {
+            Message::Page { certificates, undecided, next } => {
                 let Some(behind) = &mut self.behind else { return };
                 let busy = behind.pages.contains_key(&from);
                 if !behind.asked.contains(&from) || behind.done.contains(&from) || busy {
@@ -180,7 +192,7 @@ impl CatchUp {
                 }
                 behind.pages.insert(from, next);
                 let mut batch = Batch::default();
-                for wallet in undecided.into_iter().take(limits::REQUESTS_MAX) {
+                for wallet in undecided.into_iter().take(UNDECIDED) {
                     if wallet.len() <= limits::ID_BYTES_MAX {
                         let mut key = SITS_OUT.to_vec();
                         key.extend(wallet.as_bytes());
@@ -241,17 +253,27 @@ impl CatchUp {
     }
 
     /// A page of this node's certificates was read for somebody who catches up.
-    pub fn on_scanned(ctx: &mut Context, activation: &Activation, to: Participant, records: &[Record]) {
+    pub fn on_scanned(ctx: &mut Context, activation: &Activation, to: Participant, after: Cursor, records: &[Record]) {
         if ctx.incarnation_of(to.0) != Some(to.1) {
             return;
         }
-        let next = if records.len() < PAGE { None } else { records.last().map(|(key, _)| key.clone()) };
+        let undecided: Vec<String> = activation
+            .open_decisions()
+            .into_iter()
+            .filter(|wallet| **wallet > *after.undecided)
+            .take(UNDECIDED)
+            .map(str::to_owned)
+            .collect();
+        let more = records.len() >= PAGE || undecided.len() >= UNDECIDED;
+        let next = more.then(|| Cursor {
+            certificate: records.last().map_or(after.certificate, |(key, _)| key.clone()),
+            undecided: undecided.last().cloned().unwrap_or(after.undecided),
+        });
         let certificates = records
             .iter()
             .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
             .map(|record| record.certificate)
             .collect();
-        let page = Message::Page { certificates, next, undecided: activation.undecided() };
-        ctx.send(to.0, Lane::Bulk, Envelope::CatchUp(page));
+        ctx.send(to.0, Lane::Bulk, Envelope::CatchUp(Message::Page { certificates, undecided, next }));
     }
 }

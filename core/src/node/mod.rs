@@ -9,7 +9,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use boot::facets;
-pub(crate) use catch_up::Message as CatchUpMessage;
+pub(crate) use catch_up::{Cursor as CatchUpCursor, Message as CatchUpMessage};
 pub use status::*;
 
 use self::{catch_up::CatchUp, records::Starts};
@@ -157,11 +157,11 @@ impl Node {
                 Some(Wanted::Verdict(key, delivery)) => {
                     self.ledger.on_verdict_loaded(&mut self.ctx, key, delivery, value);
                 }
-                Some(Wanted::CatchUp(_)) | None => {}
+                Some(Wanted::CatchUp(..)) | None => {}
             },
             Input::Scanned(id, records) => {
-                if let Some(Wanted::CatchUp(to)) = self.ctx.loaded(id) {
-                    CatchUp::on_scanned(&mut self.ctx, &self.activation, to, &records);
+                if let Some(Wanted::CatchUp(to, after)) = self.ctx.loaded(id) {
+                    CatchUp::on_scanned(&mut self.ctx, &self.activation, to, after, &records);
                 }
             }
             Input::Computed(computed) => match (self.ctx.computed(computed.id), computed.done) {
@@ -315,6 +315,9 @@ impl Node {
                 self.with_acceptor(|acceptor, ctx, parts| acceptor.on_wallet(ctx, parts, &wallet));
                 self.with_signing(|signing, ctx, parts| signing.on_wallet_loaded(ctx, parts, &wallet));
                 self.with_keygen(|keygen, ctx, parts| keygen.on_wallet_changed(ctx, parts, &wallet));
+            }
+            Event::SlotClosed(wallet) => {
+                self.with_keygen(|keygen, ctx, parts| keygen.on_slot_closed(ctx, parts, &wallet));
             }
             Event::Resume => self.resume = true,
         }

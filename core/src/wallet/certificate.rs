@@ -19,7 +19,7 @@ use crate::limits::NODES_MAX;
 use crate::planted::{Bug, planted};
 use crate::tags;
 
-/// What acceptors vote on: a session that all its members prepared, with the proof.
+/// A session that can become the epoch: all its members prepared it, with the proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Value {
     /// What all members state alike.
@@ -367,7 +367,7 @@ impl Certificate {
 }
 
 /// Signatures come sorted by node and each node's once, so that one set of signatures has one encoding.
-fn check_ordered(
+pub(super) fn check_ordered(
     signatures: &[(NodeId, Signature)],
     error: fn(NodeId) -> CertificateError,
 ) -> Result<(), CertificateError> {
@@ -377,7 +377,7 @@ fn check_ordered(
     }
 }
 
-fn name_signer(error: StatementError, bad_signature: fn(NodeId) -> CertificateError) -> CertificateError {
+pub(super) fn name_signer(error: StatementError, bad_signature: fn(NodeId) -> CertificateError) -> CertificateError {
     match error {
         StatementError::Form(error) => CertificateError::Form(error),
         StatementError::UnknownNode(node) => CertificateError::UnknownNode(node),

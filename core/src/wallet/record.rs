@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, CertificateError, Value};
-use super::statement::{FormError, Prepared, PublicShares, Refused, SessionId, check_wallet, point_bytes};
+use super::closing::{Choice, Closing};
+use super::statement::{FormError, Prepared, PublicShares, Refused, SessionId, Slot, check_wallet, point_bytes};
 use crate::Secret;
 use crate::consensus::Acceptor;
 use crate::limits::{NODES_MAX, REQUEST_BYTES_MAX};
@@ -56,17 +57,33 @@ pub enum PendingRecord {
     Refused(RefusedRecord),
 }
 
-/// This node's part in one decision.
+/// This node's part in the decision about a wallet's epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptorRecord {
-    /// The wallet.
-    pub wallet: String,
-    /// The epoch to be decided.
-    pub epoch: u32,
-    /// Promise and vote.
-    pub acceptor: Acceptor<Value>,
-    /// Sessions that this node never votes for, in ascending order.
-    pub closed: Vec<SessionId>,
+    /// The decision that is open.
+    pub slot: Slot,
+    /// Why the slot before is over; there exactly if there is one.
+    pub closing: Option<Closing>,
+    /// Promise and vote in the open slot.
+    pub acceptor: Acceptor<Choice>,
+    /// Sessions that this node said it never votes for while it ran a version that had no slots, in ascending order.
+    pub refused: Vec<SessionId>,
+}
+
+/// As it was before there were slots.
+#[derive(Serialize, Deserialize)]
+struct AcceptorRecordV1 {
+    wallet: String,
+    epoch: u32,
+    acceptor: Acceptor<Value>,
+    closed: Vec<SessionId>,
+}
+
+impl From<AcceptorRecordV1> for AcceptorRecord {
+    fn from(old: AcceptorRecordV1) -> Self {
+        let acceptor = old.acceptor.map(|value| Choice::Session(Box::new(value)));
+        Self { acceptor, refused: old.closed, ..Self::new(&old.wallet, old.epoch) }
+    }
 }
 
 /// A decision that this node knows.
@@ -150,10 +167,17 @@ pub trait Stored: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
 }
 
-/// Schema versions of every kind of record. The order of variants is the format.
+/// Schema versions of most kinds of records. The order of variants is the format.
 #[derive(Serialize, Deserialize)]
 enum Versioned<T> {
     V1(T),
+}
+
+/// Those of an acceptor's.
+#[derive(Serialize, Deserialize)]
+enum AcceptorVersions<T> {
+    V1(Box<AcceptorRecordV1>),
+    V2(T),
 }
 
 macro_rules! stored {
@@ -177,10 +201,27 @@ macro_rules! stored {
 
 stored! {
     PendingRecord: "record of a prepared or refused session", at most RECORD_BYTES_MAX + REQUEST_BYTES_MAX;
-    AcceptorRecord: "record of an acceptor", at most RECORD_BYTES_MAX;
     CertificateRecord: "record of a certificate", at most RECORD_BYTES_MAX;
     StoppedRecord: "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
     ShareRecord: "record of a key share", at most RECORD_BYTES_MAX;
+}
+
+impl Stored for AcceptorRecord {
+    const WHAT: &'static str = "record of an acceptor";
+    const BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+    fn encode(&self) -> Vec<u8> {
+        encode_sized(&AcceptorVersions::V2(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record = match decode_exact::<AcceptorVersions<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
+            AcceptorVersions::V1(record) => (*record).into(),
+            AcceptorVersions::V2(record) => record,
+        };
+        record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
+        Ok(record)
+    }
 }
 
 impl PreparedRecord {
@@ -247,30 +288,41 @@ impl PendingRecord {
 }
 
 impl AcceptorRecord {
-    /// An acceptor that has promised and voted nothing.
+    /// An acceptor that has promised and voted nothing, in a wallet's first slot.
     #[must_use]
     pub fn new(wallet: &str, epoch: u32) -> Self {
-        Self { wallet: wallet.to_owned(), epoch, acceptor: Acceptor::new(), closed: Vec::new() }
+        let slot = Slot { wallet: wallet.to_owned(), epoch, number: 0 };
+        Self { slot, closing: None, acceptor: Acceptor::new(), refused: Vec::new() }
+    }
+
+    /// An acceptor that has promised and voted nothing in the slot after the one that was closed. `None` if slots are
+    /// exhausted.
+    #[must_use]
+    pub fn after(closing: Closing) -> Option<Self> {
+        let slot = Slot { number: closing.slot.number.checked_add(1)?, ..closing.slot.clone() };
+        Some(Self { slot, closing: Some(closing), acceptor: Acceptor::new(), refused: Vec::new() })
     }
 
     /// The name to store it under.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        decision_key(&self.wallet, self.epoch)
+        decision_key(&self.slot.wallet, self.slot.epoch)
     }
 
     fn check(&self) -> Result<(), CertificateError> {
-        check_wallet(&self.wallet)?;
+        let Slot { wallet, epoch, number } = &self.slot;
+        check_wallet(wallet)?;
+        if self.closing.as_ref().map(|closing| &closing.slot) != self.slot.before().as_ref() {
+            return Err(FormError::Closing { slot: *number }.into());
+        }
+        self.closing.as_ref().map_or(Ok(()), Closing::check)?;
         if !self.acceptor.is_well_formed() {
             return Err(FormError::VoteAbovePromise.into());
         }
-        let Some((ballot, value)) = self.acceptor.voted() else { return Ok(()) };
+        let Some((ballot, Choice::Session(value))) = self.acceptor.voted() else { return Ok(()) };
         value.check()?;
-        if self.closed.contains(&value.facts().session) {
-            return Err(CertificateError::VoteForOther(ballot.node));
-        }
         let facts = value.facts();
-        if facts.wallet != self.wallet || facts.epoch != self.epoch {
+        if self.refused.contains(&facts.session) || facts.wallet != *wallet || facts.epoch != *epoch {
             return Err(CertificateError::VoteForOther(ballot.node));
         }
         Ok(())

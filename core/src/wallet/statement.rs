@@ -1,8 +1,7 @@
 //! What members sign about the birth of a key, so that others can be shown it later.
 //!
 //! Invariant: a signature means exactly one thing. Each kind is signed under its own domain tag over the postcard encoding
-//! of a fixed structure, in which every variable part carries its length; the two statements of an acceptor share a tag and
-//! begin with a byte that tells them apart. Every body names its signer. The bytes are pinned by golden tests: changing
+//! of a fixed structure, in which every variable part carries its length. Every body names its signer. The bytes are pinned by golden tests: changing
 //! one is a change of protocol.
 
 use ed25519_dalek::VerifyingKey;
@@ -53,6 +52,18 @@ impl std::fmt::Debug for Signature {
     }
 }
 
+/// One decision about a wallet: which session becomes the epoch, or that none of those so far does and the next slot
+/// decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// The wallet.
+    pub wallet: String,
+    /// The epoch to be decided.
+    pub epoch: u32,
+    /// How many slots of this wallet and epoch were closed before.
+    pub number: u32,
+}
+
 /// What is fixed about a key-generation or resharing session before it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFacts {
@@ -101,21 +112,19 @@ pub struct Prepared {
 /// "I take part in no ballot below this one, and this is my highest vote so far."
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
-    /// The wallet of the decision.
-    pub wallet: String,
-    /// The epoch to be decided.
-    pub epoch: u32,
+    /// The decision.
+    pub slot: Slot,
     /// The promised ballot.
     pub ballot: Ballot,
-    /// Ballot and [`PreparedSession::hash`] of the highest vote.
+    /// Ballot and [`Choice::hash`](super::Choice::hash) of the highest vote.
     pub voted: Option<(Ballot, [u8; 32])>,
     /// Who says so.
     pub node: NodeId,
-    /// Under [`tags::VOTE`].
+    /// Under [`tags::PROMISE`].
     pub signature: Signature,
 }
 
-/// "In this ballot I vote for this session." An acceptor that signs two for one ballot, or one below a ballot that it
+/// "In this ballot I vote for this session, or for closing this slot." An acceptor that signs two for one ballot, or one below a ballot that it
 /// promised without reporting it, is proven wrong by its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
@@ -125,7 +134,7 @@ pub struct Vote {
     pub epoch: u32,
     /// The ballot.
     pub ballot: Ballot,
-    /// [`PreparedSession::hash`] of the session voted for.
+    /// [`Choice::hash`](super::Choice::hash) of what is voted for.
     pub value_hash: [u8; 32],
     /// Who votes.
     pub node: NodeId,
@@ -134,7 +143,7 @@ pub struct Vote {
 }
 
 /// "I never prepared this session and never will." Said by members of the session's committee only: of them alone it
-/// follows that the session cannot become the epoch.
+/// follows that the session lacks a statement for ever, and cannot become the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// The session's wallet.
@@ -236,6 +245,11 @@ pub enum FormError {
     NotAMember(NodeId),
     /// An acceptor's vote is above its promise.
     VoteAbovePromise,
+    /// A slot without the proof that the one before is closed, or with another's.
+    Closing {
+        /// The slot's number.
+        slot: u32,
+    },
     /// Something is longer than may be.
     TooManyBytes {
         /// What.
@@ -265,6 +279,7 @@ impl std::fmt::Display for FormError {
             Self::KeyShare(what) => write!(f, "the key share's {what} is not the session's"),
             Self::NotAMember(node) => write!(f, "{node} is no member of the committee"),
             Self::VoteAbovePromise => f.write_str("a vote above the promise"),
+            Self::Closing { slot } => write!(f, "slot {slot} does not come with the closing of the slot before"),
             Self::TooManyBytes { what, limit, got } => write!(f, "{what} of {got} bytes, expected at most {limit}"),
         }
     }
@@ -385,6 +400,20 @@ impl PreparedSession {
     }
 }
 
+impl Slot {
+    /// The slot that must be closed before this one decides; `None` for the first.
+    #[must_use]
+    pub fn before(&self) -> Option<Self> {
+        Some(Self { number: self.number.checked_sub(1)?, ..self.clone() })
+    }
+
+    /// What a [`Vote`] for closing this slot names.
+    #[must_use]
+    pub fn close_hash(&self) -> [u8; 32] {
+        tags::CLOSE.hash(&encode(self))
+    }
+}
+
 impl Prepared {
     /// Signs as `identity`. Only after its share is durable.
     #[must_use]
@@ -444,17 +473,10 @@ impl Prepared {
 impl Promised {
     /// Signs as `identity`. Only after the acceptor's state is durable.
     #[must_use]
-    pub fn sign(
-        wallet: &str,
-        epoch: u32,
-        ballot: Ballot,
-        voted: Option<(Ballot, [u8; 32])>,
-        identity: &Identity,
-    ) -> Self {
+    pub fn sign(slot: Slot, ballot: Ballot, voted: Option<(Ballot, [u8; 32])>, identity: &Identity) -> Self {
         let node = identity.id();
-        let body = AcceptorBody::Promise { wallet, epoch, ballot, voted, node };
-        let signature = sign(identity, tags::VOTE, &body);
-        Self { wallet: wallet.to_owned(), epoch, ballot, voted, node, signature }
+        let signature = sign(identity, tags::PROMISE, &PromiseBody { slot: &slot, ballot, voted, node });
+        Self { slot, ballot, voted, node, signature }
     }
 
     /// Checks content and signature. Whether the signer is an acceptor of the decision is for the caller to check.
@@ -462,13 +484,13 @@ impl Promised {
     /// # Errors
     /// Naming what is wrong.
     pub fn verify(&self, keys: &Keys<'_>) -> Result<(), StatementError> {
-        let Self { wallet, epoch, ballot, voted, node, signature } = self;
-        check_wallet(wallet)?;
+        let Self { slot, ballot, voted, node, signature } = self;
+        check_wallet(&slot.wallet)?;
         if voted.is_some_and(|(voted, _)| voted > *ballot) {
             return Err(FormError::VoteAbovePromise.into());
         }
-        let body = AcceptorBody::Promise { wallet, epoch: *epoch, ballot: *ballot, voted: *voted, node: *node };
-        verify(keys, *node, tags::VOTE, &body, signature)
+        let body = PromiseBody { slot, ballot: *ballot, voted: *voted, node: *node };
+        verify(keys, *node, tags::PROMISE, &body, signature)
     }
 }
 
@@ -477,7 +499,8 @@ impl Vote {
     #[must_use]
     pub fn sign(wallet: &str, epoch: u32, ballot: Ballot, value_hash: [u8; 32], identity: &Identity) -> Self {
         let node = identity.id();
-        let signature = sign(identity, tags::VOTE, &AcceptorBody::Vote { wallet, epoch, ballot, value_hash, node });
+        let body = VoteBody { kind: VoteBody::KIND, wallet, epoch, ballot, value_hash, node };
+        let signature = sign(identity, tags::VOTE, &body);
         Self { wallet: wallet.to_owned(), epoch, ballot, value_hash, node, signature }
     }
 
@@ -488,7 +511,8 @@ impl Vote {
     pub fn verify(&self, keys: &Keys<'_>) -> Result<(), StatementError> {
         let Self { wallet, epoch, ballot, value_hash, node, signature } = self;
         check_wallet(wallet)?;
-        let body = AcceptorBody::Vote { wallet, epoch: *epoch, ballot: *ballot, value_hash: *value_hash, node: *node };
+        let (epoch, ballot, value_hash) = (*epoch, *ballot, *value_hash);
+        let body = VoteBody { kind: VoteBody::KIND, wallet, epoch, ballot, value_hash, node: *node };
         verify(keys, *node, tags::VOTE, &body, signature)
     }
 }
@@ -554,11 +578,27 @@ struct PreparedBody<'a> {
     node: NodeId,
 }
 
-/// The order of variants is part of the format.
 #[derive(Serialize)]
-enum AcceptorBody<'a> {
-    Promise { wallet: &'a str, epoch: u32, ballot: Ballot, voted: Option<(Ballot, [u8; 32])>, node: NodeId },
-    Vote { wallet: &'a str, epoch: u32, ballot: Ballot, value_hash: [u8; 32], node: NodeId },
+struct PromiseBody<'a> {
+    slot: &'a Slot,
+    ballot: Ballot,
+    voted: Option<(Ballot, [u8; 32])>,
+    node: NodeId,
+}
+
+#[derive(Serialize)]
+struct VoteBody<'a> {
+    kind: u8,
+    wallet: &'a str,
+    epoch: u32,
+    ballot: Ballot,
+    value_hash: [u8; 32],
+    node: NodeId,
+}
+
+impl VoteBody<'_> {
+    /// Told votes from promises while both were signed under one tag. Certificates keep such votes for ever.
+    const KIND: u8 = 1;
 }
 
 #[derive(Serialize)]

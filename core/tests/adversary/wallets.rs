@@ -14,7 +14,8 @@ use crate::{
     request::answers::Attempt,
     store::Keyspace,
     wallet::{
-        AcceptorRecord, Prepared, PreparedSession, Refused, SessionFacts, Signature, Value, Vote,
+        AcceptorRecord, Choice, Closing, Prepared, PreparedSession, Refused, SessionFacts, Signature, Slot, Value,
+        Vote,
         activation::{Answer, Message as Wallet, Proposal},
         record::Stored as _,
     },
@@ -43,6 +44,7 @@ fn proposal(world: &World, liar: &Liar, request: &Request) -> Proposal {
         request: request.to_json(),
         deadline: world.now().wall.after(world.config(0).keygen_deadline),
         attempt: Attempt { number: 1, coordinator: liar.id(), incarnation: liar.incarnation, serial: 1 },
+        slot: 0,
         participants: liar.participants(world),
         nonce: [1; 16],
     }
@@ -122,30 +124,47 @@ fn a_member_refuses_only_sessions_of_valid_requests() {
     for (number, (change, request)) in changes.into_iter().enumerate() {
         let mut facts = honest.clone();
         change(&mut facts);
-        let query = Message::Wallet(Wallet::Query { facts: Box::new(facts), request: request.to_json() });
+        let query = Message::Wallet(Wallet::Query { facts: Box::new(facts), slot: 0, request: request.to_json() });
         assert!(liar.ask_again(&mut world, 0, &query, refused).is_none(), "change {number}");
         assert_eq!(records(&mut world, 0, Keyspace::Pending), 0, "change {number}");
     }
-    let query = Message::Wallet(Wallet::Query { facts: Box::new(honest.clone()), request: request.to_json() });
+    let query = Message::Wallet(Wallet::Query { facts: Box::new(honest.clone()), slot: 0, request: request.to_json() });
     let answer = liar.ask_again(&mut world, 0, &query, refused).expect("a refusal");
     assert_eq!((answer.node, answer.session), (world.id(0), honest.session));
     assert_eq!(records(&mut world, 0, Keyspace::Pending), 1, "durable before it is said");
 }
 
+fn slot(wallet: &str, number: u32) -> Slot {
+    Slot { wallet: wallet.to_owned(), epoch: 0, number }
+}
+
 #[test]
-fn nobody_can_make_a_node_keep_promises_about_wallets_that_it_has_not_prepared() {
+fn nobody_can_make_a_node_keep_promises_about_wallets_that_no_client_asked_for() {
     let (mut world, mut liar) = world();
+    let ballot = Ballot { round: 1, node: liar.id(), incarnation: liar.incarnation };
+    let prepare = |wallet: &str, request: Option<&Request>| {
+        let request = request.map(Request::to_json);
+        Message::Wallet(Wallet::Prepare { slot: slot(wallet, 0), ballot, request })
+    };
+    let mut unsigned = keygen("w");
+    unsigned.set_signature(vec![1; 64]);
     // The first time a node only learns that it knows nothing of the wallet.
     for _ in 0..2 {
         for number in 0..50 {
-            let ballot = Ballot { round: 1, node: liar.id(), incarnation: liar.incarnation };
-            let prepare = Message::Wallet(Wallet::Prepare { wallet: format!("invented {number}"), epoch: 0, ballot });
-            liar.say(&mut world, 0, Lane::Control, &prepare);
+            let invented = format!("invented {number}");
+            for request in [None, Some(&keygen("w"))] {
+                liar.say(&mut world, 0, Lane::Control, &prepare(&invented, request));
+            }
         }
+        liar.say(&mut world, 0, Lane::Control, &prepare("w", Some(&unsigned)));
         liar.run_for(&mut world, Duration::from_secs(3));
     }
-    assert!(!liar.heard.iter().any(|(_, m)| matches!(m, Message::Wallet(Wallet::Promised(..)))));
+    let promised = |message: &Message| matches!(message, Message::Wallet(Wallet::Promised(..))).then_some(());
+    assert!(!liar.heard.iter().any(|(_, message)| promised(message).is_some()));
     assert_eq!(records(&mut world, 0, Keyspace::Decisions), 0);
+    let asked_for = prepare("w", Some(&keygen("w")));
+    assert!(liar.ask_again(&mut world, 0, &asked_for, promised).is_some());
+    assert_eq!(records(&mut world, 0, Keyspace::Decisions), 1);
 }
 
 /// The three of them have run a key generation; both honest members are prepared, and only the liar holds everybody's
@@ -194,18 +213,45 @@ impl Open {
         let message = Message::Wallet(message);
         self.liar.ask_again(&mut self.world, 0, &message, |message| match message {
             Message::Wallet(
-                answer @ (Wallet::Promised(..) | Wallet::Voted(_) | Wallet::Rejected { .. } | Wallet::Refused(_)),
+                answer @ (Wallet::Promised(..) | Wallet::Voted(_) | Wallet::Rejected { .. } | Wallet::Closing(_)),
             ) => Some(answer.clone()),
             _ => None,
         })
     }
 
     fn prepare(&mut self, ballot: Ballot) -> Option<Wallet> {
-        self.ask(Wallet::Prepare { wallet: "w".to_owned(), epoch: 0, ballot })
+        self.ask(Wallet::Prepare { slot: slot("w", 0), ballot, request: None })
     }
 
     fn vote(&mut self, ballot: Ballot, value: Value) -> Option<Wallet> {
-        self.ask(Wallet::VoteFor { ballot, value: Box::new(value) })
+        self.choose(0, ballot, Choice::Session(Box::new(value)))
+    }
+
+    fn choose(&mut self, number: u32, ballot: Ballot, choice: Choice) -> Option<Wallet> {
+        self.ask(Wallet::VoteFor { slot: slot("w", number), ballot, choice })
+    }
+
+    /// The sessions that node 0 names when a coordinator gives the request up.
+    fn close(&mut self) -> Option<Vec<crate::session::SessionId>> {
+        let close = Wallet::Close { wallet: "w".to_owned(), request_digest: self.facts.request_digest };
+        self.liar.ask_again(&mut self.world, 0, &Message::Wallet(close), |message| match message {
+            Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
+            _ => None,
+        })
+    }
+
+    /// Has the first slot closed by the votes of node 0 and the liar.
+    fn closing(&mut self) -> Closing {
+        let ballot = self.ballot(7);
+        let Some(Wallet::Voted(vote)) = self.choose(0, ballot, Choice::Close) else { panic!("no vote") };
+        let slot = slot("w", 0);
+        let mine = Vote::sign("w", 0, ballot, slot.close_hash(), &self.liar.identity);
+        Closing::assemble(slot, ballot, &[*vote, mine])
+    }
+
+    fn show(&mut self, message: Wallet) {
+        self.liar.say(&mut self.world, 0, Lane::Control, &Message::Wallet(message));
+        self.liar.run_for(&mut self.world, Duration::from_millis(50));
     }
 
     fn voted(&mut self) -> Option<Ballot> {
@@ -251,7 +297,7 @@ fn an_acceptor_keeps_its_promise_also_after_a_restart_and_says_what_it_voted() {
     assert_eq!(open.voted(), Some(ballot), "durable before it is said");
     open.restart();
     let Some(Wallet::Promised(_, Some(reported))) = open.prepare(open.ballot(9)) else { panic!("no promise") };
-    assert_eq!(reported.hash(), value.hash(), "a later proposer hears of the vote");
+    assert_eq!(reported.session(), Some(&value), "a later proposer hears of the vote");
 }
 
 #[test]
@@ -283,43 +329,88 @@ fn an_acceptor_votes_only_for_what_everybody_has_prepared() {
     assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
 }
 
-/// A member that gave the request up has said that it never votes for the session; whoever shows it everybody's
-/// statements afterwards gets that word again.
+/// A slot that is closed stays closed: whoever speaks of it is shown why, and its sessions are nothing in the next one.
 #[test]
-fn who_has_refused_a_session_never_votes_for_it_also_after_a_restart() {
+fn who_knows_that_a_slot_is_closed_goes_on_in_the_next_one_also_after_a_restart() {
     let mut open = Open::new();
-    let (wallet, request_digest) = ("w".to_owned(), open.facts.request_digest);
-    let close = Message::Wallet(Wallet::Close { wallet, request_digest });
-    let closed = open.liar.ask_again(&mut open.world, 0, &close, |message| match message {
-        Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
-        _ => None,
-    });
-    assert_eq!(closed, Some(Vec::new()), "it votes for nothing of the request any more");
+    // Nobody else is to decide meanwhile.
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    let closing = open.closing();
+    open.show(Wallet::Closing(Box::new(closing.clone())));
     for restarted in [false, true] {
         if restarted {
             open.restart();
         }
-        let answer = open.vote(open.ballot(7), open.value());
-        assert!(matches!(answer, Some(Wallet::Refused(_))), "restarted: {restarted}");
-        assert_eq!(open.voted(), None, "restarted: {restarted}");
+        let record = acceptor(&mut open.world, 0).expect("a record");
+        assert_eq!((record.slot.number, record.closing.as_ref()), (1, Some(&closing)), "restarted: {restarted}");
+        assert_eq!(records(&mut open.world, 0, Keyspace::Pending), 0, "restarted: {restarted}");
+        assert_eq!(open.close(), Some(Vec::new()), "restarted: {restarted}");
+        let answer = open.vote(open.ballot(9), open.value());
+        assert!(matches!(answer, Some(Wallet::Closing(shown)) if *shown == closing), "restarted: {restarted}");
+        let again = Choice::Session(Box::new(open.value()));
+        assert!(open.choose(1, open.ballot(9), again).is_none(), "restarted: {restarted}");
+    }
+    // The other one hears of it as well.
+    open.world.cut.clear();
+    let knows = |_: &Liar, world: &mut World| world.node(1).status(world.now()).undecided.is_empty();
+    assert!(open.liar.until(&mut open.world, knows), "{:#?}", open.world.last_reports());
+    let late = proposal(&open.world, &open.liar, &keygen("w"));
+    let said = propose(&mut open.world, &mut open.liar, 0, late).expect("an answer");
+    assert!(said.contains("another slot"), "{said}");
+    let in_the_open_slot = Proposal { slot: 1, ..proposal(&open.world, &open.liar, &keygen("w")) };
+    assert_eq!(propose(&mut open.world, &mut open.liar, 0, in_the_open_slot), Some(String::new()));
+    assert_eq!(records(&mut open.world, 0, Keyspace::Shares), 2, "of the session that came to nothing");
+}
+
+/// A vote for closing is a vote: a later proposer hears of it.
+#[test]
+fn who_has_voted_for_closing_says_so_also_after_a_restart() {
+    let mut open = Open::new();
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    open.closing();
+    for restarted in [false, true] {
+        if restarted {
+            open.restart();
+        }
+        let answer = open.prepare(open.ballot(8));
+        assert!(matches!(answer, Some(Wallet::Promised(_, Some(Choice::Close)))), "restarted: {restarted}");
     }
 }
 
-/// Who has voted cannot take it back: a coordinator that closes hears that the session may still win.
+/// A closing is not worth more for being shown by a member.
 #[test]
-fn who_has_voted_for_a_session_does_not_refuse_it() {
+fn a_closing_that_lacks_anything_is_not_believed() {
+    let mut open = Open::new();
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    let genuine = open.closing();
+    let another = |change: fn(&mut Closing)| {
+        let mut changed = genuine.clone();
+        change(&mut changed);
+        changed
+    };
+    for changed in [
+        another(|closing| closing.votes.truncate(1)),
+        another(|closing| closing.votes[0].1 = closing.votes[1].1),
+        another(|closing| closing.votes[1] = closing.votes[0]),
+        another(|closing| closing.slot.number = 1),
+        another(|closing| closing.slot.wallet = "v".to_owned()),
+        another(|closing| closing.ballot.round += 1),
+    ] {
+        open.show(Wallet::Closing(Box::new(changed.clone())));
+        assert_eq!(acceptor(&mut open.world, 0).map(|record| record.slot.number), Some(0), "{changed:?}");
+        assert_eq!(open.close(), Some(vec![open.facts.session]), "{changed:?}");
+    }
+}
+
+/// A coordinator that gives a request up hears of every session that may still win, voted for or not.
+#[test]
+fn a_coordinator_that_closes_hears_what_is_prepared() {
     let mut open = Open::new();
     // Nobody else is to decide meanwhile.
     open.world.cut.extend([(0, 1), (1, 0)]);
-    assert!(matches!(open.prepare(open.ballot(1)), Some(Wallet::Promised(_, None))));
+    assert_eq!(open.close(), Some(vec![open.facts.session]));
     assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
-    let (wallet, request_digest) = ("w".to_owned(), open.facts.request_digest);
-    let close = Message::Wallet(Wallet::Close { wallet, request_digest });
-    let closed = open.liar.ask_again(&mut open.world, 0, &close, |message| match message {
-        Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
-        _ => None,
-    });
-    assert_eq!(closed, Some(vec![open.facts.session]));
+    assert_eq!(open.close(), Some(vec![open.facts.session]));
     assert!(open.voted().is_some());
 }
 
@@ -343,21 +434,21 @@ fn a_certificate_that_lacks_anything_is_not_believed() {
     }
 }
 
-/// A refusal counts for whoever signed it, and for the session that it names. A genuine one is joined: then nobody waits
-/// for somebody who never votes.
+/// A refusal counts for whoever signed it, and for the session that it names. A genuine one ends the waiting; but a
+/// member that refuses what it has prepared ends nothing, because its statement is proof of the contrary.
 #[test]
-fn a_refusal_in_anothers_name_or_of_another_session_counts_for_nothing() {
+fn a_refusal_in_anothers_name_or_of_another_session_counts_for_nothing_and_a_false_one_ends_nothing() {
     let mut open = Open::new();
     let session = open.facts.session;
     let mine = |session| Refused::sign("w", 0, session, open.liar.incarnation, &open.liar.identity);
     let forged = Refused { node: id(2), ..mine(session) };
     let (genuine, other) = (mine(session), mine(crate::session::SessionId([5; 32])));
+    let undecided = |open: &mut Open| open.world.node(0).status(open.world.now()).undecided.len();
     for refused in [forged, other] {
-        open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(Wallet::Refused(Box::new(refused))));
+        open.show(Wallet::Refused(Box::new(refused)));
+        assert_eq!(undecided(&mut open), 1, "it believed that");
     }
-    open.liar.run_for(&mut open.world, Duration::from_millis(50));
-    assert!(acceptor(&mut open.world, 0).is_none(), "it resolved something");
-    open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(Wallet::Refused(Box::new(genuine))));
-    open.liar.run_for(&mut open.world, Duration::from_millis(50));
-    assert_eq!(acceptor(&mut open.world, 0).map(|record| record.closed), Some(vec![session]));
+    open.show(Wallet::Refused(Box::new(genuine)));
+    assert_eq!(undecided(&mut open), 0, "it waits for somebody who never comes");
+    assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
 }

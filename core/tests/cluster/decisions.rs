@@ -115,6 +115,69 @@ fn a_member_that_vanishes_after_preparing_leaves_nobody_waiting_and_the_wallet_c
     }
 }
 
+/// One member dies at some moment of a key generation and never comes back: before anything is prepared, between
+/// statements, between votes. Whoever is left answers: with the wallet or with an error, which is then final.
+#[test]
+fn a_member_that_dies_for_ever_at_any_moment_leaves_no_request_without_its_answer() {
+    let mut ends = BTreeSet::new();
+    for (nodes, threshold) in [(3_u8, 2_u16), (4, 3), (5, 3), (5, 4)] {
+        let n = usize::from(nodes);
+        for (dead, micros) in (1_000..26_000).step_by(1_700).enumerate().map(|(at, micros)| (at % n, micros)) {
+            let what = format!("{threshold} of {n}, node{dead} killed after {micros} µs");
+            let mut world = World::quiet(nodes, threshold, |_| {});
+            world.run_for(Duration::from_secs(2));
+            world.request(&keygen("w"));
+            world.run_for(Duration::from_micros(micros));
+            world.kill(dead);
+            let answer = world.result("w", None);
+            let made = code(&answer).is_empty();
+            assert!(made || code(&answer) == "ERROR_NETWORK_TIMEOUT", "{what}: {answer}");
+            world.run_for(Duration::from_secs(30));
+            for node in (0..n).filter(|node| *node != dead) {
+                assert!(world.node(node).status(world.now()).undecided.is_empty(), "{what}: node{node} still waits");
+                assert_eq!(certificates(&mut world, node).len(), usize::from(made), "{what}: node{node}");
+            }
+            // Whatever it knows, it cannot change the answer.
+            world.start(dead);
+            world.run_for(Duration::from_secs(30));
+            assert!((0..n).all(|node| certificates(&mut world, node).len() == usize::from(made)), "{what}");
+            let closed = acceptor(&mut world, (dead + 1) % n).is_some_and(|record| record.slot.number > 0);
+            assert!(!made || !closed, "{what}");
+            ends.insert((made, closed));
+        }
+    }
+    // A wallet, an error after nothing was prepared, an error after a slot was closed.
+    assert_eq!(ends.len(), 3, "{ends:?}");
+}
+
+/// One member has voted for a session that the others are not sure of, and the one that both would need is gone. Closing
+/// hears of the vote and brings the session to its end: the wallet is the answer, late but true.
+#[test]
+fn a_session_that_somebody_has_voted_for_is_brought_to_its_end_when_the_request_is_closed() {
+    let voted = |world: &mut World, n: usize| {
+        (0..n).filter(|node| acceptor(world, *node).is_some_and(|record| record.acceptor.voted().is_some())).count()
+    };
+    for (nodes, threshold) in [(3_u8, 2_u16), (4, 3), (5, 4)] {
+        let n = usize::from(nodes);
+        let mut world = World::quiet(nodes, threshold, |_| {});
+        world.run_for(Duration::from_secs(2));
+        world.request(&keygen("w"));
+        assert!(world.run_until(Duration::from_secs(30), |w| voted(w, n) == 1));
+        let first = (0..n).find(|node| acceptor(&mut world, *node).is_some_and(|r| r.acceptor.voted().is_some()));
+        let first = first.expect("just seen");
+        // From now on nobody hears of anything until the deadline has passed and somebody else is gone for good.
+        for node in 0..n {
+            isolate(&mut world, node, n);
+        }
+        let deadline = world.config(0).keygen_deadline;
+        world.run_for(deadline);
+        world.kill((first + 1) % n);
+        world.cut.clear();
+        let answer = world.result("w", None);
+        assert_eq!(code(&answer), "", "{threshold} of {n}: {answer}");
+    }
+}
+
 /// Whoever began to decide is gone for good: the others hold all statements and are a quorum.
 #[test]
 fn a_decision_whose_proposer_dies_is_brought_to_its_end_by_the_others() {
@@ -192,6 +255,42 @@ fn an_acceptor_that_was_rolled_back_sits_out_the_decision_that_is_open() {
     let held = certificates(&mut world, 0);
     assert_eq!(held.len(), 1, "{:#?}", world.last_reports());
     assert!(held[0].certificate.votes.iter().all(|(node, _)| *node != world.id(0)), "the others decided");
+}
+
+/// A node votes for closing a slot, and its store is put back to before the wallet was asked for. It hears from the
+/// others that something was decided about the wallet, and says nothing about it any more; but it can be a member.
+#[test]
+fn a_node_that_has_forgotten_its_vote_for_closing_sits_out_and_still_holds_a_share() {
+    let mut world = World::quiet(3, 2, |_| {});
+    world.run_for(Duration::from_secs(2));
+    let older = world.disk(1).clone();
+    world.kill(1);
+    world.start(1);
+    world.run_for(Duration::from_secs(2));
+    world.request(&keygen("w"));
+    assert!(world.run_until(Duration::from_secs(30), |w| is_prepared(w, 2)));
+    isolate(&mut world, 2, 3);
+    assert_eq!(code(&world.result("w", None)), "ERROR_NETWORK_TIMEOUT");
+    world.run_for(Duration::from_secs(5));
+    world.cut.clear();
+    world.run_for(Duration::from_secs(20));
+    assert!((0..3).all(|node| acceptor(&mut world, node).is_some_and(|record| record.slot.number == 1)));
+    world.kill(1);
+    *world.disk(1) = older;
+    world.start(1);
+    let fit = |w: &mut World| w.reports.iter().any(|(node, report)| *node == 1 && *report == Report::CaughtUp);
+    assert!(world.run_until(Duration::from_secs(300), fit), "{:#?}", world.last_reports());
+    let remembered = (Keyspace::Meta, b"sits out w".to_vec());
+    assert!(world.disk(1).contains_key(&remembered), "{:#?}", world.last_reports());
+    world.results.clear();
+    world.request(&keygen("w"));
+    assert_eq!(code(&world.result("w", None)), "", "{:#?}", world.last_reports());
+    world.run_for(Duration::from_secs(20));
+    for node in 0..3 {
+        let held = certificates(&mut world, node);
+        assert_eq!(held.len(), 1, "node{node}");
+        assert!(held[0].certificate.votes.iter().all(|(node, _)| *node != world.id(1)), "node1 voted");
+    }
 }
 
 /// More wallets than fit into one page of what a peer tells.

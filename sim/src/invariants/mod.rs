@@ -23,6 +23,7 @@ mod promises_kept;
 mod sessions_end;
 mod shares_interpolate;
 mod signatures_verify;
+mod slots_decide_once;
 mod starts_are_unique;
 
 use mpcium_core::{input::RequestKind, node::Status, report::Report, store::Batch};
@@ -161,6 +162,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(starts_are_unique::StartsAreUnique::default()),
         Box::new(sessions_end::SessionsEnd::default()),
         Box::new(promises_kept::PromisesKept::default()),
+        Box::new(slots_decide_once::SlotsDecideOnce::default()),
         Box::new(deadlines::Deadlines::default()),
         Box::new(nobody_is_wronged::NobodyIsWronged),
         Box::new(bans_kept::BansKept::default()),

@@ -1,6 +1,6 @@
-//! What an acceptor has promised, voted or resolved durably it never takes back, across restarts and rollbacks: a later
-//! record of the same decision promises no less, holds the vote (unless its session is closed), closes no fewer
-//! sessions, and holds no vote for a closed one. Whoever was rolled back must sit out what it cannot remember.
+//! What an acceptor has promised or voted durably it never takes back, across restarts and rollbacks: a later record of
+//! the same slot promises no less and holds the vote; slots only go forward. Whoever was rolled back must sit out what
+//! it cannot remember.
 
 use std::collections::BTreeMap;
 
@@ -37,13 +37,8 @@ impl Invariant for PromisesKept {
             };
             let record = AcceptorRecord::decode(value.expose())
                 .map_err(|error| format!("node{node} stored an acceptor that cannot be read: {error}"))?;
-            if let Some((_, value)) = record.acceptor.voted()
-                && record.closed.contains(&value.facts().session)
-            {
-                return Err(format!("node{node} voted for a session of {} that it had closed", record.wallet));
-            }
             if let Some(last) = self.last.get(&name) {
-                compare(last, &record).map_err(|what| format!("node{node}, wallet {}: {what}", record.wallet))?;
+                compare(last, &record).map_err(|what| format!("node{node}, wallet {}: {what}", record.slot.wallet))?;
             }
             self.last.insert(name, record);
         }
@@ -52,16 +47,18 @@ impl Invariant for PromisesKept {
 }
 
 fn compare(last: &AcceptorRecord, record: &AcceptorRecord) -> Result<(), String> {
+    if record.slot.number < last.slot.number {
+        return Err("it went back to a slot that is closed".to_owned());
+    }
+    if record.slot.number > last.slot.number {
+        return Ok(());
+    }
     if record.acceptor.promised() < last.acceptor.promised() {
         return Err("its promise has become smaller".to_owned());
     }
-    if let Some(session) = last.closed.iter().find(|session| !record.closed.contains(session)) {
-        return Err(format!("it does not know any more that session {session} is closed"));
-    }
-    let Some((ballot, value)) = last.acceptor.voted() else { return Ok(()) };
+    let Some((ballot, _)) = last.acceptor.voted() else { return Ok(()) };
     match record.acceptor.voted() {
         Some((later, _)) if later >= ballot => Ok(()),
-        None if record.closed.contains(&value.facts().session) => Ok(()),
         _ => Err("its vote is gone".to_owned()),
     }
 }

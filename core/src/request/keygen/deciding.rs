@@ -111,21 +111,30 @@ impl Coordinator {
         self.drive_closing(ctx, parts, wallet);
     }
 
+    /// None of the sessions so far becomes the wallet: asks who has prepared anything since.
+    pub fn on_slot_closed(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
+        if let Some(Active { phase: Phase::Closing { answers, ask_again, .. }, .. }) = self.active.get_mut(wallet) {
+            answers.clear();
+            *ask_again = ctx.now.time;
+            self.drive_closing(ctx, parts, wallet);
+        }
+    }
+
     pub(super) fn drive_closing(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         let request_digest = tags::REQUEST.hash(&active.request.all_fields);
         let Phase::Closing { answers, ask_again, give_up } = &mut active.phase else { return };
-        // A session is over once so many members never vote for it that those left are no quorum.
-        let quorum = ctx.config.peers.len() + 1 - usize::from(ctx.config.threshold);
-        let members: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
-        if answers.len() >= quorum {
-            let mut named = answers.values().flatten().copied().collect::<BTreeSet<SessionId>>();
-            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < quorum);
-            if named.is_empty() {
-                let own = given_up(ctx, active);
-                self.conclude(ctx, parts, wallet, Some(own));
-                return;
-            }
+        // One honest member that prepares nothing more is enough. So many that one of any `t` is among them, because
+        // then fewer than `t` nodes that lie cannot undo what is said here.
+        let committee = own_committee(ctx);
+        let nothing = answers.values().filter(|prepared| prepared.is_empty()).count();
+        if nothing >= committee.meeting_quorum() && answers.values().all(BTreeSet::is_empty) {
+            let own = given_up(ctx, active);
+            self.conclude(ctx, parts, wallet, Some(own));
+            return;
+        }
+        if nothing < answers.len() {
+            parts.activation.close(ctx, wallet, &active.body);
         }
         if ctx.now.time >= *give_up {
             // Without a quorum nobody may say that nothing was made: even a request that came here first may since have
@@ -135,8 +144,8 @@ impl Coordinator {
         }
         if ctx.now.time >= *ask_again {
             *ask_again = ctx.now.time.after(ASK_AGAIN);
-            // Also those that named a session: it may have been closed or decided since.
-            for node in members {
+            // Also those that named a session: it may have been decided since.
+            for node in committee.members {
                 send(ctx, node, Message::Close { wallet: wallet.to_owned(), request_digest });
             }
         }

@@ -1,4 +1,4 @@
-//! Proposer and acceptor of the decision which prepared session becomes the epoch.
+//! Proposer and acceptor of the decision which prepared session becomes the epoch, or that none of a slot does.
 
 use super::{Activation, After, Message, Parts, own_committee, send};
 use crate::{
@@ -6,17 +6,18 @@ use crate::{
     consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
     context::{After as ContextAfter, Context},
     limits,
-    planted::{Bug, planted},
     report::Report,
-    session::SessionId,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, Certificate, Promised, Refused, Value, Vote, cache, record::Stored as _},
+    wallet::{AcceptorRecord, Certificate, Choice, Closing, Promised, Slot, Value, Vote, cache, record::Stored as _},
 };
 
 /// A decision that this node drives.
 pub(super) struct Deciding {
-    proposer: Proposer<Value>,
+    slot: Slot,
+    proposer: Proposer<Choice>,
     votes: Vec<Vote>,
+    /// For acceptors that have prepared nothing.
+    request: Option<Vec<u8>>,
     /// When to say again what is not answered, or to try a higher ballot.
     pub say_at: Time,
 }
@@ -25,30 +26,17 @@ pub(super) struct Deciding {
 const SAY_AGAIN: crate::Duration = crate::Duration::from_secs(1);
 
 impl Activation {
-    /// Proposes `value`, unless this node is at it already.
-    pub(super) fn decide(&mut self, ctx: &mut Context, wallet: &str, value: Value) {
+    /// Proposes `choice` in the open slot, unless this node drives that decision already.
+    pub(super) fn decide(&mut self, ctx: &mut Context, wallet: &str, choice: Choice, request: Option<Vec<u8>>) {
         if let Some(deciding) = self.deciding.get_mut(wallet) {
-            deciding.proposer.offer(value);
             deciding.say_at = ctx.now.time;
         } else {
             let after_round = self.rounds.get(wallet).copied().unwrap_or(0);
-            let committee = value.facts().committee.clone();
-            let proposer = Proposer::new(&committee, ctx.me, ctx.incarnation, Some(value), after_round);
-            self.deciding.insert(wallet.to_owned(), Deciding { proposer, votes: Vec::new(), say_at: ctx.now.time });
+            let proposer = Proposer::new(&own_committee(ctx), ctx.me, ctx.incarnation, choice, after_round);
+            let (slot, say_at) = (self.slot(wallet), ctx.now.time);
+            self.deciding.insert(wallet.to_owned(), Deciding { slot, proposer, votes: Vec::new(), request, say_at });
         }
         self.say(ctx, wallet);
-    }
-
-    /// Ends this node's own proposing of a session that can never be chosen.
-    pub(super) fn stop_deciding(&mut self, wallet: &str, session: SessionId) {
-        let concerned = self.deciding.get(wallet).is_some_and(|deciding| match deciding.proposer.current() {
-            Some(Action::Vote { value, .. }) => value.facts().session == session,
-            // Whatever it was about to propose, another attempt begins anew.
-            _ => true,
-        });
-        if concerned {
-            self.deciding.remove(wallet);
-        }
     }
 
     pub(super) fn drive_deciding(&mut self, ctx: &mut Context) {
@@ -75,9 +63,13 @@ impl Activation {
         let ballot = deciding.proposer.ballot();
         self.rounds.insert(wallet.to_owned(), ballot.round);
         let message = match deciding.proposer.current() {
-            Some(Action::Prepare { ballot }) => Message::Prepare { wallet: wallet.to_owned(), epoch: 0, ballot },
-            Some(Action::Vote { ballot, value }) => Message::VoteFor { ballot, value: Box::new(value) },
-            Some(Action::Open { .. }) | None => return,
+            Some(Action::Prepare { ballot }) => {
+                Message::Prepare { slot: deciding.slot.clone(), ballot, request: deciding.request.clone() }
+            }
+            Some(Action::Vote { ballot, value }) => {
+                Message::VoteFor { slot: deciding.slot.clone(), ballot, choice: value }
+            }
+            None => return,
         };
         for node in deciding.proposer.unanswered() {
             send(ctx, node, message.clone());
@@ -90,30 +82,22 @@ impl Activation {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         from: NodeId,
-        wallet: &str,
-        epoch: u32,
+        slot: Slot,
         ballot: Ballot,
+        request: Option<&[u8]>,
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        if ballot.node != from || ballot.incarnation != incarnation || !self.may_accept(ctx, parts, from, wallet, epoch)
-        {
+        if ballot.incarnation != incarnation {
             return;
         }
-        let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, epoch));
-        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
-        if ballot.round > highest.saturating_add(limits::ROUND_LEAD_MAX) {
-            return;
-        }
+        let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, request) else { return };
         match acceptor.acceptor.prepare(ballot) {
-            Promise::Rejected { promised } => {
-                send(ctx, from, Message::Rejected { wallet: wallet.to_owned(), epoch, ballot, promised });
-            }
+            Promise::Rejected { promised } => send(ctx, from, Message::Rejected { slot, ballot, promised }),
             Promise::Promised { voted } => {
-                let hash = voted.as_ref().map(|(ballot, value)| (*ballot, value.hash()));
-                let statement = Promised::sign(wallet, epoch, ballot, hash, &ctx.identity);
-                let value = voted.map(|(_, value)| Box::new(value));
-                let after = After::Promised(Box::new(statement), value, (from, incarnation));
-                self.keep(ctx, acceptor, after);
+                let hash = voted.as_ref().map(|(ballot, choice)| (*ballot, choice.hash(&slot)));
+                let statement = Promised::sign(slot, ballot, hash, &ctx.identity);
+                let choice = voted.map(|(_, choice)| choice);
+                self.keep(ctx, acceptor, After::Promised(Box::new(statement), choice, (from, incarnation)));
             }
         }
     }
@@ -124,105 +108,116 @@ impl Activation {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         from: NodeId,
+        slot: Slot,
         ballot: Ballot,
-        value: Value,
+        choice: Choice,
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        let facts = value.facts().clone();
-        let wallet = facts.wallet.clone();
-        if ballot.node != from || !self.may_accept(ctx, parts, from, &wallet, facts.epoch) {
-            return;
-        }
-        // This node checked the initiator's request when it prepared the session, and holds it; whoever asks for a vote
-        // on a session that is not prepared here shows that this store lacks something, or lies.
-        let prepared_here = self
-            .prepared
-            .get(&wallet)
-            .and_then(|sessions| sessions.get(&facts.session))
-            .is_some_and(|p| p.record.statement.session == value.session);
-        let problem = if !prepared_here {
-            Some("the session is not prepared here".to_owned())
-        } else if facts.committee != own_committee(ctx) {
-            Some("its committee is not the configured one".to_owned())
-        } else {
-            value.verify(None, &|id| ctx.config.peer(id).map(|p| p.key)).err().map(|e| e.to_string())
-        };
-        if let Some(problem) = problem {
-            let what = format!("a call to vote on wallet {wallet}: {problem}");
+        let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, None) else { return };
+        if let Choice::Session(value) = &choice
+            && let Err(problem) = self.check_session(ctx, &acceptor, value)
+        {
+            let what = format!("a call to vote on wallet {}: {problem}", slot.wallet);
             ctx.report(Report::Ignored { peer: ctx.name(from), what });
             return;
         }
-        let mut acceptor =
-            self.acceptors.get(&wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(&wallet, facts.epoch));
-        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
-        if ballot.round > highest.saturating_add(limits::ROUND_LEAD_MAX) {
-            return;
-        }
-        if acceptor.closed.binary_search(&facts.session).is_ok() && !planted(Bug::VotesForClosed) {
-            let refused = Refused::sign(&wallet, facts.epoch, facts.session, ctx.incarnation, &ctx.identity);
-            send(ctx, from, Message::Refused(Box::new(refused)));
-            return;
-        }
-        if let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&facts.session)) {
-            prepared.learn(&value);
-        }
-        let hash = value.hash();
-        match acceptor.acceptor.vote(ballot, value) {
-            VoteAnswer::Rejected { promised } => {
-                send(ctx, from, Message::Rejected { wallet, epoch: facts.epoch, ballot, promised });
-            }
+        let hash = choice.hash(&slot);
+        match acceptor.acceptor.vote(ballot, choice) {
+            VoteAnswer::Rejected { promised } => send(ctx, from, Message::Rejected { slot, ballot, promised }),
             VoteAnswer::Voted => {
-                let vote = Vote::sign(&wallet, facts.epoch, ballot, hash, &ctx.identity);
+                let vote = Vote::sign(&slot.wallet, slot.epoch, ballot, hash, &ctx.identity);
                 self.keep(ctx, acceptor, After::Voted(Box::new(vote), (from, incarnation)));
             }
         }
     }
 
-    /// Whether this node takes part in a decision; answers with the certificate if it is made already.
-    fn may_accept(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str, epoch: u32) -> bool {
-        // Only wallets for which something is prepared here have a decision that this node is asked about, so nobody
-        // can make it keep state for invented ones.
-        if !ctx.unfit.is_empty() || epoch != 0 || wallet.len() > crate::limits::ID_BYTES_MAX {
-            return false;
+    /// Whether a session may become the wallet as far as this member knows.
+    ///
+    /// It checked the initiator's request, and in which slot the session may be decided, when it prepared the session;
+    /// whoever asks for a vote on one that is not prepared here shows that this store lacks something, or lies.
+    fn check_session(&mut self, ctx: &Context, acceptor: &AcceptorRecord, value: &Value) -> Result<(), String> {
+        let facts = value.facts();
+        let prepared = self.prepared.get_mut(&acceptor.slot.wallet).and_then(|s| s.get_mut(&facts.session));
+        let Some(prepared) = prepared.filter(|p| p.record.statement.session == value.session) else {
+            return Err("the session is not prepared here".to_owned());
+        };
+        if facts.committee != own_committee(ctx) {
+            return Err("its committee is not the configured one".to_owned());
+        }
+        value.verify(None, &|id| ctx.config.peer(id).map(|p| p.key)).map_err(|error| error.to_string())?;
+        if acceptor.refused.binary_search(&facts.session).is_ok() {
+            return Err("this node has said that it never votes for the session".to_owned());
+        }
+        prepared.learn(value);
+        Ok(())
+    }
+
+    /// This node's memory of a decision that it takes part in, with a ballot that its sender may use. If the decision is
+    /// over the sender hears of it.
+    fn may_accept(
+        &mut self,
+        ctx: &mut Context,
+        parts: &mut Parts<'_>,
+        from: NodeId,
+        slot: &Slot,
+        ballot: Ballot,
+        request: Option<&[u8]>,
+    ) -> Option<AcceptorRecord> {
+        let wallet = slot.wallet.as_str();
+        if !ctx.unfit.is_empty() || slot.epoch != 0 || wallet.len() > limits::ID_BYTES_MAX || ballot.node != from {
+            return None;
         }
         match parts.wallets.lookup(ctx, wallet) {
-            cache::Lookup::Loading => false,
+            cache::Lookup::Loading => return None,
             cache::Lookup::Found(found) => {
                 send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-                false
+                return None;
             }
-            cache::Lookup::Absent => self.prepared.contains_key(wallet) && !self.sits_out.contains(wallet),
+            cache::Lookup::Absent => {}
         }
+        if self.sits_out.contains(wallet) || !self.is_open_slot(ctx, from, wallet, slot.number) {
+            return None;
+        }
+        // Nobody can make this node keep state for wallets that no client asked for.
+        let known = self.prepared.contains_key(wallet) || self.acceptors.contains_key(wallet);
+        if !known && !request.is_some_and(|request| Self::is_asked_for(ctx, wallet, request)) {
+            return None;
+        }
+        let acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, slot.epoch));
+        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
+        (ballot.round <= highest.saturating_add(limits::ROUND_LEAD_MAX)).then_some(acceptor)
     }
 
     fn keep(&mut self, ctx: &mut Context, acceptor: AcceptorRecord, after: After) {
         let mut batch = Batch::default();
         batch.put(Keyspace::Decisions, acceptor.key(), acceptor.encode());
-        self.acceptors.insert(acceptor.wallet.clone(), acceptor);
+        self.acceptors.insert(acceptor.slot.wallet.clone(), acceptor);
         ctx.persist(batch, ContextAfter::Wallet(after));
     }
 
-    pub(super) fn on_promised(&mut self, ctx: &mut Context, from: NodeId, promised: &Promised, value: Option<Value>) {
-        let Some(deciding) = self.deciding.get_mut(&promised.wallet) else { return };
+    pub(super) fn on_promised(&mut self, ctx: &mut Context, from: NodeId, promised: &Promised, choice: Option<Choice>) {
+        let Some(deciding) = self.deciding.get_mut(&promised.slot.wallet) else { return };
         let keys = |id| ctx.config.peer(id).map(|p| p.key);
-        let voted = match (promised.voted, value) {
-            (None, None) => None,
-            (Some((ballot, hash)), Some(value))
-                if value.hash() == hash
-                    && value.facts().wallet == promised.wallet
+        if promised.node != from || promised.slot != deciding.slot || promised.verify(&keys).is_err() {
+            return;
+        }
+        let possible = |choice: &Choice| match choice {
+            Choice::Session(value) => {
+                value.facts().wallet == promised.slot.wallet
                     && value.facts().committee == own_committee(ctx)
-                    && value.verify(None, &keys).is_ok() =>
-            {
-                Some((ballot, value))
+                    && value.verify(None, &keys).is_ok()
+            }
+            Choice::Close => true,
+        };
+        let voted = match (promised.voted, choice) {
+            (None, None) => None,
+            (Some((ballot, hash)), Some(choice)) if choice.hash(&promised.slot) == hash && possible(&choice) => {
+                Some((ballot, choice))
             }
             _ => return,
         };
-        if promised.node != from || promised.epoch != 0 || promised.verify(&keys).is_err() {
-            return;
-        }
         if deciding.proposer.on_promise(from, promised.ballot, Promise::Promised { voted }).is_some() {
-            let wallet = promised.wallet.clone();
-            self.say(ctx, &wallet);
+            self.say(ctx, &promised.slot.wallet);
         }
     }
 
@@ -230,7 +225,9 @@ impl Activation {
         let Some(deciding) = self.deciding.get_mut(&vote.wallet) else { return };
         let keys = |id| ctx.config.peer(id).map(|p| p.key);
         let expected = match deciding.proposer.current() {
-            Some(Action::Vote { ballot, value }) => ballot == vote.ballot && value.hash() == vote.value_hash,
+            Some(Action::Vote { ballot, value }) => {
+                ballot == vote.ballot && value.hash(&deciding.slot) == vote.value_hash
+            }
             _ => false,
         };
         if !expected || vote.node != from || vote.epoch != 0 || vote.verify(&keys).is_err() {
@@ -242,16 +239,19 @@ impl Activation {
         let Some(decided) = deciding.proposer.on_vote(from, ballot, VoteAnswer::Voted) else { return };
         let votes: Vec<Vote> =
             deciding.votes.iter().filter(|v| v.ballot == ballot && decided.voters.contains(&v.node)).cloned().collect();
-        match Certificate::assemble(decided.value, &votes, None, &keys) {
-            Ok(certificate) => {
-                for node in ctx.reachable() {
-                    if node != ctx.me {
-                        send(ctx, node, Message::Certificate(Box::new(certificate.clone())));
-                    }
+        match decided.value {
+            Choice::Session(value) => match Certificate::assemble(*value, &votes, None, &keys) {
+                Ok(certificate) => {
+                    tell(ctx, &Message::Certificate(Box::new(certificate.clone())));
+                    self.adopt(ctx, parts, None, certificate);
                 }
-                self.adopt(ctx, parts, None, certificate);
+                Err(error) => ctx.report(Report::Alarm { what: format!("a decision without a certificate: {error}") }),
+            },
+            Choice::Close => {
+                let closing = Closing::assemble(deciding.slot.clone(), ballot, &votes);
+                tell(ctx, &Message::Closing(Box::new(closing.clone())));
+                self.on_closing(ctx, parts, None, closing);
             }
-            Err(error) => ctx.report(Report::Alarm { what: format!("a decision without a certificate: {error}") }),
         }
     }
 
@@ -259,20 +259,28 @@ impl Activation {
         &mut self,
         ctx: &mut Context,
         from: NodeId,
-        wallet: &str,
-        epoch: u32,
+        slot: &Slot,
         ballot: Ballot,
         promised: Ballot,
     ) {
         let pause = crate::Duration::from_millis(50 + ctx.random_below(450));
-        let Some(deciding) = self.deciding.get_mut(wallet) else { return };
+        let Some(deciding) = self.deciding.get_mut(&slot.wallet) else { return };
         let lead = promised.round.saturating_sub(deciding.proposer.ballot().round);
-        if epoch != 0 || lead > limits::ROUND_LEAD_MAX {
+        if *slot != deciding.slot || lead > limits::ROUND_LEAD_MAX {
             return;
         }
         deciding.proposer.on_promise(from, ballot, Promise::Rejected { promised });
         if deciding.proposer.is_beaten() {
             deciding.say_at = ctx.now.time.after(pause);
+        }
+    }
+}
+
+/// Tells everybody else.
+fn tell(ctx: &mut Context, message: &Message) {
+    for node in ctx.reachable() {
+        if node != ctx.me {
+            send(ctx, node, message.clone());
         }
     }
 }

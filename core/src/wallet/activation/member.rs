@@ -23,8 +23,8 @@ use crate::{
     store::{Batch, Keyspace},
     tags,
     wallet::{
-        AcceptorRecord, PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts,
-        Value, cache,
+        Choice, PendingRecord, Prepared as Statement, PreparedRecord, PreparedSession, Refused, SessionFacts, Value,
+        cache,
         record::{RefusedRecord, Stored as _, pending_key},
     },
 };
@@ -51,10 +51,11 @@ pub(super) struct Prepared {
     pub record: PreparedRecord,
     durable: bool,
     statements: BTreeMap<NodeId, Statement>,
-    refusals: BTreeMap<NodeId, Refused>,
+    /// What a member said that never prepares it.
+    refusal: Option<Refused>,
     /// When this node begins to decide by itself, if nobody else has.
     decide_at: Time,
-    /// When those that have not stated anything are asked.
+    /// When the others are asked what became of it.
     pub ask_at: Time,
 }
 
@@ -67,23 +68,24 @@ impl Prepared {
             record,
             durable,
             statements: BTreeMap::new(),
-            refusals: BTreeMap::new(),
+            refusal: None,
             decide_at: now.after(DECIDE_AFTER),
             ask_at: now.after(limits::RECOVERY_INTERVAL),
         }
     }
 
-    fn facts(&self) -> &SessionFacts {
+    pub fn facts(&self) -> &SessionFacts {
         &self.record.statement.session.facts
     }
 
-    /// Whether it can never become an epoch any more: so many members never vote for it that those left are no quorum.
-    pub fn is_closed(&self) -> bool {
-        self.refusals.len() >= self.facts().committee.meeting_quorum()
+    /// Whether it lacks a statement that is never made. A member that says so falsely ends nothing: whoever holds
+    /// everybody's statements can still have the session decided.
+    pub fn is_lost(&self) -> bool {
+        self.refusal.is_some() && !self.is_complete()
     }
 
     pub fn wakes_at(&self) -> Option<Time> {
-        if !self.durable || self.is_closed() {
+        if !self.durable || self.is_lost() {
             return None;
         }
         Some(if self.is_complete() { self.decide_at.max(Time(0)) } else { self.ask_at })
@@ -164,6 +166,9 @@ impl Activation {
         if !ctx.unfit.is_empty() {
             return Err(Decline::Unfit);
         }
+        if !self.is_open_slot(ctx, incoming.from.0, wallet, proposal.slot) {
+            return Err(Decline::Lacks("the wallet's creation is decided in another slot".to_owned()));
+        }
         if self.refused.get(wallet).is_some_and(|sessions| sessions.contains_key(&session)) {
             return Err(Decline::Refused("it has refused that session".to_owned()));
         }
@@ -175,7 +180,7 @@ impl Activation {
         if self.joining.values().any(|j| j.facts.wallet == wallet) {
             return Err(Decline::Lacks("another session for the wallet runs here".to_owned()));
         }
-        let open = self.prepared.get(wallet).map_or(0, |sessions| sessions.values().filter(|p| !p.is_closed()).count());
+        let open = self.prepared.get(wallet).map_or(0, |sessions| sessions.values().filter(|p| !p.is_lost()).count());
         if open >= limits::PREPARED_PER_EPOCH_MAX {
             return Err(Decline::Lacks("too many prepared sessions for the wallet wait for a decision".to_owned()));
         }
@@ -305,7 +310,7 @@ impl Activation {
     /// Begins to decide if everybody has stated and it is this node's turn.
     fn consider(&mut self, ctx: &mut Context, wallet: &str, session: SessionId) {
         let Some(prepared) = self.prepared.get_mut(wallet).and_then(|s| s.get_mut(&session)) else { return };
-        if !prepared.durable || !prepared.is_complete() || prepared.is_closed() || ctx.now.time < prepared.decide_at {
+        if !prepared.durable || !prepared.is_complete() || ctx.now.time < prepared.decide_at {
             return;
         }
         // If this attempt comes to nothing the next one is made after a while.
@@ -313,7 +318,7 @@ impl Activation {
         let statements: Vec<Statement> = prepared.statements.values().cloned().collect();
         let session = prepared.record.statement.session.clone();
         match Value::assemble(session, prepared.record.public_shares.clone(), &statements) {
-            Ok(value) => self.decide(ctx, wallet, value),
+            Ok(value) => self.decide(ctx, wallet, Choice::Session(Box::new(value)), None),
             Err(error) => ctx.report(Report::Alarm { what: format!("wallet {wallet}: {error}") }),
         }
     }
@@ -343,10 +348,11 @@ impl Activation {
             prepared.ask_at = now.after(limits::RECOVERY_INTERVAL);
             let facts = prepared.facts().clone();
             let request = prepared.record.request.clone();
-            let silent: Vec<NodeId> =
-                facts.committee.members.iter().copied().filter(|m| !prepared.statements.contains_key(m)).collect();
-            for node in silent {
-                send(ctx, node, Message::Query { facts: Box::new(facts.clone()), request: request.clone() });
+            let slot = self.slot(&wallet).number;
+            let me = ctx.me;
+            // Not only those that are silent: others may know what became of it.
+            for node in facts.committee.members.iter().copied().filter(|member| *member != me) {
+                send(ctx, node, Message::Query { facts: Box::new(facts.clone()), slot, request: request.clone() });
             }
         }
     }
@@ -356,7 +362,7 @@ impl Activation {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         from: NodeId,
-        facts: &SessionFacts,
+        (facts, slot): (&SessionFacts, u32),
         request: &[u8],
     ) {
         if facts.wallet.len() > limits::ID_BYTES_MAX {
@@ -372,11 +378,14 @@ impl Activation {
             }
             cache::Lookup::Absent => {}
         }
+        if !self.is_open_slot(ctx, from, wallet, slot) {
+            return;
+        }
         if let Some(prepared) = self.prepared.get(wallet).and_then(|s| s.get(&session)) {
             if prepared.durable {
                 send(ctx, from, Message::Prepared(Box::new(prepared.record.statement.clone())));
             }
-            for refused in prepared.refusals.values() {
+            if let Some(refused) = &prepared.refusal {
                 send(ctx, from, Message::Refused(Box::new(refused.clone())));
             }
             return;
@@ -402,11 +411,10 @@ impl Activation {
         let record = PendingRecord::Refused(RefusedRecord { statement: refused.clone() });
         batch.put(Keyspace::Pending, record.key(), record.encode());
         self.refused.entry(wallet.clone()).or_default().insert(session, refused.clone());
-        ctx.persist(batch, ContextAfter::Wallet(After::Refused(vec![refused])));
+        ctx.persist(batch, ContextAfter::Wallet(After::Refused(Box::new(refused))));
     }
 
-    /// A member never votes for a session. So that all members come to the same end, this node does not either, unless
-    /// it voted for it already; and once those left are no quorum the session is over.
+    /// A member never prepares a session. Who waits for it hears of that, also if that member never speaks again.
     pub(super) fn on_refused(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, refused: Refused) {
         let (wallet, session) = (refused.wallet.clone(), refused.session);
         if refused.verify(&|id| ctx.config.peer(id).map(|p| p.key)).is_err() {
@@ -417,120 +425,10 @@ impl Activation {
             parts.sessions.cancel(ctx, session, "a member has refused the session");
         }
         let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&session)) else { return };
-        if prepared.facts().committee.position(refused.node).is_none() || prepared.is_closed() {
-            return;
+        if prepared.facts().committee.position(refused.node).is_some() && prepared.refusal.is_none() {
+            super::tell_refusal(ctx, &refused);
+            prepared.refusal = Some(refused);
         }
-        prepared.refusals.insert(refused.node, refused);
-        if prepared.is_closed() {
-            let refusals: Vec<Refused> = prepared.refusals.values().cloned().collect();
-            self.on_closed_for_good(ctx, &wallet, session, &refusals);
-        } else if ctx.unfit.is_empty() {
-            let mut batch = Batch::default();
-            let refusals: Vec<Refused> = self.refuse(ctx, &mut batch, &wallet, session).into_iter().collect();
-            if !refusals.is_empty() {
-                ctx.persist(batch, ContextAfter::Wallet(After::Refused(refusals)));
-            }
-        }
-    }
-
-    /// A session can never be chosen: its votes mean nothing any more, and everybody is shown why.
-    fn on_closed_for_good(&mut self, ctx: &mut Context, wallet: &str, session: SessionId, refusals: &[Refused]) {
-        self.stop_deciding(wallet, session);
-        let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, 0));
-        if acceptor.acceptor.voted().is_some_and(|(_, value)| value.facts().session == session) {
-            acceptor.acceptor.forget_vote();
-        }
-        if let Err(at) = acceptor.closed.binary_search(&session) {
-            acceptor.closed.insert(at, session);
-        }
-        let mut batch = Batch::default();
-        batch.put(Keyspace::Decisions, acceptor.key(), acceptor.encode());
-        self.acceptors.insert(wallet.to_owned(), acceptor);
-        ctx.persist(batch, ContextAfter::Wallet(After::Nothing));
-        self.tell_refusals(ctx, refusals);
-    }
-
-    /// Resolves never to vote for a session, if this node has not voted for it and it does not wait for votes only.
-    fn refuse(&mut self, ctx: &mut Context, batch: &mut Batch, wallet: &str, session: SessionId) -> Option<Refused> {
-        let prepared = self.prepared.get_mut(wallet)?.get_mut(&session)?;
-        let mut acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, 0));
-        let voted = acceptor.acceptor.voted().is_some_and(|(_, value)| value.facts().session == session);
-        if self.sits_out.contains(wallet) || voted || prepared.is_complete() || prepared.refusals.contains_key(&ctx.me)
-        {
-            return None;
-        }
-        let refused = Refused::sign(wallet, prepared.facts().epoch, session, ctx.incarnation, &ctx.identity);
-        if let Err(at) = acceptor.closed.binary_search(&session) {
-            acceptor.closed.insert(at, session);
-        }
-        batch.put(Keyspace::Decisions, acceptor.key(), acceptor.encode());
-        self.acceptors.insert(wallet.to_owned(), acceptor);
-        Some(refused)
-    }
-
-    pub(super) fn tell_refusals(&mut self, ctx: &mut Context, refusals: &[Refused]) {
-        for node in ctx.reachable() {
-            for refused in refusals {
-                send(ctx, node, Message::Refused(Box::new(refused.clone())));
-            }
-        }
-    }
-
-    /// A coordinator gives its request up: nothing more is prepared or voted for it here, and it hears of the sessions
-    /// that may be chosen all the same.
-    pub(super) fn on_close(
-        &mut self,
-        ctx: &mut Context,
-        parts: &mut Parts<'_>,
-        from: NodeId,
-        wallet: &str,
-        request_digest: [u8; 32],
-    ) {
-        let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        // A node that may have voted before its store was rolled back cannot say that nothing is open.
-        if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX || self.sits_out.contains(wallet) {
-            return;
-        }
-        match parts.wallets.lookup(ctx, wallet) {
-            cache::Lookup::Loading => return,
-            cache::Lookup::Found(found) => {
-                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-                return;
-            }
-            cache::Lookup::Absent => {}
-        }
-        let running: Vec<SessionId> = self
-            .joining
-            .iter()
-            .filter(|(_, j)| j.facts.wallet == wallet && j.facts.request_digest == request_digest)
-            .map(|(id, _)| *id)
-            .collect();
-        for session in running {
-            // The event that follows would find nothing to prepare.
-            self.joining.remove(&session);
-            parts.sessions.cancel(ctx, session, "the request's deadline has passed");
-        }
-        let mut batch = Batch::default();
-        let refusals: Vec<Refused> = self
-            .open_for(wallet, request_digest)
-            .into_iter()
-            .filter_map(|session| self.refuse(ctx, &mut batch, wallet, session))
-            .collect();
-        // Sessions that are being prepared at this moment are named too: their refusal follows when they are asked about.
-        let after = After::Closed { refusals, to: (from, incarnation), wallet: wallet.to_owned(), request_digest };
-        ctx.persist(batch, ContextAfter::Wallet(after));
-    }
-
-    /// Sessions of a request that are prepared here and for which this node may still vote.
-    pub(super) fn open_for(&self, wallet: &str, request_digest: [u8; 32]) -> Vec<SessionId> {
-        let closed = self.acceptors.get(wallet).map(|a| a.closed.as_slice()).unwrap_or_default();
-        let sessions = self.prepared.get(wallet).into_iter().flatten();
-        sessions
-            .filter(|(session, p)| {
-                p.facts().request_digest == request_digest && !p.is_closed() && closed.binary_search(session).is_err()
-            })
-            .map(|(session, _)| *session)
-            .collect()
     }
 
     /// Removes what a decision has settled: the winner's pending record and the acceptor's state. Shares of sessions

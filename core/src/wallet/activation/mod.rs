@@ -4,7 +4,11 @@
 //! *acceptor* it promises and votes, durably before it says so. Any member that holds everybody's statements may
 //! *decide*: it runs the consensus on which prepared session becomes the epoch. Whoever gets a certificate stores it
 //! and tells the others; whoever was away asks ([`Activation::on_wake`]) until it knows.
+//!
+//! A coordinator that gives its request up has the same consensus decide that none of the sessions so far becomes the
+//! epoch ([`closing`]): either that is decided, or one of them is.
 
+mod closing;
 mod deciding;
 mod member;
 
@@ -17,8 +21,8 @@ use self::{
     member::{Joining, Prepared as PreparedHere},
 };
 use super::{
-    AcceptorRecord, Activated, Certificate, PendingRecord, Prepared, Promised, Refused, SessionFacts, StoppedRecord,
-    Value, Vote, cache::Wallets, record::Stored as _,
+    AcceptorRecord, Activated, Certificate, Choice, Closing, PendingRecord, Prepared, Promised, Refused, SessionFacts,
+    Slot, StoppedRecord, Vote, cache::Wallets, record::Stored as _,
 };
 use crate::{
     NodeId, Secret, Time, WallTime,
@@ -46,6 +50,8 @@ pub(crate) struct Proposal {
     /// No message of the session leaves anyone after this.
     pub deadline: WallTime,
     pub attempt: Attempt,
+    /// In which slot the session may be decided.
+    pub slot: u32,
     /// All members, in the order of the committee.
     pub participants: Vec<Participant>,
     /// Sixteen random bytes: no two proposals are the same.
@@ -94,23 +100,27 @@ pub(crate) enum Message {
     Certificate(Box<Certificate>),
     /// A decision is durable at the sender.
     Activated(Box<Activated>),
-    /// What became of this session? Carries the request, so that a refusal costs a valid one.
-    Query { facts: Box<SessionFacts>, request: Vec<u8> },
-    /// The sender never votes for that session, and if it has not prepared it, never will.
+    /// What became of this session of a slot? Carries the request, so that a refusal costs a valid one.
+    Query { facts: Box<SessionFacts>, slot: u32, request: Vec<u8> },
+    /// The sender has not prepared that session and never will.
     Refused(Box<Refused>),
+    /// Proposer to acceptors. Carries the request where they may have prepared nothing.
+    Prepare { slot: Slot, ballot: Ballot, request: Option<Vec<u8>> },
+    /// Acceptor to proposer: a promise, with what it voted for last.
+    Promised(Box<Promised>, Option<Choice>),
     /// Proposer to acceptors.
-    Prepare { wallet: String, epoch: u32, ballot: Ballot },
-    /// Acceptor to proposer: a promise, with the value it voted for last.
-    Promised(Box<Promised>, Option<Box<Value>>),
-    /// Proposer to acceptors.
-    VoteFor { ballot: Ballot, value: Box<Value> },
+    VoteFor { slot: Slot, ballot: Ballot, choice: Choice },
     /// Acceptor to proposer.
     Voted(Box<Vote>),
     /// Acceptor to proposer: it promised a higher ballot.
-    Rejected { wallet: String, epoch: u32, ballot: Ballot, promised: Ballot },
+    Rejected { slot: Slot, ballot: Ballot, promised: Ballot },
+    /// A slot is closed.
+    Closing(Box<Closing>),
+    /// Which slot of this wallet was closed last?
+    AskClosing { wallet: String },
     /// Coordinator to members: the request's deadline has passed. Give up what runs for it and say what is prepared.
     Close { wallet: String, request_digest: [u8; 32] },
-    /// Member to coordinator: it votes for no session of the request any more, except for these.
+    /// Member to coordinator: nothing more is prepared for the request here, and this is what was and may still win.
     Closed { wallet: String, request_digest: [u8; 32], prepared: Vec<SessionId> },
 }
 
@@ -128,14 +138,12 @@ pub(crate) enum Answer {
 pub(crate) enum After {
     /// Shares are durable as prepared.
     Prepared(String, SessionId),
-    /// Refusals are durable: everybody hears of them.
-    Refused(Vec<Refused>),
-    /// Refusals are durable for a coordinator that gives its request up.
-    Closed { refusals: Vec<Refused>, to: Participant, wallet: String, request_digest: [u8; 32] },
+    /// A refusal is durable: everybody hears of it.
+    Refused(Box<Refused>),
     /// Nobody waits for it.
     Nothing,
     /// A promise is durable.
-    Promised(Box<Promised>, Option<Box<Value>>, Participant),
+    Promised(Box<Promised>, Option<Choice>, Participant),
     /// A vote is durable.
     Voted(Box<Vote>, Participant),
     /// A certificate is durable.
@@ -197,7 +205,7 @@ impl Activation {
                 Keyspace::Decisions => {
                     let record = AcceptorRecord::decode(value.expose())
                         .unwrap_or_else(|error| panic!("acceptor record {}: {error}", hex::encode(key)));
-                    self.acceptors.insert(record.wallet.clone(), record);
+                    self.acceptors.insert(record.slot.wallet.clone(), record);
                 }
                 _ => {}
             }
@@ -212,15 +220,17 @@ impl Activation {
             Message::Unknown { wallet } => parts.wallets.on_unknown(ctx, from, &wallet),
             Message::Certificate(certificate) => self.adopt(ctx, parts, Some(from), *certificate),
             Message::Activated(activated) => self.on_activated(ctx, from, &activated),
-            Message::Query { facts, request } => self.on_query(ctx, parts, from, &facts, &request),
+            Message::Query { facts, slot, request } => self.on_query(ctx, parts, from, (&facts, slot), &request),
             Message::Refused(refused) => self.on_refused(ctx, parts, *refused),
-            Message::Prepare { wallet, epoch, ballot } => self.on_prepare(ctx, parts, from, &wallet, epoch, ballot),
-            Message::Promised(promised, value) => self.on_promised(ctx, from, &promised, value.map(|v| *v)),
-            Message::VoteFor { ballot, value } => self.on_vote_for(ctx, parts, from, ballot, *value),
-            Message::Voted(vote) => self.on_voted(ctx, parts, from, *vote),
-            Message::Rejected { wallet, epoch, ballot, promised } => {
-                self.on_rejected(ctx, from, &wallet, epoch, ballot, promised);
+            Message::Prepare { slot, ballot, request } => {
+                self.on_prepare(ctx, parts, from, slot, ballot, request.as_deref());
             }
+            Message::Promised(promised, choice) => self.on_promised(ctx, from, &promised, choice),
+            Message::VoteFor { slot, ballot, choice } => self.on_vote_for(ctx, parts, from, slot, ballot, choice),
+            Message::Voted(vote) => self.on_voted(ctx, parts, from, *vote),
+            Message::Rejected { slot, ballot, promised } => self.on_rejected(ctx, from, &slot, ballot, promised),
+            Message::Closing(closing) => self.on_closing(ctx, parts, Some(from), *closing),
+            Message::AskClosing { wallet } => self.say_closing(ctx, from, &wallet),
             Message::Close { wallet, request_digest } => self.on_close(ctx, parts, from, &wallet, request_digest),
             // For the coordinator; routed there by the node.
             Message::Answer { .. } | Message::Closed { .. } => {}
@@ -230,14 +240,9 @@ impl Activation {
     pub fn on_persisted(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, after: After) {
         match after {
             After::Prepared(wallet, session) => self.on_share_durable(ctx, &wallet, session),
-            After::Refused(refusals) => self.tell_refusals(ctx, &refusals),
-            After::Closed { refusals, to, wallet, request_digest } => {
-                self.tell_refusals(ctx, &refusals);
-                let prepared = self.open_for(&wallet, request_digest);
-                reply(ctx, to, Message::Closed { wallet, request_digest, prepared });
-            }
+            After::Refused(refused) => tell_refusal(ctx, &refused),
             After::Nothing => {}
-            After::Promised(promised, value, to) => reply(ctx, to, Message::Promised(promised, value)),
+            After::Promised(promised, choice, to) => reply(ctx, to, Message::Promised(promised, choice)),
             After::Voted(vote, to) => reply(ctx, to, Message::Voted(vote)),
             After::Certified(certificate) => self.on_certified(ctx, parts, *certificate),
         }
@@ -284,7 +289,7 @@ impl Activation {
 
     /// Whether a session for this wallet is prepared here and may still be decided.
     pub fn is_undecided(&self, wallet: &str) -> bool {
-        self.prepared.get(wallet).is_some_and(|sessions| sessions.values().any(|p| !p.is_closed()))
+        self.prepared.get(wallet).is_some_and(|sessions| sessions.values().any(|p| !p.is_lost()))
             || self.deciding.contains_key(wallet)
     }
 
@@ -322,9 +327,15 @@ impl Activation {
     pub fn undecided(&self) -> Vec<String> {
         self.prepared
             .iter()
-            .filter(|(_, sessions)| sessions.values().any(|p| !p.is_closed()))
+            .filter(|(_, sessions)| sessions.values().any(|p| !p.is_lost()))
             .map(|(wallet, _)| wallet.clone())
             .collect()
+    }
+
+    /// Wallets about whose creation anything was said here that a node which was rolled back may have answered, and
+    /// that do not exist.
+    pub fn open_decisions(&self) -> std::collections::BTreeSet<&str> {
+        self.prepared.keys().chain(self.acceptors.keys()).map(String::as_str).collect()
     }
 
     fn on_ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) {
@@ -462,6 +473,12 @@ pub(crate) fn own_committee(ctx: &Context) -> Committee {
 
 pub(crate) fn send(ctx: &mut Context, to: NodeId, message: Message) {
     ctx.send(to, Lane::Control, Envelope::Wallet(message));
+}
+
+fn tell_refusal(ctx: &mut Context, refused: &Refused) {
+    for node in ctx.reachable() {
+        send(ctx, node, Message::Refused(Box::new(refused.clone())));
+    }
 }
 
 /// Answers the incarnation that asked.

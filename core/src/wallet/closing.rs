@@ -1,0 +1,110 @@
+//! What acceptors choose among in a slot, and the proof that a slot was closed.
+//!
+//! Invariant: a [`Closing`] that [verifies](Closing::verify) holds the votes of at least `n − t + 1` members, in one ballot,
+//! for closing exactly that slot. A session needs `t` votes, and `n − t + 1` and `t` members always have one in common, so
+//! by [consensus](crate::consensus) no session of that slot becomes the epoch any more.
+
+use serde::{Deserialize, Serialize};
+
+use super::certificate::{CertificateError, Value, check_ordered, name_signer};
+use super::statement::{Keys, Signature, Slot, Vote, check_wallet};
+use crate::NodeId;
+use crate::committee::Committee;
+use crate::consensus::{Ballot, Decree};
+
+/// What acceptors vote on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Choice {
+    /// This session becomes the epoch.
+    Session(Box<Value>),
+    /// None that was proposed in this slot does; the next slot decides.
+    Close,
+}
+
+impl Choice {
+    /// What a [`Vote`] in this slot names.
+    #[must_use]
+    pub fn hash(&self, slot: &Slot) -> [u8; 32] {
+        match self {
+            Self::Session(value) => value.hash(),
+            Self::Close => slot.close_hash(),
+        }
+    }
+
+    /// The session, if it is one.
+    #[must_use]
+    pub fn session(&self) -> Option<&Value> {
+        match self {
+            Self::Session(value) => Some(value),
+            Self::Close => None,
+        }
+    }
+}
+
+impl Decree for Choice {
+    fn quorum(&self, deciding: &Committee) -> usize {
+        match self {
+            Self::Session(_) => usize::from(deciding.threshold),
+            // As few as can be: once so many never vote for a session, those left are no quorum for it.
+            Self::Close => deciding.meeting_quorum(),
+        }
+    }
+}
+
+/// The proof that a slot was closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The slot.
+    pub slot: Slot,
+    /// The ballot of all votes.
+    pub ballot: Ballot,
+    /// Signatures of [`Vote`] statements for closing the slot in the ballot, sorted by node.
+    pub votes: Vec<(NodeId, Signature)>,
+}
+
+impl Closing {
+    /// Puts the votes together. They are checked by [`verify`](Self::verify).
+    #[must_use]
+    pub fn assemble(slot: Slot, ballot: Ballot, votes: &[Vote]) -> Self {
+        let mut votes: Vec<_> = votes.iter().map(|vote| (vote.node, vote.signature)).collect();
+        votes.sort_by_key(|(node, _)| *node);
+        Self { slot, ballot, votes }
+    }
+
+    /// Checks everything but signatures and who the members are.
+    ///
+    /// # Errors
+    /// Naming what is wrong.
+    pub fn check(&self) -> Result<(), CertificateError> {
+        check_wallet(&self.slot.wallet)?;
+        check_ordered(&self.votes, CertificateError::DuplicateVote)
+    }
+
+    /// Checks that these are votes enough of members of the deciding committee.
+    ///
+    /// # Errors
+    /// Naming what is wrong.
+    pub fn verify(&self, deciding: &Committee, keys: &Keys<'_>) -> Result<(), CertificateError> {
+        self.check()?;
+        let (expected, got) = (Choice::Close.quorum(deciding), self.votes.len());
+        if got < expected {
+            return Err(CertificateError::TooFewVotes { expected, got });
+        }
+        let value_hash = self.slot.close_hash();
+        for (node, signature) in &self.votes {
+            if deciding.position(*node).is_none() {
+                return Err(CertificateError::VoteByStranger(*node));
+            }
+            let vote = Vote {
+                wallet: self.slot.wallet.clone(),
+                epoch: self.slot.epoch,
+                ballot: self.ballot,
+                value_hash,
+                node: *node,
+                signature: *signature,
+            };
+            vote.verify(keys).map_err(|error| name_signer(error, CertificateError::BadVote))?;
+        }
+        Ok(())
+    }
+}
