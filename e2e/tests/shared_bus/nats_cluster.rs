@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::{
+    self,
+    consumer::{FromConsumer as _, pull},
+    stream,
+};
 use e2e::{
     bus::{self, Answers},
     cluster::Cluster,
@@ -111,7 +115,7 @@ async fn run(cluster: &mut Cluster, nats: &mut [Server], consul: &mut Server) ->
 }
 
 /// Existing clients set every stream's replicas to 1 when they start. Running nodes put that right, for
-/// streams and for their own queues; the doctor shows it.
+/// streams and for their own queues, also where one of them died over it; the doctor shows it.
 async fn replicas_are_put_back(cluster: &mut Cluster, bus: &async_nats::Client) -> Result<(), String> {
     lower_replicas(bus).await?;
     put_back(bus).await?;
@@ -119,6 +123,7 @@ async fn replicas_are_put_back(cluster: &mut Cluster, bus: &async_nats::Client) 
         node.stop().await?;
     }
     lower_replicas(bus).await?;
+    leave_half_done(bus).await?;
     let home = &cluster.nodes[0].home;
     let said = programs::run(home, &["doctor", "-n", &cluster.nodes[0].name])?;
     for spec in subjects::STREAMS {
@@ -140,6 +145,18 @@ async fn lower_replicas(bus: &async_nats::Client) -> Result<(), String> {
         jetstream.update_stream(config).await.map_err(|error| format!("{}: {error}", spec.name))?;
     }
     Ok(())
+}
+
+/// A queue as a node leaves it that dies while it gives it its copies back.
+async fn leave_half_done(bus: &async_nats::Client) -> Result<(), String> {
+    let (stream, durable) = (subjects::SIGNING_STREAM.name, subjects::request_durable(Kind::Sign));
+    let jetstream = jetstream::new(bus.clone());
+    let found = jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
+    let mut config = found.consumer_info(durable).await.map_err(|error| error.to_string())?.config;
+    config.num_replicas = 1;
+    config.metadata.insert("mpcium.copies".to_owned(), "1".to_owned());
+    let config = pull::Config::try_from_consumer_config(config).map_err(|error| error.to_string())?;
+    found.create_consumer(config).await.map(drop).map_err(|error| format!("{durable}: {error}"))
 }
 
 /// Waits until a server that was started says that it is well, and starts it again as an operator has to: nats-server

@@ -7,12 +7,15 @@
 //!
 //! Only the queues of requests can be helped: on a stream with work-queue retention, as that of results is, the server
 //! refuses a number of copies other than the stream's.
+//!
+//! A node may die between the two. So the first carries a mark in the consumer's metadata, and whoever finds it says the
+//! second. A number of copies without the mark is somebody's wish, and is left alone.
 
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::Context;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Link, consumers, raw};
 
@@ -20,11 +23,15 @@ use super::{Link, consumers, raw};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often to look, at the most, after a stream was given its copies.
 const LOOKS_MAX: u32 = 8;
+/// How long to leave everything alone once nothing is behind: the node that was about to repair something may be gone.
+const REST: Duration = Duration::from_secs(10 * 60);
 
 /// The member of a consumer's configuration that says how many copies it has; without it, as many as its stream.
 const REPLICAS: &str = "num_replicas";
+/// The mark's name in a consumer's metadata: that it has one copy is this repair's doing.
+const MARK: &str = "mpcium.copies";
 
-/// Runs until aborted; looks after every time that a stream is given more copies, and at the start.
+/// Runs until aborted; looks at the start, after every time that a stream is given more copies, and now and then.
 pub(super) async fn run(context: Context, link: Arc<Link>, replicas: usize) {
     loop {
         for _ in 0..LOOKS_MAX {
@@ -35,12 +42,13 @@ pub(super) async fn run(context: Context, link: Arc<Link>, replicas: usize) {
                 Err(problem) => link.notices.info(format!("copies of consumers could not be looked at: {problem}")),
             }
         }
-        link.raised.notified().await;
+        // Either way it is time to look again.
+        let _ = tokio::time::timeout(REST, link.raised.notified()).await;
     }
 }
 
 /// Looks at the consumers that nodes share; says whether none was behind.
-async fn put_right(context: &Context, link: &Link, replicas: usize) -> Result<bool, String> {
+pub(super) async fn put_right(context: &Context, link: &Link, replicas: usize) -> Result<bool, String> {
     let mut whole = true;
     for spec in &consumers::REQUESTS {
         whole &= look(context, link, replicas, &link.prefix.stream(spec.stream), spec.durable).await?;
@@ -50,14 +58,15 @@ async fn put_right(context: &Context, link: &Link, replicas: usize) -> Result<bo
 
 /// Looks at one consumer and makes the server look at it if it is behind; says whether it was not.
 async fn look(context: &Context, link: &Link, replicas: usize, stream: &str, name: &str) -> Result<bool, String> {
-    let Some(seen) = raw::look::<Seen>(context, stream, name).await? else { return Ok(true) };
-    let Some(copies) = seen.copies().filter(|copies| *copies < replicas) else { return Ok(true) };
-    for number in [1, 0] {
-        let mut config = seen.config.clone();
-        config.insert(REPLICAS.to_owned(), number.into());
-        raw::update::<Seen>(context, stream, name, &config).await?;
+    let Some(mut seen) = raw::look::<Seen>(context, stream, name).await? else { return Ok(true) };
+    if !seen.is_begun() {
+        let Some(copies) = seen.copies().filter(|copies| *copies < replicas) else { return Ok(true) };
+        link.notices.info(format!("the consumer {name} has {copies} of {replicas} copies; it gets the others"));
+        seen.begin();
+        raw::update::<Seen>(context, stream, name, &seen.config).await?;
     }
-    link.notices.info(format!("the consumer {name} had {copies} of {replicas} copies; it gets the others"));
+    seen.finish();
+    raw::update::<Seen>(context, stream, name, &seen.config).await?;
     Ok(false)
 }
 
@@ -79,6 +88,32 @@ struct Group {
 }
 
 impl Seen {
+    /// Whether a node has told the server to keep one copy, and has not come to the second step.
+    fn is_begun(&self) -> bool {
+        let one = self.config.get(REPLICAS).and_then(Value::as_u64) == Some(1);
+        one && self.config.get("metadata").is_some_and(|metadata| metadata.get(MARK).is_some())
+    }
+
+    /// The first step: one copy, and the mark.
+    fn begin(&mut self) {
+        self.config.insert(REPLICAS.to_owned(), 1.into());
+        let metadata = self.config.entry("metadata").or_insert_with(|| Map::new().into());
+        if metadata.is_null() {
+            *metadata = Map::new().into();
+        }
+        if let Value::Object(metadata) = metadata {
+            metadata.insert(MARK.to_owned(), "1".into());
+        }
+    }
+
+    /// The second: as many copies as the stream, and no mark.
+    fn finish(&mut self) {
+        self.config.insert(REPLICAS.to_owned(), 0.into());
+        if let Some(Value::Object(metadata)) = self.config.get_mut("metadata") {
+            metadata.remove(MARK);
+        }
+    }
+
     /// How many copies there are of a durable that is to have as many as its stream; `None` for any other, and while
     /// it has no leader, which alone knows.
     fn copies(&self) -> Option<usize> {
@@ -114,5 +149,21 @@ mod tests {
         assert_eq!(copies(json!({"name": "ephemeral"}), alone), None, "the server keeps one of those");
         assert_eq!(copies(durable.clone(), json!({"name": "c"})), None, "nobody knows now");
         assert_eq!(copies(durable, Value::Null), None, "no cluster");
+    }
+
+    #[test]
+    fn both_steps_together_change_nothing_and_one_alone_is_recognised() {
+        for metadata in [json!(null), json!({}), json!({"theirs": "x"})] {
+            let before = json!({"durable_name": "d", "num_replicas": 0, "metadata": metadata});
+            let mut seen: Seen = serde_json::from_value(json!({"config": before, "cluster": null})).expect("parses");
+            assert!(!seen.is_begun());
+            seen.begin();
+            assert!(seen.is_begun());
+            assert_eq!(seen.copies(), None, "it has a number of its own now");
+            seen.finish();
+            assert!(!seen.is_begun());
+            let kept = if metadata.is_null() { json!({}) } else { metadata };
+            assert_eq!(Value::Object(seen.config), json!({"durable_name": "d", "num_replicas": 0, "metadata": kept}));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::{
     self,
-    consumer::{self, AckPolicy, DeliverPolicy, pull},
+    consumer::{self, AckPolicy, DeliverPolicy, FromConsumer as _, pull},
     stream::{self, RetentionPolicy, StorageType},
 };
 use mpcium_core::{
@@ -16,7 +16,7 @@ use mpcium_core::{
 
 use zeroize::Zeroizing;
 
-use super::{Deadlines, Nats, NatsError, NatsOptions, NatsPorts};
+use super::{Deadlines, Link, Nats, NatsError, NatsOptions, NatsPorts, copies, keeper};
 use crate::{
     notice::Notices,
     ports::{Datagrams as _, Events, Inbox, Requests as _, Results as _},
@@ -347,6 +347,32 @@ async fn the_existing_systems_consumer_is_updated_in_place() {
     assert!(info.config.backoff.is_empty() && info.config.max_ack_pending > 1000);
     node.ports.requests.intake(RequestKind::Sign, true);
     assert_eq!(delivery(&mut node.events).await.body, b"not answered yet");
+}
+
+#[tokio::test]
+async fn what_a_node_left_half_done_is_finished_and_a_wish_for_one_copy_is_respected() {
+    let server = Server::nats().started();
+    let client = client(&server).await;
+    let (notices, _) = heard();
+    let link = Link::new(notices, &options(&server));
+    keeper::put_right(&client, DEADLINES, &link).await.expect("made");
+    for (stream, name, mark) in [
+        ("mpc-signing", "mpc_signing_consumer", "mpcium.copies"),
+        // Somebody's own, with metadata of theirs.
+        ("mpc-keygen", "mpc_keygen_consumer", "theirs"),
+    ] {
+        let mut config = consumer_info(&client, stream, name).await.expect("it is there").config;
+        config.num_replicas = 1;
+        config.metadata.insert(mark.to_owned(), "1".to_owned());
+        let config = pull::Config::try_from_consumer_config(config).expect("it is pulled from");
+        client.create_consumer_on_stream(config, stream).await.expect("changed");
+    }
+    assert_eq!(copies::put_right(&client, &link, 3).await, Ok(false), "one was behind");
+    let finished = consumer_info(&client, "mpc-signing", "mpc_signing_consumer").await.expect("it is there").config;
+    assert_eq!((finished.num_replicas, finished.metadata.contains_key("mpcium.copies")), (0, false));
+    let wished = consumer_info(&client, "mpc-keygen", "mpc_keygen_consumer").await.expect("it is there").config;
+    assert_eq!((wished.num_replicas, wished.metadata.contains_key("theirs")), (1, true));
+    assert_eq!(copies::put_right(&client, &link, 3).await, Ok(true), "none is behind");
 }
 
 #[tokio::test]
