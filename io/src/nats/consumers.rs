@@ -132,6 +132,24 @@ impl RequestSpec {
     ) -> Result<PullConsumer, Trouble> {
         let stream = link.prefix.stream(self.stream);
         let existing = info(context, &stream, self.durable).await?;
+        match self.take_over(context, deadlines, link, existing).await {
+            // Another node has created it at the same moment with another start: what is there now is as good.
+            Err(Trouble::Temporary(problem)) => match info(context, &stream, self.durable).await? {
+                Some(found) => self.take_over(context, deadlines, link, Some(found)).await,
+                None => Err(Trouble::Temporary(problem)),
+            },
+            done => done,
+        }
+    }
+
+    async fn take_over(
+        &self,
+        context: &Context,
+        deadlines: Deadlines,
+        link: &Link,
+        existing: Option<Config>,
+    ) -> Result<PullConsumer, Trouble> {
+        let stream = link.prefix.stream(self.stream);
         let wanted = self.wanted(existing.as_ref(), deadlines, &link.prefix);
         if existing.as_ref() == Some(&wanted) {
             return context
@@ -151,7 +169,6 @@ impl RequestSpec {
                 link.notices.info(format!("the consumer {} is {what}", self.durable));
                 Ok(consumer)
             }
-            // Another node may have created it at the same moment with another start: the next look finds that one.
             Err(error) => Err(Trouble::Temporary(format!("consumer {}: {error}", self.durable))),
         }
     }
