@@ -4,6 +4,7 @@
 //! wins, also for keys that the file does not name. All problems are reported together, each with the place that it
 //! comes from. What leaves this module is typed; nothing outside reads the file again.
 
+mod consul;
 mod reader;
 mod threshold;
 mod yaml;
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub use consul::consul;
 use mpcium_client::{
     Prefix,
     auth::{Authorization, AuthorizerKey, InitiatorKey},
@@ -375,31 +377,6 @@ fn parsed<T: Default>(reader: &mut Reader, key: &str, parse: impl Fn(&str) -> Re
         reader.problem(key, problem);
         T::default()
     })
-}
-
-/// Reads how to reach Consul; problems stay in the reader.
-pub fn consul(reader: &mut Reader) -> ConsulSettings {
-    let address = reader.text("consul.address");
-    if address.is_none() {
-        reader.required("consul.address");
-    }
-    let tls = ConsulTls {
-        authority: reader.path("consul.tls.ca_cert"),
-        client: client_certificate(reader, "consul.tls.client_cert", "consul.tls.client_key"),
-    };
-    let encrypted = address.as_deref().is_none_or(|address| address.starts_with("https://"));
-    if !encrypted && (tls.authority.is_some() || tls.client.is_some()) {
-        let what = "https:// does not stand before it, so the certificates in consul.tls are not used";
-        reader.warn("consul.address", what.to_owned());
-    }
-    ConsulSettings {
-        address: address.unwrap_or_default(),
-        username: reader.text("consul.username"),
-        password: reader.text("consul.password").map(SecretText::new),
-        token: reader.text("consul.token").map(SecretText::new),
-        prefix: parsed(reader, "consul.prefix", KeyPrefix::parse),
-        tls,
-    }
 }
 
 fn store_password(reader: &mut Reader) -> Option<SecretText> {

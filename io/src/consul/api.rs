@@ -238,11 +238,7 @@ impl Answer {
 /// Takes the files of certificates, and names the one that is none.
 fn with_certificates(mut builder: ClientBuilder, tls: &ConsulTls) -> Result<ClientBuilder, ConsulError> {
     if let Some(path) = &tls.authority {
-        let found = Certificate::from_pem_bundle(&read(path)?).map_err(|error| unusable(path, &causes(&error)))?;
-        if found.is_empty() {
-            return Err(unusable(path, "there is no certificate in PEM in it"));
-        }
-        builder = builder.tls_certs_only(found);
+        builder = builder.tls_certs_only(authorities(path)?);
     }
     if let Some((certificate, key)) = &tls.client {
         let both = Zeroizing::new([read(certificate)?.as_slice(), b"\n", read(key)?.as_slice()].concat());
@@ -251,6 +247,27 @@ fn with_certificates(mut builder: ClientBuilder, tls: &ConsulTls) -> Result<Clie
         builder = builder.identity(identity);
     }
     Ok(builder)
+}
+
+/// The certificates in a file, or in all files of a folder.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, ConsulError> {
+    let io = |error: std::io::Error| unusable(path, &error.to_string());
+    let files = if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(io)?;
+        let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+        paths.map_err(io)?.into_iter().filter(|path| path.is_file()).collect()
+    } else {
+        vec![path.to_owned()]
+    };
+    let mut found = Vec::new();
+    for file in files {
+        let all = Certificate::from_pem_bundle(&read(&file)?).map_err(|error| unusable(&file, &causes(&error)))?;
+        found.extend(all);
+    }
+    if found.is_empty() {
+        return Err(unusable(path, "there is no certificate in PEM in it"));
+    }
+    Ok(found)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConsulError> {

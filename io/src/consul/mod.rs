@@ -46,7 +46,7 @@ pub struct ConsulOptions {
 /// Certificates for `https://`; all files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsulTls {
-    /// The only certificate authority that is trusted; `None`: the machine's.
+    /// The only certificate authority that is trusted, or a folder with the files of several; `None`: the machine's.
     pub authority: Option<PathBuf>,
     /// This node's certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,

@@ -122,7 +122,14 @@ impl Consul {
                 Ok((now, names)) => {
                     retry.succeeded();
                     index = if now < index { 0 } else { now };
-                    let wallets: BTreeSet<String> = names.iter().map(|name| wallet_of(name).to_owned()).collect();
+                    let wallets = wallets_of(&names);
+                    if told.is_empty() && !wallets.is_empty() {
+                        self.notices.warn(format!(
+                            "{folder} in Consul names wallets of the Go system ({}); this node signs only with those that \
+                             are in its own store",
+                            wallets.len()
+                        ));
+                    }
                     if told != wallets {
                         told.clone_from(&wallets);
                         inbox.put(Input::WalletsElsewhere(wallets));
@@ -138,6 +145,16 @@ impl Consul {
                 }
             }
         }
+    }
+
+    /// The wallets of which the existing system has written key information, and where in Consul.
+    ///
+    /// # Errors
+    /// When Consul does not answer, or refuses.
+    pub async fn wallets_elsewhere(&self) -> Result<(String, BTreeSet<String>), ConsulError> {
+        let folder = self.options.prefix.key(KEY_INFO);
+        let (_, names) = self.names(&folder, None).await?;
+        Ok((folder, wallets_of(&names)))
     }
 
     /// What the existing system has written of a wallet's key: `curve` is `ecdsa` or `eddsa`.
@@ -168,6 +185,11 @@ impl Consul {
         }
         peers
     }
+}
+
+/// The wallets of keys' names.
+fn wallets_of(names: &[String]) -> BTreeSet<String> {
+    names.iter().map(|name| wallet_of(name).to_owned()).collect()
 }
 
 /// The wallet of a key's name, which has the curve before it except in old deployments.

@@ -156,6 +156,8 @@ async fn the_existing_systems_wallets_reach_the_inbox_by_their_ids() {
     let then = next_input(&mut events).await;
     assert!(matches!(&then, Input::WalletsElsewhere(all) if *all == expected(&["a/b:1", "new", "old"])), "{then:?}");
     watching.abort();
+    let (folder, wallets) = consul.wallets_elsewhere().await.expect("answers");
+    assert_eq!((folder.as_str(), wallets), ("threshold_keyinfo/", expected(&["a/b:1", "new", "old"])));
 }
 
 /// What a node's token must allow.
@@ -221,6 +223,11 @@ async fn https_is_spoken_with_an_authority_and_with_a_certificate_of_ones_own() 
     let (certificate, key) = authority.issue(folder.path(), "server", "127.0.0.1");
     let client = authority.issue(folder.path(), "node", "node0");
     let trusted = Some(authority.certificate.clone());
+    let authorities = folder.path().join("authorities");
+    std::fs::create_dir_all(authorities.join("folder")).expect("a folder");
+    for (name, from) in [("0.pem", &stranger), ("1.pem", &authority)] {
+        std::fs::copy(&from.certificate, authorities.join(name)).expect("copied");
+    }
     for (demands, client) in [(None, None), (Some(authority.certificate.as_path()), Some(client))] {
         let server = Server::consul_over_https(&certificate, &key, demands).started();
         let with = |authority: Option<PathBuf>, client: Option<(PathBuf, PathBuf)>| {
@@ -230,6 +237,9 @@ async fn https_is_spoken_with_an_authority_and_with_a_certificate_of_ones_own() 
         tokio::time::timeout(PATIENCE, consul.wait_for_leader()).await.expect("a leader in time");
         assert_eq!(consul.register_peer("node0", id(1)).await, Ok(Registration::New));
         assert_eq!(consul.peers().await.expect("answers").len(), 1);
+
+        // A folder with the right authority among others, as a machine's own.
+        with(Some(authorities.clone()), client.clone()).leader().await.expect("trusted");
 
         let told = async |consul: Consul| consul.leader().await.expect_err("no way in").to_string();
         let error = told(with(Some(stranger.certificate.clone()), client.clone())).await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ConfigErrors,
+    ConfigErrors, consul,
     yaml::{self, Entries, Value},
 };
 
@@ -63,11 +63,12 @@ pub const KEYS: &[&str] = &[
 /// Keys of existing templates that nothing ever read; they are passed over in silence.
 const WITHOUT_EFFECT: &[&str] = &["session_warm_up_delay_ms", "mpcium_version", "aws.kms_key_id", "aws.region"];
 
-/// Variables of Consul's own tools, which the Go system took through Consul's library. They count where neither the file
-/// nor the key's own variable says anything.
+/// Variables of Consul's own tools that say what a key says. They count where neither the file nor the key's own variable
+/// says anything, the first one first. What the others say is no key's value.
 const CONSULS_OWN: &[(&str, &str)] = &[
-    ("consul.token", "CONSUL_HTTP_TOKEN"),
+    ("consul.address", "CONSUL_HTTP_ADDR"),
     ("consul.tls.ca_cert", "CONSUL_CACERT"),
+    ("consul.tls.ca_cert", "CONSUL_CAPATH"),
     ("consul.tls.client_cert", "CONSUL_CLIENT_CERT"),
     ("consul.tls.client_key", "CONSUL_CLIENT_KEY"),
 ];
@@ -100,6 +101,8 @@ pub struct Reader {
     entries: Entries,
     /// By key: the variable's name and its value.
     environment: BTreeMap<String, (String, String)>,
+    /// Variables that are no key's.
+    variables: BTreeMap<&'static str, String>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -121,6 +124,10 @@ impl Reader {
             path: path.to_owned(),
             entries,
             environment: BTreeMap::new(),
+            variables: consul::VARIABLES
+                .iter()
+                .filter_map(|name| Some((*name, variable(name).filter(|value| !value.is_empty())?)))
+                .collect(),
             problems: Vec::new(),
             warnings: Vec::new(),
         };
@@ -141,8 +148,8 @@ impl Reader {
     fn look_for(&mut self, key: &str, variable: &dyn Fn(&str) -> Option<String>) {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value));
         let consuls_own = || {
-            let (_, name) = CONSULS_OWN.iter().find(|(of, _)| *of == key && !self.is_in_file(of))?;
-            set(name)
+            let mut names = CONSULS_OWN.iter().filter(|(of, _)| *of == key && !self.is_in_file(of));
+            names.find_map(|(_, name)| set(name))
         };
         if let Some(named) = set(&variable_name(key)).or_else(consuls_own) {
             self.environment.insert(key.to_lowercase(), named);
@@ -190,6 +197,26 @@ impl Reader {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
+    }
+
+    /// A variable that is no key's, if it is set.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Notes a problem with such a variable, which concerns a key.
+    pub fn problem_of(&mut self, variable: &str, key: &str, what: String) {
+        self.problems.push(Self::of(variable, key, what));
+    }
+
+    /// Notes a warning about such a variable.
+    pub fn warn_of(&mut self, variable: &str, key: &str, what: String) {
+        self.warnings.push(Self::of(variable, key, what));
+    }
+
+    fn of(variable: &str, key: &str, what: String) -> Problem {
+        Problem { place: format!("environment variable {variable}"), key: key.to_owned(), what }
     }
 
     /// Notes that a required key is missing, unless its value has been found wrong already.

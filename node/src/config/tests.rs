@@ -130,40 +130,6 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn variables_of_consuls_own_tools_count_where_nothing_else_speaks() {
-    let own =
-        [("CONSUL_HTTP_TOKEN", "T"), ("CONSUL_CACERT", "R"), ("CONSUL_CLIENT_CERT", "C"), ("CONSUL_CLIENT_KEY", "K")];
-    let settings = read(MINIMAL, &own).consul;
-    assert_eq!(settings.token, Some(SecretText::new("T".to_owned())));
-    assert_eq!(settings.tls.authority, Some(PathBuf::from("R")));
-    assert_eq!(settings.tls.client, Some((PathBuf::from("C"), PathBuf::from("K"))));
-    let both = [&own[..], &[("CONSUL_TOKEN", "mine"), ("CONSUL_TLS_CA_CERT", "mine")]].concat();
-    let settings = read(MINIMAL, &both).consul;
-    assert_eq!(
-        (settings.token, settings.tls.authority),
-        (Some(SecretText::new("mine".to_owned())), Some("mine".into()))
-    );
-    let in_file = MINIMAL.replace(":8500}", ":8500, token: file, tls: {ca_cert: file}}");
-    let settings = read(&in_file, &own).consul;
-    assert_eq!(
-        (settings.token, settings.tls.authority),
-        (Some(SecretText::new("file".to_owned())), Some("file".into()))
-    );
-}
-
-#[test]
-fn certificates_for_consul_count_only_with_https() {
-    let with = |address: &str| {
-        let mut reader = reader(MINIMAL, &[("CONSUL_ADDRESS", address), ("CONSUL_TLS_CA_CERT", "R")]);
-        settings(&mut reader).expect("valid configuration");
-        let warnings = reader.warnings().iter().filter(|warning| warning.key == "consul.address");
-        warnings.map(|warning| warning.what.clone()).collect::<Vec<_>>()
-    };
-    assert!(with("https://consul:8501").is_empty());
-    assert!(matches!(&with("consul:8500")[..], [only] if only.contains("https://")));
-}
-
-#[test]
 fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
     let code = "ff".repeat(32);
     let variables: Vec<(&str, &str)> = vec![

@@ -188,8 +188,21 @@ async fn consul(configured: &Configured, cluster: Option<&Cluster>, findings: &m
         findings.fail(CHECK, found, "set consul.token; docs/operations.md says what it must allow");
         return;
     }
+    wallets_elsewhere(&consul, findings).await;
     let Some(cluster) = cluster else { return };
     registrations(&consul, cluster, findings).await;
+}
+
+/// Wallets of the Go system, whose clients get nothing from here. One that cannot read the list is told by another check.
+async fn wallets_elsewhere(consul: &mpcium_io::consul::Consul, findings: &mut Findings) {
+    if let Ok((folder, wallets)) = consul.wallets_elsewhere().await
+        && !wallets.is_empty()
+    {
+        let found = format!("{folder} in Consul names wallets of the Go system ({})", wallets.len());
+        let advice = "this node signs only with those that are in its own store; keep that system's databases and run it \
+                      for the others";
+        findings.warn("wallets", found, advice);
+    }
 }
 
 async fn registrations(consul: &mpcium_io::consul::Consul, cluster: &Cluster, findings: &mut Findings) {
