@@ -97,6 +97,7 @@ mod tests {
         };
         Answer {
             version: String::new(),
+            compatible_with: String::new(),
             pid: 1,
             started_at: String::new(),
             test_primes: false,

@@ -43,8 +43,11 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What the socket answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The program's version.
+    /// The program's own version.
     pub version: String,
+    /// The version of the Go system as which it works, which `mpcium version` prints.
+    #[serde(default)]
+    pub compatible_with: String,
     /// The node's process.
     pub pid: u32,
     /// When it started, RFC 3339.
@@ -177,6 +180,7 @@ impl Process {
         };
         Answer {
             version: cli::VERSION.to_owned(),
+            compatible_with: cli::COMPATIBLE_WITH.to_owned(),
             pid: std::process::id(),
             started_at: keys::timestamp(self.started),
             test_primes: self.test_primes.get().is_some(),
@@ -304,7 +308,8 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     let state = if node.ready { "ready" } else { "NOT READY" };
     writeln!(out, "{} {state}: {} of {} nodes sign together", node.name, node.threshold, node.peers.len() + 1)?;
     writeln!(out, "  id           {}", node.id)?;
-    writeln!(out, "  process      {}, mpcium {}, since {}", answer.pid, answer.version, answer.started_at)?;
+    writeln!(out, "  process      {}, since {}", answer.pid, answer.started_at)?;
+    writeln!(out, "  version      {}, works as {} of the Go system", answer.version, answer.compatible_with)?;
     writeln!(out, "  incarnation  {}", node.incarnation)?;
     for (what, connected) in [("NATS  ", answer.nats_connected), ("Consul", answer.consul_connected)] {
         if let Some(connected) = connected {
@@ -428,7 +433,8 @@ pub(crate) mod tests {
     /// What a process with this node answers.
     pub(crate) fn answer(node: Option<Status>) -> Answer {
         Answer {
-            version: "1".to_owned(),
+            version: "0.9".to_owned(),
+            compatible_with: "0.3.5".to_owned(),
             pid: 7,
             started_at: "then".to_owned(),
             test_primes: true,
@@ -445,6 +451,7 @@ pub(crate) mod tests {
         for part in [
             "TEST PRIMES",
             "node0 NOT READY: 2 of 2",
+            "0.9, works as 0.3.5 of the Go system",
             "waits for    node2",
             "node1  up   for 3 s",
             "not registered",
