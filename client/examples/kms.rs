@@ -26,8 +26,9 @@ async fn main() -> Result<(), Failure> {
         None => None,
     };
     let number: u32 = arguments.get("--number", arguments.get("-n", "1")).parse()?;
+    let key_id = optional("--key").ok_or("--key: expected a key's id, its ARN, or an alias (alias/…)")?;
     let signer = KmsSigner::connect(KmsOptions {
-        key_id: arguments.get("--key", "").to_owned(),
+        key_id,
         region: optional("--region"),
         endpoint: optional("--endpoint"),
         credentials,

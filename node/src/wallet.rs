@@ -3,9 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use mpcium_client::{
-    KeygenResult, Prefix, SignRequest, SigningResult,
+    ErrorCode, KeygenResult, Prefix, SignRequest, SigningResult,
     auth::Algorithm as SignerAlgorithm,
-    client::{Client, Options},
+    client::{Client, ClientError, Options},
     query::WalletReply,
     signer::LocalSigner,
 };
@@ -135,8 +135,11 @@ pub async fn create(config: Option<&Path>, wallet: Option<String>, reach: &Reach
     let cluster = Cluster::find(config, reach)?;
     let connection = Connection::open(config, reach).await?;
     let wallet = wallet.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let result =
-        connection.client.create_wallet_and_wait(&wallet, reach.patience()).await.map_err(|error| error.to_string())?;
+    let result = connection
+        .client
+        .create_wallet_and_wait(&wallet, reach.patience())
+        .await
+        .map_err(|error| connection.words(&error))?;
     connection.close().await;
     let mut view = WalletView::new(&result)?;
     view.attested_by = attested(cluster.as_ref(), |cluster| cluster.check(&result))?;
@@ -229,8 +232,11 @@ pub async fn sign(config: Option<&Path>, options: &Sign) -> Result<(), String> {
     let cluster = Cluster::find(config, &options.reach)?;
     let chain_code = chain_code(config, given.is_some() && !path.is_empty())?;
     let connection = Connection::open(config, &options.reach).await?;
-    let result =
-        connection.client.sign_and_wait(request, options.reach.patience()).await.map_err(|error| error.to_string())?;
+    let result = connection
+        .client
+        .sign_and_wait(request, options.reach.patience())
+        .await
+        .map_err(|error| connection.words(&error))?;
     let attested_by = attested(cluster.as_ref(), |cluster| cluster.check(&result))?;
     let wallet_key = match (given, &cluster) {
         (Some(key), _) => Ok(key),
@@ -367,6 +373,8 @@ pub(crate) struct Connection {
     /// The client.
     pub(crate) client: Client,
     nats: Nats,
+    /// The public key under which requests are signed here.
+    key: String,
 }
 
 impl Connection {
@@ -384,8 +392,20 @@ impl Connection {
             .map_err(|_| format!("the NATS server at {} does not answer", settings.urls.join(", ")))?
             .map_err(|error| error.to_string())?;
         let options = Options { prefix: settings.prefix, ..Options::default() };
+        let key = signer.public_key_text();
         let client = Client::new(nats.client(), signer, options).await.map_err(|error| error.to_string())?;
-        Ok(Self { client, nats })
+        Ok(Self { client, nats, key })
+    }
+
+    /// Why something failed, with what is known here and not there.
+    fn words(&self, error: &ClientError) -> String {
+        match error {
+            ClientError::Refused { code: Some(ErrorCode::InvalidInitiatorSignature), .. } => {
+                let key = &self.key;
+                format!("{error}: the nodes' event_initiator_pubkey is another key than the one that signs here, {key}")
+            }
+            _ => error.to_string(),
+        }
     }
 
     pub(crate) async fn close(self) {

@@ -16,7 +16,7 @@ pub fn initiator(arguments: &Arguments) -> Result<LocalSigner, Failure> {
 pub fn read(arguments: &Arguments, algorithm: Algorithm, file: &str) -> Result<LocalSigner, Failure> {
     let passphrase = match arguments.get("--passphrase-file", "") {
         "" => None,
-        file => Some(std::fs::read_to_string(file)?),
+        file => Some(std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?),
     };
     Ok(LocalSigner::read(algorithm, Path::new(file), passphrase.as_deref().map(str::trim))?)
 }
