@@ -12,6 +12,8 @@ NATS_PORT ?= 4222
 CONSUL_PORT ?= 8500
 # How ECDSA signatures are made: dkls23 or cggmp24.
 ECDSA ?= dkls23
+# Whose requests it takes: existing (all clients) or full (only those that sign every field, an id and an expiry).
+CLIENTS ?= existing
 # PRIMES=FILE takes, for cggmp24, safe primes from a file (seconds instead of a minute; for tests only).
 PRIMES ?=
 # How long `make fuzz` drives each target, and which (all of them if not given).
@@ -57,7 +59,7 @@ bench: prerequisites servers ## Measures the libraries alone and the same operat
 
 gen-configs: build ## Makes the folders of a development cluster in dev/
 	$(MPCIUM) generate-configs --output-dir $(DEV) --number $(NODES) \
-		--ecdsa $(ECDSA) --nats nats://127.0.0.1:$(NATS_PORT) --consul 127.0.0.1:$(CONSUL_PORT)
+		--ecdsa $(ECDSA) --clients $(CLIENTS) --nats nats://127.0.0.1:$(NATS_PORT) --consul 127.0.0.1:$(CONSUL_PORT)
 
 start-dev: build servers ## Starts NATS, Consul and the nodes of dev/
 	@MPCIUM=$(abspath $(MPCIUM)) PRIMES=$(if $(PRIMES),$(abspath $(PRIMES))) sh deployments/dev/cluster.sh start $(DEV)

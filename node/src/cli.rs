@@ -67,7 +67,7 @@ enum Command {
     },
     /// Checks everything that a node needs, and says what to do about what is wrong.
     Doctor(Doctor),
-    /// Creates wallets.
+    /// Creates wallets and shows them.
     #[command(subcommand)]
     Wallet(Wallet),
     /// Signs with a wallet.
@@ -465,6 +465,9 @@ pub struct GenerateConfigs {
     /// Which protocol makes ECDSA signatures: dkls23 or cggmp24.
     #[arg(long, default_value = "dkls23", value_parser = ecdsa_protocol)]
     pub ecdsa: EcdsaProtocol,
+    /// Whose requests the nodes take.
+    #[arg(long, value_enum, default_value_t = Clients::Existing)]
+    pub clients: Clients,
     /// NATS server, or several of one NATS cluster, separated by commas.
     #[arg(long, default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
@@ -482,6 +485,15 @@ pub struct GenerateConfigs {
     pub consul: String,
 }
 
+/// The clients that a generated cluster serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Clients {
+    /// All, those of the Go system among them.
+    Existing,
+    /// Only those whose requests carry a signature over every field, an id and an expiry: this project's.
+    Full,
+}
+
 fn ecdsa_protocol(name: &str) -> Result<EcdsaProtocol, String> {
     EcdsaProtocol::parse(name)
         .ok_or_else(|| format!("expected {}", EcdsaProtocol::ALL.map(EcdsaProtocol::name).join(" or ")))
@@ -496,6 +508,7 @@ fn message_hash(name: &str) -> Result<MessageHash, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     start::disable_core_dumps();
+    end_quietly_where_nobody_reads();
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(message) => {
@@ -513,6 +526,19 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whoever closes the other end of a pipe, as `head` does, has read enough: that ends a command without a word, as it ends
+/// other programs. The standard library makes a panic of it, which is no bug of ours to be told of.
+fn end_quietly_where_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload().downcast_ref::<String>();
+        if words.is_some_and(|words| words.starts_with("failed printing to stdout: Broken pipe")) {
+            std::process::exit(1);
+        }
+        usual(panic);
+    }));
 }
 
 /// Parses a command line, in which long flags may begin with one dash, as the Go system's programs allow.

@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::{Bus, GenerateConfigs},
+        cli::{Bus, Clients, GenerateConfigs},
         files::Algorithm,
         provision,
     };
@@ -132,6 +132,7 @@ mod tests {
             number: 3,
             threshold: None,
             ecdsa: EcdsaProtocol::Dkls23,
+            clients: Clients::Existing,
             nats: "nats://127.0.0.1:1".to_owned(),
             nats_replicas: None,
             nats_prefix: None,

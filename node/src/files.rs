@@ -178,6 +178,12 @@ pub fn private_key_path(folder: &Path, node: &str, encrypted: bool) -> PathBuf {
     folder.join(format!("{node}_private.key{}", if encrypted { ".age" } else { "" }))
 }
 
+/// A node's files: the public one, and the one with the private key.
+#[must_use]
+pub fn identity_files(folder: &Path, node: &str, encrypted: bool) -> [PathBuf; 2] {
+    [identity_path(folder, node), private_key_path(folder, node, encrypted)]
+}
+
 /// Makes a node's identity and writes both files.
 ///
 /// # Errors
@@ -191,9 +197,9 @@ pub fn write_identity(
 ) -> Result<(), String> {
     let seed = Zeroizing::new(keys::random_bytes::<32>()?);
     let key = SigningKey::from_bytes(&seed);
-    let public = identity_path(folder, node);
-    let private = private_key_path(folder, node, passphrase.is_some());
-    refuse_existing(&[&public, &private], overwrite)?;
+    let files = identity_files(folder, node, passphrase.is_some());
+    refuse_existing(&files, overwrite)?;
+    let [public, private] = files;
     let text = Zeroizing::new(hex::encode(Zeroizing::new(key.to_keypair_bytes()).as_slice()));
     write_key(&private, &text, passphrase, overwrite)?;
     let file = IdentityFile {
@@ -321,7 +327,7 @@ pub fn write_authorizer(
     passphrase: Option<&SecretText>,
     overwrite: Overwrite,
 ) -> Result<String, String> {
-    write_client(folder, &format!("{name}.authorizer"), algorithm, passphrase, overwrite, |public_key| {
+    write_client(folder, &authorizer_base(name), algorithm, passphrase, overwrite, |public_key| {
         json(&AuthorizerFile {
             name: name.to_owned(),
             algorithm: algorithm.name().to_owned(),
@@ -342,16 +348,33 @@ fn write_client(
     overwrite: Overwrite,
     document: impl FnOnce(&str) -> Result<Vec<u8>, String>,
 ) -> Result<String, String> {
-    let public = folder.join(format!("{base}.identity.json"));
-    let private = folder.join(format!("{base}.key{}", if passphrase.is_some() { ".age" } else { "" }));
-    refuse_existing(&[&public, &private], overwrite)?;
+    let files = client_files(folder, base, passphrase.is_some());
+    refuse_existing(&files, overwrite)?;
+    let [public, private] = files;
     let (secret, public_key) = keys::new_client_key(algorithm)?;
     write_key(&private, &secret, passphrase, overwrite)?;
     write(&public, &document(&public_key)?, overwrite)?;
     Ok(public_key)
 }
 
-fn refuse_existing(paths: &[&Path], overwrite: Overwrite) -> Result<(), String> {
+/// The files of an initiator or authorizer: the public one, and the one with the private key.
+#[must_use]
+pub fn client_files(folder: &Path, base: &str, encrypted: bool) -> [PathBuf; 2] {
+    let private = format!("{base}.key{}", if encrypted { ".age" } else { "" });
+    [folder.join(format!("{base}.identity.json")), folder.join(private)]
+}
+
+/// What the names of an authorizer's files begin with.
+#[must_use]
+pub fn authorizer_base(name: &str) -> String {
+    format!("{name}.authorizer")
+}
+
+/// Refuses if one of these files exists and may not be replaced. Whoever asks for a passphrase first asks this.
+///
+/// # Errors
+/// The first that exists.
+pub fn refuse_existing(paths: &[PathBuf], overwrite: Overwrite) -> Result<(), String> {
     match paths.iter().find(|path| path.exists()) {
         Some(path) if overwrite == Overwrite::Refuse => {
             Err(format!("{} exists already; --overwrite replaces it", path.display()))

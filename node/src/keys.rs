@@ -89,10 +89,21 @@ pub fn timestamp(at: SystemTime) -> String {
 /// The user who runs this program.
 #[must_use]
 pub fn user_name() -> String {
+    let id = rustix::process::getuid().as_raw();
     ["USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+        .or_else(|| user_of(&std::fs::read_to_string("/etc/passwd").ok()?, id))
+        .unwrap_or_else(|| format!("uid {id}"))
+}
+
+/// The user with this id in the text of `/etc/passwd`.
+fn user_of(passwd: &str, id: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    })
 }
 
 /// The name of this machine.

@@ -12,7 +12,7 @@ use mpcium_io::{
 };
 
 use crate::{
-    cli::GenerateConfigs,
+    cli::{Clients, GenerateConfigs},
     config, discovery,
     files::{self, Algorithm, Overwrite},
     keys, passwords,
@@ -68,6 +68,7 @@ pub fn generate_identity(
         let names: Vec<&str> = known.keys().map(String::as_str).collect();
         return Err(format!("{} does not name {node}; it names {}", peers.display(), names.join(", ")));
     };
+    files::refuse_existing(&files::identity_files(folder, node, encrypt), permission(overwrite))?;
     let passphrase = passphrase(encrypt)?;
     files::write_identity(folder, node, &id.to_string(), passphrase.as_ref(), permission(overwrite))?;
     println!("Successfully generated identity files for {node}");
@@ -85,6 +86,7 @@ pub fn generate_initiator(
     encrypt: bool,
     overwrite: bool,
 ) -> Result<(), String> {
+    files::refuse_existing(&files::client_files(folder, name, encrypt), permission(overwrite))?;
     let passphrase = passphrase(encrypt)?;
     let public = files::write_initiator(folder, name, algorithm, passphrase.as_ref(), permission(overwrite))?;
     println!("Successfully generated initiator {name} ({})", algorithm.name());
@@ -107,6 +109,10 @@ pub fn generate_authorizer(
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
         return Err(format!("{name:?}: an authorizer's name consists of letters, digits, _ and -"));
     }
+    files::refuse_existing(
+        &files::client_files(folder, &files::authorizer_base(name), encrypt),
+        permission(overwrite),
+    )?;
     let passphrase = passphrase(encrypt)?;
     let public = files::write_authorizer(folder, name, algorithm, passphrase.as_ref(), permission(overwrite))?;
     println!("Successfully generated authorizer {name} ({})", algorithm.name());
@@ -182,12 +188,16 @@ fn node_config(options: &GenerateConfigs, threshold: u16, initiator: &str, chain
          store_password: \"{password}\"\n\
          # The same at every node; child keys are derived with it.\n\
          chain_code: \"{chain_code}\"\n\
+         # true: take only requests that carry a signature over every field, an id and an expiry. This project's clients\n\
+         # send it, those of the Go system do not. The same at every node.\n\
+         require_full_signature: {}\n\
          db_path: ./db\n\
          backup_enabled: false\n\
          max_concurrent_keygen: 2\n\
          max_concurrent_signing: 20\n",
         servers(options),
-        options.ecdsa
+        options.ecdsa,
+        options.clients == Clients::Full
     )
 }
 
@@ -252,6 +262,7 @@ mod tests {
             number: 3,
             threshold: None,
             ecdsa: EcdsaProtocol::Dkls23,
+            clients: Clients::Existing,
             nats: "nats://127.0.0.1:4333,nats://127.0.0.1:4334".to_owned(),
             nats_replicas: Some("3".to_owned()),
             nats_prefix: Some("blue".to_owned()),
@@ -293,6 +304,19 @@ mod tests {
         chain_codes.dedup();
         assert_eq!(chain_codes.len(), 1, "all nodes share the chain code");
         assert!(generate_configs(&options).expect_err("exists").contains("holds a cluster already"));
+    }
+
+    #[test]
+    fn clients_without_full_signatures_are_let_in_unless_they_are_not_wanted() {
+        for (clients, demanded) in [(Clients::Existing, false), (Clients::Full, true)] {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let options = GenerateConfigs { clients, ..options(folder.path()) };
+            generate_configs(&options).expect("generated");
+            let mut reader = config::open(Some(&options.output_dir.join("node0/config.yaml"))).expect("YAML");
+            let settings = config::settings(&mut reader).expect("complete");
+            assert_eq!(settings.authorization.full_signature_required, demanded);
+            assert!(reader.is_in_file("require_full_signature"));
+        }
     }
 
     #[test]

@@ -90,6 +90,22 @@ fn errors_go_to_stderr_with_exit_code_1_whatever_they_are_about() {
 }
 
 #[test]
+fn a_command_whose_reader_has_gone_ends_without_a_word() {
+    let home = folder();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(CLI)
+        .args(["generate-peers", "-n", "2"])
+        .current_dir(home.path())
+        .stdout(writer)
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(home.path().join("peers.json").is_file(), "what it was asked for is done");
+}
+
+#[test]
 fn one_dash_is_enough_for_a_long_flag() {
     let home = folder();
     succeed(home.path(), CLI, "generate-peers -number 2 -output p.json");
@@ -105,6 +121,12 @@ fn shells_get_completions_for_the_name_that_was_called() {
             let script = succeed(home.path(), program, &format!("completions {shell}"));
             assert!(script.contains(name) && script.contains("generate-identity"), "{shell}");
         }
+        // And bash takes it.
+        let path = home.path().join("completions");
+        std::fs::write(&path, succeed(home.path(), program, "completions bash")).expect("written");
+        let ask = format!("source {} && complete -p {name}", path.display());
+        let output = Command::new("bash").args(["-euc", &ask]).output().expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -184,8 +206,10 @@ fn nothing_is_overwritten_unless_asked_for() {
         ("generate-initiator", "event_initiator.key"),
     ] {
         let before = text(&at(file));
-        let said = fail(home.path(), CLI, line);
-        assert!(said.contains("exists already"), "{line}: {said}");
+        let output = run(home.path(), CLI, line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("exists already"), "{line}: {said}");
+        assert!(output.stdout.is_empty(), "{line}: nothing is written, so nothing is warned of");
         assert_eq!(text(&at(file)), before, "{line}");
     }
     let before = text(&at("event_initiator.key"));
