@@ -35,6 +35,7 @@ fi
 command -v cargo >/dev/null 2>&1 ||
     fail "cargo is not on the PATH: install Rust 1.90 or newer (rustup, https://rustup.rs), then run this again."
 version=$(cargo --version | sed -n 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+[ -n "$version" ] || fail "cargo is on the PATH and does not run: 'cargo --version' says why."
 major=${version% *}
 minor=${version#* }
 [ "$major" -gt 1 ] || [ "$minor" -ge 90 ] ||

@@ -25,17 +25,18 @@ pub fn commands(document: &str, from: Option<&str>, until: Option<&str>) -> Resu
 }
 
 /// Runs commands with bash in `folder`, which is also the home folder, and returns what they printed. Nothing else of
-/// the caller's environment counts. The first command that fails ends it.
+/// the caller's environment counts but `variables`. The first command that fails ends it.
 ///
 /// # Errors
 /// If one fails: what was printed.
-pub fn follow(folder: &Path, commands: &str) -> Result<String, String> {
+pub fn follow(folder: &Path, commands: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let output = std::process::Command::new("bash")
         .args(["-euo", "pipefail", "-c", commands])
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(variables.iter().copied())
         .stdin(std::process::Stdio::null())
         .output()
         .map_err(|error| format!("bash: {error}"))?;

@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -22,15 +20,17 @@ use mpcium_client::{
     signer::LocalSigner,
 };
 
+use crate::left_behind;
+
 const NODES: [&str; 3] = ["test_node0", "test_node1", "test_node2"];
 const PASSPHRASE: &str = "a passphrase, long enough";
 
 /// The configuration of that system's own tests, with its old names and its keys without meaning, unquoted as `sed`
 /// leaves them there.
-fn configuration(servers: &Servers, initiator: &str) -> String {
+fn configuration(servers: &Servers, initiator: &str, environment: &str) -> String {
     format!(
         "nats:\n  url: nats://{}\nconsul:\n  address: {}\n\nmpc_threshold: 1\nmpcium_version: 0.3.5\n\
-         environment: development\nbadger_password: F)ysJp?E]ol&I;^k\nevent_initiator_pubkey: {initiator}\n\
+         environment: {environment}\nbadger_password: F)ysJp?E]ol&I;^k\nevent_initiator_pubkey: {initiator}\n\
          event_initiator_algorithm: ed25519\ndb_path: ./test_db\nbackup_enabled: true\nbackup_period_seconds: 300\n\
          backup_dir: ./backups\nmax_concurrent_keygen: 1\nmax_concurrent_signing: 10\nsession_warm_up_delay_ms: 500\n\
          chain_code: {}\nhealthcheck:\n  enabled: false\n  address: 0.0.0.0:8080\n",
@@ -45,7 +45,11 @@ fn node(root: &Path, name: &str, servers: &Servers, initiator: &str, keys: &[Sig
     let home = root.join(name);
     let identity = home.join("identity");
     fs::create_dir_all(&identity).expect("folders");
-    fs::write(home.join("config.yaml"), configuration(servers, initiator)).expect("written");
+    // One logs as in production; the others' line of readiness is what that system's tests wait for.
+    let environment = if name == NODES[2] { "production" } else { "development" };
+    let config = home.join("config.yaml");
+    fs::write(&config, configuration(servers, initiator, environment)).expect("written");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).expect("permissions");
     let peers: Vec<String> = NODES.iter().zip(ids).map(|(name, id)| format!("  \"{name}\": \"{id}\"")).collect();
     fs::write(home.join("peers.json"), format!("{{\n{}\n}}", peers.join(",\n"))).expect("written");
     for ((other, key), id) in NODES.iter().zip(keys).zip(ids) {
@@ -70,6 +74,8 @@ fn node(root: &Path, name: &str, servers: &Servers, initiator: &str, keys: &[Sig
             }
         }
     }
+    fs::create_dir(home.join("backups")).expect("a folder");
+    fs::write(home.join("backups/latest.version"), "{}").expect("written");
     // What its own database leaves at this place.
     let database = home.join("test_db").join(name);
     fs::create_dir_all(&database).expect("folders");
@@ -110,9 +116,8 @@ async fn a_folder_of_the_go_system_starts_unchanged_and_serves_its_clients() {
         "{again}"
     );
 
-    // A wallet that the nodes made while they ran that system.
-    let info = format!("{{\"participant_peer_ids\":[\"{}\"],\"threshold\":1,\"version\":1}}", ids.join("\",\""));
-    put(&servers.consul.address(), "threshold_keyinfo/ecdsa:their-wallet", &info);
+    left_behind::in_consul(&servers.consul.address(), &ids);
+    left_behind::on_the_bus(&servers.nats.address(), &initiator).await.expect("as that system leaves it");
 
     let mut processes: Vec<Process> = homes.iter().zip(NODES).map(|(home, name)| start(home, name)).collect();
     for (home, process) in homes.iter().zip(&mut processes) {
@@ -147,10 +152,15 @@ async fn a_folder_of_the_go_system_starts_unchanged_and_serves_its_clients() {
     };
     let signed = client.sign_and_wait(request, PATIENCE).await.expect("a signature");
     assert_eq!(signed.signature.map(|signature| signature.len()), Some(64));
-    let refused = client.create_wallet_and_wait("their-wallet", PATIENCE).await.expect_err("it is another system's");
-    let refused = refused.to_string();
+    let refused = client.create_wallet_and_wait(left_behind::WALLET, PATIENCE).await;
+    let refused = refused.expect_err("it is another system's").to_string();
     assert!(refused.starts_with("ERROR_KEY_ALREADY_EXISTS: ") && refused.contains("migrated"), "{refused}");
+    // What came while nobody was there is answered, and nothing a second time.
+    client.wallet(left_behind::WAITING, PATIENCE).await.expect("made from the request that waited");
+    let unknown = client.wallet(left_behind::ANSWERED, PATIENCE).await.expect_err("not asked for again").to_string();
+    assert!(unknown.contains("ERROR_KEY_NOT_FOUND"), "{unknown}");
     client.close().await;
+    doctor(&homes[1]);
     benchmark(folder.path(), &homes[1]);
 
     for (process, home) in processes.iter_mut().zip(&homes) {
@@ -158,6 +168,9 @@ async fn a_folder_of_the_go_system_starts_unchanged_and_serves_its_clients() {
         assert!(status.success(), "{status}: {}", tail(&home.join("stderr.log")));
     }
     for (home, name) in homes.iter().zip(NODES) {
+        let log = fs::read_to_string(home.join("stderr.log")).expect("a log");
+        assert!(log.contains("names wallets of the Go system (1)"), "{log}");
+        assert_eq!(fs::read(home.join("backups/latest.version")).expect("left alone"), b"{}");
         let database = home.join("test_db").join(name);
         assert_eq!(fs::read_to_string(database.join("MANIFEST")).expect("left alone"), "not ours");
         assert_eq!(fs::read_dir(&database).expect("left alone").count(), 4);
@@ -167,15 +180,19 @@ async fn a_folder_of_the_go_system_starts_unchanged_and_serves_its_clients() {
     }
 }
 
-/// Writes a key into Consul.
-fn put(address: &str, key: &str, value: &str) {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let head = format!("PUT /v1/kv/{key} HTTP/1.1\r\nHost: consul\r\nConnection: close\r\n");
-    let request = format!("{head}Content-Length: {}\r\n\r\n{value}", value.len());
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+/// `mpcium doctor` beside the running node names what is left of the other system, and that everybody may read the
+/// password in its configuration.
+fn doctor(home: &Path) {
+    let mut command = programs::command(&["doctor", "-n", NODES[1]]).expect("the program");
+    let output = command.current_dir(home).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "threshold_keyinfo/ in Consul names wallets of the Go system (1)",
+        "looks like a database of the Go system",
+        "do: chmod 600 config.yaml",
+    ] {
+        assert!(said.contains(part), "{part} in:\n{said}");
+    }
 }
 
 /// `mpcium-cli benchmark` in the way that scripts call it.

@@ -84,7 +84,7 @@ pub async fn initiators_keys_stay_in_kms(world: &mut World) -> Outcome {
 
     let own = world.cluster.configurations()?;
     let before = here(docs::commands("kms.md", None, Some("### Start the nodes"))?);
-    docs::follow(&home, &before)?;
+    docs::follow(&home, &before, &[])?;
     let changed = world.cluster.configurations()?;
     world.cluster.restart_with(&changed).await?;
     let outcome = kms_serves(world, &kms, &home, here(docs::commands("kms.md", Some("### Start the nodes"), None)?));
@@ -99,7 +99,7 @@ async fn kms_serves(world: &mut World, kms: &Kms, home: &Path, rest: String) -> 
     let text = |name: &str| made["KeyMetadata"][name].as_str().unwrap_or_default().to_owned();
     let (id, arn) = (text("KeyId"), text("Arn"));
     let preamble = format!("export PATH=\"$PWD/.tools/kms/bin:$PATH\" KMS_KEY_ID={id}\n");
-    let printed = docs::follow(home, &(preamble + &rest))?;
+    let printed = docs::follow(home, &(preamble + &rest), &[])?;
     for expected in [format!("event_initiator_pubkey: \"{public}\""), "kms-0: secp256k1 ".into(), "kms-1: ".into()] {
         check(printed.contains(&expected), || format!("expected {expected} in:\n{printed}"))?;
     }
