@@ -31,6 +31,8 @@ pub struct Config {
     pub clock_skew: Duration,
     /// Worker threads for cryptography.
     pub workers: usize,
+    /// Presignatures that this node keeps ready per wallet and signers as coordinator, and helps to make; 0: none.
+    pub presignatures: usize,
     /// Ingredients for auxiliary sets (each: all pieces) that are kept in reserve.
     pub ingredients_reserve: usize,
 }

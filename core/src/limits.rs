@@ -92,6 +92,19 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows of auxiliary data from which something is computed in advance: 0.4 MB of memory each for CGGMP24.
 pub const PRECOMPUTED_ROWS_MAX: usize = 64;
+/// Presignatures in memory, a kilobyte each, those that are being made included.
+pub const PRESIGNATURES_MAX: usize = 1024;
+/// Presignatures under one wallet's key at a node, whoever their signers are: who looks for a forgery has as many more
+/// chances as public nonces of the key are known before their messages.
+pub const PRESIGNATURES_PER_WALLET_MAX: usize = 64;
+/// Presignatures that a node may be told to keep ready per wallet and signers.
+pub const PRESIGNATURES_PER_GROUP_MAX: usize = 16;
+/// Wallets with signers and leader for which presignatures may be made.
+pub const PRESIGNATURE_GROUPS_MAX: usize = 256;
+/// How long after a request that could have used one presignatures are still made for its wallet and signers.
+pub const PRESIGNATURES_WANTED: Duration = Duration::from_secs(600);
+/// How long a presignature may lie before it is dropped unused.
+pub const PRESIGNATURE_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Wallets whose certificates and shares stay in memory.
 pub const WALLETS_CACHED: usize = 4096;
 /// Stopped wallets that a status names.

@@ -22,6 +22,8 @@ pub(crate) enum Message {
     Answers(crate::request::answers::Message),
     /// About what a node missed.
     CatchUp(crate::node::CatchUpMessage),
+    /// Make a presignature.
+    Presigning(crate::request::signing::presignatures::Proposal),
 }
 
 /// Between the participants of a running session.

@@ -129,6 +129,8 @@ bugs! {
     BanSaidBeforeDurable = "ban-said-before-durable",
     /// A ban ends no other run that uses the same auxiliary data.
     BanEndsNothing = "ban-ends-nothing",
+    /// A run with a presignature begins before it is durable that the presignature is used.
+    PresignatureUseNotDurable = "presignature-use-not-durable",
     /// Signatures on secp256k1 have the higher `s`.
     HigherS = "higher-s",
 }

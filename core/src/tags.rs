@@ -75,6 +75,8 @@ tags! {
     EXECUTION_WALLET = "mpcium/1 execution id of a wallet";
     /// Execution id that the making of an auxiliary set is bound to.
     EXECUTION_AUXILIARY = "mpcium/1 execution id of an auxiliary set";
+    /// Execution id that the making of a presignature is bound to.
+    EXECUTION_PRESIGNING = "mpcium/1 execution id of a presignature";
     /// What a library binds one of a run's protocols to.
     EXECUTION_PART = "mpcium/1 execution id of a part";
     /// Id of a signing session.
@@ -83,6 +85,8 @@ tags! {
     SESSION_WALLET = "mpcium/1 session id of a wallet";
     /// Id of an auxiliary set's session.
     SESSION_AUXILIARY = "mpcium/1 session id of an auxiliary set";
+    /// Id of a session that makes a presignature.
+    SESSION_PRESIGNING = "mpcium/1 session id of a presignature";
     /// Seed of a session's generator.
     SESSION_SEED = "mpcium/1 session seed";
     /// Name of one delivery of a request.

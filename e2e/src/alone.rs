@@ -11,7 +11,7 @@ use mpcium_core::{
     Secret,
     protocol::{
         Abort, AuxiliarySet, AuxiliaryView, Coverage, Curve, EcdsaProtocol, Incoming, KeyShare, Opened, Outcome, Party,
-        Run, Signing, Status, Suites,
+        Preimage, Presignature, Presigning, Run, Signing, Status, Suites,
     },
 };
 
@@ -118,6 +118,39 @@ impl Committee {
             let Some(made) = work.and_then(|work| work()) else { continue };
             sets.iter_mut().for_each(|(_, opened)| *opened = Some(made.clone()));
         }
+    }
+
+    /// Makes one presignature with the first members: every signer's part.
+    ///
+    /// # Errors
+    /// If the protocol fails, or makes none.
+    pub fn presign(&mut self) -> Result<Vec<Box<dyn Presignature>>, String> {
+        let runs = self.runs(self.threshold);
+        let signers: Vec<u16> = (0..self.threshold).collect();
+        let suite = self.suites.secp256k1.clone();
+        let presigning = suite.presigning().ok_or("the protocol makes no presignatures")?;
+        let parties = runs.into_iter().zip(&self.shares).enumerate().map(|(at, (run, shares))| {
+            let key = shares.iter().find(|share| share.curve == Curve::Secp256k1).cloned();
+            let key = key.ok_or_else(|| Abort::new("no key on this curve"))?;
+            presigning
+                .start(run, Presigning { key, signers: signers.clone(), auxiliary: self.views(at, signers.len()) })
+        });
+        let parties: Vec<_> = parties.collect();
+        let part = |outcome| match outcome {
+            Outcome::Presignature(presignature) => Ok(presignature),
+            other => Err(format!("expected a presignature, got {other:?}")),
+        };
+        run_all(parties.into_iter(), &mut self.bytes)?.into_iter().map(part).collect()
+    }
+
+    /// Signs a message with a presignature.
+    ///
+    /// # Errors
+    /// If the protocol fails.
+    pub fn sign_with(&mut self, presignature: Vec<Box<dyn Presignature>>, preimage: &Preimage) -> Result<(), String> {
+        let parties = presignature.into_iter().zip(self.runs(self.threshold));
+        let parties: Vec<_> = parties.map(|(part, run)| part.sign(run, preimage)).collect();
+        run_all(parties.into_iter(), &mut self.bytes).map(drop)
     }
 
     /// Bytes that all parties sent since this was last asked.

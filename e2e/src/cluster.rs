@@ -263,6 +263,33 @@ impl Cluster {
         Ok(Self { folder: root, nodes, prefix, nats: nats.to_owned() })
     }
 
+    /// How many times a node took out a presignature to sign with it: each signature from one counts once per signer.
+    ///
+    /// # Errors
+    /// If a node does not answer.
+    pub fn presignatures_used(&self) -> Result<u64, String> {
+        let used = |node: &Node| Ok(node.status()?["node"]["presignatures"]["used"].as_u64().unwrap_or(0));
+        self.nodes.iter().map(used).sum()
+    }
+
+    /// Waits until every presignature is there that the nodes want.
+    ///
+    /// # Errors
+    /// If that does not come.
+    pub async fn presigned(&self) -> Result<(), String> {
+        wait::until_sync("presignatures", PATIENCE, || {
+            for node in &self.nodes {
+                let status = node.status()?;
+                let held = &status["node"]["presignatures"];
+                if held["missing"] != 0 || held["making"] != 0 {
+                    return Err(format!("{} has {held} and runs {}", node.name, status["node"]["sessions"]));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Writes the nodes into Consul, once it has a leader.
     ///
     /// # Errors

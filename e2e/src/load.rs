@@ -10,7 +10,7 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use mpcium_client::{
-    KeyType, SignRequest, SigningResult,
+    KeyType, MessageHash, SignRequest, SigningResult,
     client::{Client, ClientError},
 };
 use sha2::{Digest as _, Sha256};
@@ -99,6 +99,18 @@ impl Asker {
             KeyType::Secp256k1 => self.wallet.verify_ecdsa(&order.digest(), &result)?,
             KeyType::Ed25519 => self.wallet.verify_ed25519(&order.message, &result)?,
         }
+        Ok(result)
+    }
+
+    /// Asks for a signature over the whole message, which the nodes hash with SHA-256, and verifies it.
+    ///
+    /// # Errors
+    /// As [`Asker::sign`].
+    pub async fn sign_message(&self, order: &Order) -> Result<SigningResult, String> {
+        let request = order.request(&self.wallet).with_message(MessageHash::Sha256, order.message.clone());
+        let result = self.client.sign_and_wait(request, ANSWER_MAX).await;
+        let result = result.map_err(|error| format!("{}: {error}", order.tx_id))?;
+        self.wallet.verify_ecdsa(&order.digest(), &result)?;
         Ok(result)
     }
 

@@ -222,6 +222,7 @@ mod tests {
             authorization: Authorization::default(),
             max_concurrent_keygen: 1,
             max_concurrent_signing: 1,
+            presignatures: 0,
             signing_deadline: Duration::from_secs(180),
             keygen_deadline: Duration::from_secs(900),
             clock_skew: Duration::from_secs(5),

@@ -21,7 +21,7 @@ use mpcium_client::{
     Prefix,
     auth::{Authorization, AuthorizerKey, InitiatorKey},
 };
-use mpcium_core::{NodeId, PeerInfo, protocol::EcdsaProtocol};
+use mpcium_core::{NodeId, PeerInfo, limits, protocol::EcdsaProtocol};
 use mpcium_io::consul::{ConsulTls, KeyPrefix};
 pub use reader::{KEYS, Problem, Reader};
 pub use threshold::{Counting, Remark, Settled, settle};
@@ -137,6 +137,8 @@ pub struct Settings {
     pub max_concurrent_keygen: usize,
     /// Signatures that run at once.
     pub max_concurrent_signing: usize,
+    /// Presignatures that are kept ready per wallet and signers.
+    pub presignatures: usize,
     /// Serve `GET /health` here.
     pub healthcheck: Option<String>,
     /// Serve `/live`, `/ready` and `/metrics` here.
@@ -188,6 +190,7 @@ impl Settings {
             authorization: self.authorization.clone(),
             max_concurrent_keygen: self.max_concurrent_keygen,
             max_concurrent_signing: self.max_concurrent_signing,
+            presignatures: self.presignatures,
             signing_deadline: self.signing_deadline,
             keygen_deadline: self.keygen_deadline,
             clock_skew: self.clock_skew,
@@ -275,6 +278,9 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
     let max_concurrent_keygen = limit(reader, "max_concurrent_keygen", 2);
     let max_concurrent_signing = limit(reader, "max_concurrent_signing", 20);
     let workers = reader.number("workers", 1, 1024).and_then(|n| usize::try_from(n).ok()).unwrap_or(cores);
+    let presignatures_max = u64::try_from(limits::PRESIGNATURES_PER_GROUP_MAX).unwrap_or(u64::MAX);
+    let presignatures = reader.number("presignatures", 0, presignatures_max).and_then(|n| usize::try_from(n).ok());
+    let presignatures = presignatures.unwrap_or(0);
     let db_path = reader.path("db_path").unwrap_or_else(|| PathBuf::from(DB_PATH_DEFAULT));
     reader.finish()?;
     let (Some(environment), Some(threshold), Some(initiator)) =
@@ -296,6 +302,7 @@ pub fn settings(reader: &mut Reader) -> Result<Settings, ConfigErrors> {
         db_path,
         max_concurrent_keygen,
         max_concurrent_signing,
+        presignatures,
         healthcheck: healthcheck.then_some(healthcheck_address),
         metrics: metrics.then_some(metrics_address),
         authorization,

@@ -83,7 +83,7 @@ fn document(answer: &Answer) -> Document {
 
 #[cfg(test)]
 mod tests {
-    use mpcium_core::node::{IngredientStatus, PeerStatus, Status};
+    use mpcium_core::node::{IngredientStatus, PeerStatus, PresignatureStatus, Status};
 
     use super::*;
 
@@ -115,6 +115,7 @@ mod tests {
                 ingredients: IngredientStatus::default(),
                 auxiliary_sets: Vec::new(),
                 pairs: Vec::new(),
+                presignatures: PresignatureStatus::default(),
                 sessions: Vec::new(),
                 requests: Vec::new(),
                 undecided: Vec::new(),

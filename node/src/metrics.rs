@@ -226,6 +226,8 @@ impl Page {
         for (family, state) in families.into_iter().zip(PairState::ALL) {
             self.count(family, Vec::new(), node.pairs.iter().filter(|pair| pair.state == state).count());
         }
+        self.count("mpcium_presignatures_ready", Vec::new(), node.presignatures.ready);
+        self.count("mpcium_presignatures_making", Vec::new(), node.presignatures.making);
         let mut sessions: BTreeMap<&str, usize> = BTreeMap::new();
         for session in &node.sessions {
             *sessions.entry(&session.protocol).or_default() += 1;

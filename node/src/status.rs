@@ -352,6 +352,11 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
         let state = if pair.state == PairState::Banned { "BANNED" } else { "missing" };
         writeln!(out, "pair           with {} {state}: {}", pair.peer, pair.detail)?;
     }
+    let presignatures = &node.presignatures;
+    if presignatures.wanted + presignatures.ready + presignatures.making > 0 {
+        let making = if presignatures.making > 0 { ", making more" } else { "" };
+        writeln!(out, "presignatures  {} ready{making}, {} used", presignatures.ready, presignatures.used)?;
+    }
     writeln!(out, "sessions       {}", node.sessions.len())?;
     for session in &node.sessions {
         let waits = if session.waits_for.is_empty() {
@@ -377,7 +382,9 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use mpcium_core::node::{AuxiliaryStatus, IngredientStatus, PairStatus, PeerStatus, RequestStatus, SessionStatus};
+    use mpcium_core::node::{
+        AuxiliaryStatus, IngredientStatus, PairStatus, PeerStatus, PresignatureStatus, RequestStatus, SessionStatus,
+    };
 
     use super::*;
 
@@ -409,6 +416,7 @@ pub(crate) mod tests {
                 state: PairState::Banned,
                 detail: "ban 1, found by node1: a check failed; a new one in 600 s".to_owned(),
             }],
+            presignatures: PresignatureStatus { wanted: 2, missing: 0, making: 1, ready: 3, used: 5 },
             sessions: vec![SessionStatus {
                 session: "aa".to_owned(),
                 protocol: "keygen".to_owned(),
@@ -457,6 +465,7 @@ pub(crate) mod tests {
             "not registered",
             "1 of 4 in store, making more",
             "s1 ready",
+            "3 ready, making more, 5 used",
             "keygen",
             "waits for node1",
             "waits for primes",

@@ -44,6 +44,8 @@ pub enum Planted {
     SharesInClear,
     /// A signing party's nonce depends on the message alone.
     NonceOfMessage,
+    /// A presignature that was used comes back when the next is made, after a restart too.
+    PresignatureKept,
     /// Key generation gives the first party a share that does not belong to its public share.
     WrongShare,
     /// Signing yields the other `s` on secp256k1, and verification does not mind.
@@ -54,7 +56,7 @@ pub enum Planted {
 
 impl Planted {
     /// Those outside core.
-    pub const OUTSIDE: [Self; 23] = [
+    pub const OUTSIDE: [Self; 24] = [
         Self::ForgottenSync,
         Self::ConfirmedBeforeWrite,
         Self::Forgets(Keyspace::Decisions),
@@ -76,6 +78,7 @@ impl Planted {
         Self::SameRandomness,
         Self::SharesInClear,
         Self::NonceOfMessage,
+        Self::PresignatureKept,
         Self::WrongShare,
         Self::HighS,
     ];
@@ -135,6 +138,7 @@ impl Planted {
             Self::SameRandomness => "same-randomness".into(),
             Self::SharesInClear => "shares-in-clear".into(),
             Self::NonceOfMessage => "nonce-of-message".into(),
+            Self::PresignatureKept => "presignature-kept".into(),
             Self::WrongShare => "wrong-share".into(),
             Self::HighS => "high-s".into(),
             Self::Core(bug) => bug.name().into(),

@@ -24,7 +24,7 @@ const ENDS: [(&str, &str); 8] = [
 ];
 
 /// The same for refused proposals.
-const DECLINES: [(&str, &str); 8] = [
+const DECLINES: [(&str, &str); 9] = [
     ("a higher attempt of", "declined: a higher attempt is known"),
     ("all its workers are busy", "declined: busy"),
     ("has restarted", "declined: a participant has restarted"),
@@ -32,6 +32,7 @@ const DECLINES: [(&str, &str); 8] = [
     ("with another payload", "declined: another payload"),
     ("damaged or was rolled back", "declined: unfit"),
     ("does not know wallet", "declined: the wallet is unknown"),
+    ("does not hold that presignature", "declined: no such presignature"),
     ("another session for the wallet", "declined: another session runs"),
 ];
 

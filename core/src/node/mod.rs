@@ -60,6 +60,7 @@ pub struct Node {
     queries: Queries,
     signing: signing::coordinator::Coordinator,
     signers: signing::participant::Participants,
+    presignatures: signing::presignatures::Presignatures,
     keygen: keygen::Coordinator,
     catch_up: CatchUp,
     registered: Vec<NodeId>,
@@ -111,6 +112,7 @@ impl Node {
             queries: Queries::default(),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
+            presignatures: signing::presignatures::Presignatures::default(),
             keygen: keygen::Coordinator::default(),
             catch_up,
             registered: Vec::new(),
@@ -214,6 +216,7 @@ impl Node {
             self.keygen.wake_at(&self.ctx),
             self.activation.wake_at(),
             self.auxiliary.wake_at(&self.ctx),
+            self.presignatures.wake_at(&self.ctx),
             self.wallets.wake_at(),
             self.catch_up.wake_at(),
         ]
@@ -234,6 +237,7 @@ impl Node {
         self.queries.on_wake(&mut self.ctx, &mut self.wallets);
         self.signers.on_wake(&mut self.ctx);
         self.auxiliary.on_wake(&mut self.ctx);
+        self.with_presignatures(|presignatures, ctx, parts| presignatures.drive(ctx, parts));
         self.catch_up.drive(&mut self.ctx);
         let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
         self.activation.on_wake(&mut self.ctx, &mut parts);
@@ -250,6 +254,7 @@ impl Node {
                 self.resume = false;
                 self.with_signing(|signing, ctx, parts| signing.resume(ctx, parts));
                 self.with_keygen(|keygen, ctx, parts| keygen.resume(ctx, parts));
+                self.with_presignatures(|presignatures, ctx, parts| presignatures.drive(ctx, parts));
             } else if let Some(output) = self.ctx.links.as_mut().and_then(Links::poll) {
                 self.on_link_output(output);
             } else {
@@ -284,6 +289,7 @@ impl Node {
                     self.auxiliary.on_session_ended(&mut self.ctx, session, result);
                     self.auxiliary.drive(&mut self.ctx);
                 }
+                Owner::Presigning => self.presignatures.on_session_ended(&mut self.ctx, session, result),
             },
             Event::StillComputing { session, from } => {
                 let now = self.ctx.now.time;
@@ -352,6 +358,9 @@ impl Node {
             Message::Auxiliary(message) => {
                 self.auxiliary.on_message(&mut self.ctx, &mut self.sessions, from, message);
             }
+            Message::Presigning(proposal) => self.with_presignatures(|presignatures, ctx, parts| {
+                presignatures.on_proposal(ctx, parts, from, proposal);
+            }),
         }
     }
 
@@ -422,7 +431,9 @@ impl Node {
                     links.conceded(time, incarnation);
                 }
             }
-            After::Signing(after) => signing::participant::Participants::on_persisted(&mut self.ctx, after),
+            After::Signing(after) => {
+                self.with_signers(|signers, ctx, parts| signers.on_persisted(ctx, parts, after));
+            }
             After::Wallet(after) => {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
@@ -467,6 +478,7 @@ impl Node {
     fn on_rolled_back(&mut self, peer: NodeId, incarnation: Incarnation, start: Start) {
         // What must not be used again is gone before the loss counts as known.
         self.auxiliary.on_rolled_back(&mut self.ctx);
+        self.presignatures.on_rolled_back();
         let name = self.ctx.name(peer);
         self.catch_up.on_rolled_back(&mut self.ctx, &name, incarnation, start);
     }
@@ -574,6 +586,7 @@ impl Node {
             wallets: &mut self.wallets,
             ledger: &mut self.ledger,
             auxiliary: &mut self.auxiliary,
+            presignatures: &mut self.presignatures,
             deliveries: &mut self.deliveries,
         };
         run(&mut self.signing, &mut self.ctx, &mut parts);
@@ -589,6 +602,7 @@ impl Node {
             ledger: &mut self.ledger,
             promises: &mut self.acceptor.promises,
             auxiliary: &self.auxiliary,
+            presignatures: &mut self.presignatures,
         };
         run(&mut self.signers, &mut self.ctx, &mut parts);
     }
@@ -596,6 +610,18 @@ impl Node {
     fn with_acceptor(&mut self, run: impl FnOnce(&mut Acceptor, &mut Context, &mut acceptor::Parts<'_>)) {
         let mut parts = acceptor::Parts { ledger: &mut self.ledger, wallets: &mut self.wallets };
         run(&mut self.acceptor, &mut self.ctx, &mut parts);
+    }
+
+    fn with_presignatures(
+        &mut self,
+        run: impl FnOnce(&mut signing::presignatures::Presignatures, &mut Context, &mut signing::presignatures::Parts<'_>),
+    ) {
+        let mut parts = signing::presignatures::Parts {
+            sessions: &mut self.sessions,
+            wallets: &mut self.wallets,
+            auxiliary: &self.auxiliary,
+        };
+        run(&mut self.presignatures, &mut self.ctx, &mut parts);
     }
 
     fn with_keygen(&mut self, run: impl FnOnce(&mut keygen::Coordinator, &mut Context, &mut keygen::Parts<'_>)) {
@@ -652,6 +678,7 @@ impl Node {
             ingredients,
             auxiliary_sets,
             pairs: self.auxiliary.pairs_status(ctx),
+            presignatures: self.presignatures.status(ctx),
             sessions: self.sessions.status(ctx),
             requests,
             undecided: self.activation.undecided(),
@@ -674,6 +701,7 @@ impl Node {
         tables.extend(self.wallets.tables());
         tables.extend(self.activation.tables());
         tables.extend(self.auxiliary.tables());
+        tables.extend(self.presignatures.tables());
         tables
     }
 

@@ -26,6 +26,9 @@ pub struct Status {
     /// The set-up with every other node, where the ECDSA protocol has one for each pair.
     #[serde(default)]
     pub pairs: Vec<PairStatus>,
+    /// Presignatures.
+    #[serde(default)]
+    pub presignatures: PresignatureStatus,
     /// Runs of protocols in which this node takes part.
     pub sessions: Vec<SessionStatus>,
     /// Requests that this node coordinates.
@@ -87,6 +90,21 @@ pub struct IngredientStatus {
     pub wanted: usize,
     /// Whether pieces are being made now.
     pub making: bool,
+}
+
+/// Presignatures of this node and others, in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresignatureStatus {
+    /// How many are kept ready for each wallet and signers that clients lately asked for; 0: none are made.
+    pub wanted: usize,
+    /// Those that this node is still to have made.
+    pub missing: usize,
+    /// Those that are being made.
+    pub making: usize,
+    /// Those that can be used.
+    pub ready: usize,
+    /// Those that this start has used up.
+    pub used: u64,
 }
 
 /// One auxiliary set.

@@ -27,6 +27,7 @@ pub use dkls::Dkls;
 pub use frost::Frost;
 pub use keygen::DistributedKeyGeneration;
 pub use keys::Checked;
+use mpcium_client::MessageHash;
 use serde::{Deserialize, Serialize};
 
 use crate::{Duration, Secret};
@@ -168,6 +169,8 @@ pub enum Outcome {
     Auxiliary(AuxiliarySet),
     /// A signature: secp256k1 `r || s || recovery` (65 bytes, low s), Ed25519 `R || S` (64 bytes).
     Signature(Vec<u8>),
+    /// This party's part of a presignature.
+    Presignature(Box<dyn Presignature>),
 }
 
 /// One party's plain Shamir share of one key. The share of position `i` is the polynomial's value at `x = i + 1`.
@@ -258,6 +261,52 @@ pub struct Signing {
     pub auxiliary: Vec<AuxiliaryView>,
 }
 
+/// One presignature to make: everything about a signature but the message.
+#[derive(Clone, Debug)]
+pub struct Presigning {
+    /// The wallet's own key, never a child of it.
+    pub key: Arc<KeyShare>,
+    /// As in [`Signing`].
+    pub signers: Vec<u16>,
+    /// As in [`Signing`].
+    pub auxiliary: Vec<AuxiliaryView>,
+}
+
+/// A message, and how it is hashed to what is signed. A presignature signs nothing else: who may choose a bare digest
+/// after seeing a presignature's public part can make a signature over one message from that over another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preimage {
+    /// How it is hashed.
+    pub hash: MessageHash,
+    /// All of it.
+    pub message: Vec<u8>,
+}
+
+impl Preimage {
+    /// What [`SigningSuite::verify`] takes for the message.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.hash.digest(&self.message)
+    }
+}
+
+/// One party's part of a presignature: it signs one message, once. Two messages under one presignature uncover the key,
+/// so it can be neither copied nor stored, and signing consumes it.
+pub trait Presignature: Send {
+    /// Starts a run whose outcome is [`Outcome::Signature`], verified against the key before it is returned, among the
+    /// parties that made the presignature, in the same order.
+    ///
+    /// # Errors
+    /// If run and presignature do not fit together, naming what differs. The presignature is gone all the same.
+    fn sign(self: Box<Self>, run: Run, preimage: &Preimage) -> Result<Box<dyn Party>, Abort>;
+}
+
+impl std::fmt::Debug for dyn Presignature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Presignature(..)")
+    }
+}
+
 /// How long a run may take, so that load never turns into retries.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -299,6 +348,21 @@ pub trait SigningSuite: Send + Sync {
     /// # Errors
     /// If key, signers, message or auxiliary data do not fit together, naming what is wrong.
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort>;
+    /// How it makes presignatures, if it does.
+    fn presigning(&self) -> Option<&dyn PresigningSuite> {
+        None
+    }
+}
+
+/// The part of a signing protocol that can run before there is a message.
+pub trait PresigningSuite: Send + Sync {
+    /// How long a run that makes a presignature may take.
+    fn pace(&self, parties: u16) -> Pace;
+    /// Starts a run whose outcome is [`Outcome::Presignature`].
+    ///
+    /// # Errors
+    /// If key, signers or auxiliary data do not fit together, naming what is wrong.
+    fn start(&self, run: Run, presigning: Presigning) -> Result<Box<dyn Party>, Abort>;
 }
 
 /// Auxiliary data of one signing protocol: made once per committee or pair in the background, serves all wallets.

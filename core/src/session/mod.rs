@@ -53,6 +53,7 @@ pub(crate) enum Owner {
     Signing,
     Wallet,
     Auxiliary,
+    Presigning,
 }
 
 /// Why a session ended without an outcome.
@@ -94,7 +95,7 @@ pub(crate) type StartParty = Box<dyn FnOnce(Run) -> Result<Box<dyn Party>, Abort
 pub(crate) struct Plan {
     pub id: SessionId,
     pub owner: Owner,
-    /// For reports: `sign secp256k1`, `keygen`, `auxiliary`.
+    /// For reports: `sign secp256k1`, `keygen`, `auxiliary`, `presign secp256k1`.
     pub protocol: String,
     /// For reports; empty if the session is for no wallet.
     pub wallet: String,
@@ -191,6 +192,11 @@ impl Sessions {
     /// Heavy sessions of clients' requests that run here.
     pub fn heavy(&self) -> usize {
         self.running.values().filter(|r| r.pace.heavy && r.priority != Priority::Background).count()
+    }
+
+    /// Whether anything runs here that a client waits for.
+    pub fn run_for_clients(&self) -> bool {
+        self.running.values().any(|r| r.priority != Priority::Background)
     }
 
     /// Joins a session. The caller has checked that this node is among the participants.

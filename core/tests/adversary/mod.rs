@@ -5,6 +5,7 @@
 //! What a lie must not bring about is one test each, so that a check that is lost fails by its name; the simulator's
 //! cheaters find what nobody thought of.
 
+mod presignatures;
 mod signatures;
 mod wallets;
 #[allow(dead_code, reason = "the behaviour tests, with which it is shared, use the rest")]
@@ -21,7 +22,10 @@ use crate::{
     message::{Message, SessionMessage},
     node::facets,
     protocol::{Incoming, Outcome, Party, Run, Status},
-    request::admission::read,
+    request::{
+        admission::read,
+        signing::{Answer, Message as Signing, Proposal},
+    },
     session::SessionId,
     tags,
     wallet::{
@@ -137,6 +141,20 @@ impl Liar {
         which: impl Fn(&Message) -> Option<T>,
     ) -> Option<T> {
         (0..2).find_map(|_| self.ask(world, to, (Lane::Control, message), &which))
+    }
+
+    /// What a node answers to a proposal to sign: nothing, why it declines, or the empty text if it takes part.
+    fn propose(&mut self, world: &mut World, to: usize, proposal: Proposal) -> Option<String> {
+        let asked = proposal.session();
+        let message = Message::Signing(Signing::Propose(Box::new(proposal)));
+        self.ask(world, to, (Lane::Signing, &message), |message| match message {
+            Message::Signing(Signing::Answer { session, answer }) if *session == asked => Some(match answer {
+                Answer::Accepted => String::new(),
+                Answer::Holds => "it holds an answer".to_owned(),
+                Answer::Declined(decline) => decline.to_string(),
+            }),
+            _ => None,
+        })
     }
 
     /// Another node is killed, starts again, and meets the liar.

@@ -73,22 +73,14 @@ impl Cluster {
             certificate: self.certificate,
             auxiliary: Vec::new(),
             deliveries: vec![[1; 32]],
+            presignature: None,
             nonce: [1; 16],
         }
     }
 
     /// What node 0 answers to a proposal: nothing, why it declines, or the empty text if it takes part.
     fn propose(&mut self, proposal: Proposal) -> Option<String> {
-        let asked = proposal.session();
-        let message = Message::Signing(Signing::Propose(Box::new(proposal)));
-        self.liar.ask(&mut self.world, 0, (Lane::Signing, &message), |message| match message {
-            Message::Signing(Signing::Answer { session, answer }) if *session == asked => Some(match answer {
-                Answer::Accepted => String::new(),
-                Answer::Holds => "it holds an answer".to_owned(),
-                Answer::Declined(decline) => decline.to_string(),
-            }),
-            _ => None,
-        })
+        self.liar.propose(&mut self.world, 0, proposal)
     }
 
     /// What node 0 answers to whoever decides.

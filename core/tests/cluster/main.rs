@@ -10,6 +10,7 @@ mod decisions;
 mod durable;
 mod full_signatures;
 mod load;
+mod presignatures;
 mod queries;
 mod quorums;
 mod rollback;

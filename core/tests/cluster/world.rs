@@ -145,6 +145,7 @@ impl World {
                     authorization: Authorization::default(),
                     max_concurrent_keygen: 2,
                     max_concurrent_signing: 20,
+                    presignatures: 0,
                     signing_deadline: Duration::from_secs(180),
                     keygen_deadline: Duration::from_secs(900),
                     clock_skew: Duration::from_secs(5),

@@ -5,7 +5,7 @@
 //! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
 //! without arguments, in about eight minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
 //! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]), `advance` what CGGMP24 saves by work
-//! done in advance.
+//! done in advance, `presignatures` what a client waits for with and without one.
 //!
 //! Everything is measured for a time, not for a number of operations, so that a slow machine takes no longer. CPU times
 //! are those of the processes as the system counts them, summed over all nodes.
@@ -28,8 +28,8 @@ use e2e::{
     wait::{self, PATIENCE},
 };
 use futures::{StreamExt as _, stream};
-use mpcium_client::KeyType;
-use mpcium_core::protocol::{Curve, EcdsaProtocol};
+use mpcium_client::{KeyType, MessageHash};
+use mpcium_core::protocol::{Curve, EcdsaProtocol, Preimage};
 
 /// How long each of the three is done: by the library, through the cluster one at a time, and many at a time.
 const EACH: Duration = Duration::from_secs(4);
@@ -102,13 +102,14 @@ fn main() -> ExitCode {
 async fn measure() -> Result<(), String> {
     let mut settings = Vec::new();
     let mut wallets = Vec::new();
-    let mut advance = false;
+    let (mut advance, mut presignatures) = (false, false);
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for word in if wanted.is_empty() { vec!["short".to_owned()] } else { wanted } {
         match word.as_str() {
             "all" => settings.extend(SETTINGS),
             "short" => settings.extend(SETTINGS.into_iter().take(SHORT)),
             "advance" => advance = true,
+            "presignatures" => presignatures = true,
             word => match word.strip_prefix("wallets:").map(str::parse) {
                 Some(number) => wallets.push(number.map_err(|error| format!("{word}: {error}"))?),
                 None => {
@@ -142,6 +143,9 @@ async fn measure() -> Result<(), String> {
     }
     if advance {
         measure_in_advance()?;
+    }
+    if presignatures {
+        measure_presigned().await?;
     }
     for number in wallets {
         filled::measure(number).await?;
@@ -252,6 +256,59 @@ fn measure_in_advance() -> Result<(), String> {
     show("tables of a set, at each member, once", own_cpu() - before, 0);
     let (cpu, bytes) = measure_suite(&mut committee, Operation::Ecdsa)?;
     show("signature, with tables", cpu, bytes);
+    let mut made = Vec::new();
+    let cpu = repeat(|_| committee.presign().map(|presignature| made.push(presignature)))?;
+    committee.take_bytes();
+    made.push(committee.presign()?);
+    show("presignature, with tables", cpu, committee.take_bytes());
+    let (number, before) = (u32::try_from(made.len()).unwrap_or(u32::MAX), own_cpu());
+    for presignature in made {
+        committee.sign_with(presignature, &Preimage { hash: MessageHash::Sha256, message: b"message".to_vec() })?;
+    }
+    let bytes = committee.take_bytes() / usize::try_from(number).unwrap_or(usize::MAX);
+    show("signature from a presignature", (own_cpu() - before) / number, bytes);
+    Ok(())
+}
+
+/// Signatures of each kind whose latency is measured.
+const PRESIGNED: usize = 20;
+
+/// What a client waits for, 2 of 3, CGGMP24, one request after the other: without and with a presignature.
+async fn measure_presigned() -> Result<(), String> {
+    eprintln!("bench: starting a cluster that makes presignatures; waiting for its auxiliary data ...");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut servers = Servers::new(folder.path())?;
+    servers.start().await?;
+    let settings = "presignatures: 1\n";
+    let mut cluster = Cluster::generate(folder.path(), 3, &servers, EcdsaProtocol::Cggmp24, settings)?;
+    cluster.register().await?;
+    let quiet = StartOptions { quiet: true, ..StartOptions::default() };
+    cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
+    cluster.ready().await?;
+    cluster.provisioned().await?;
+    reserve_is_full(&cluster).await?;
+    let client = cluster.client().await?;
+    let made = client.create_wallet_and_wait("bench", PATIENCE).await.map_err(|error| error.to_string())?;
+    let asker = Asker { client, wallet: Wallet::new(&made)? };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    while with.len() < PRESIGNED {
+        let (order, before, began) = (Order::new(KeyType::Secp256k1), cluster.presignatures_used()?, Instant::now());
+        asker.sign_message(&order).await?;
+        let took = began.elapsed();
+        if cluster.presignatures_used()? > before {
+            with.push(took)
+        } else {
+            without.push(took)
+        }
+        cluster.presigned().await?;
+    }
+    while without.len() < PRESIGNED {
+        without.push(once(&asker, Operation::Ecdsa).await?);
+    }
+    println!("{:<40} {:>10} {:>10}", "CGGMP24, 2 of 3, through the cluster", "p50", "p99");
+    for (what, latencies) in [("without a presignature", &mut without), ("with one", &mut with)] {
+        println!("{what:<40} {:>10} {:>10}", shown(percentile(latencies, 50)), shown(percentile(latencies, 99)));
+    }
     Ok(())
 }
 

@@ -46,6 +46,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     requests::the_same_request_has_one_answer,
     requests::the_same_id_with_another_payload_is_refused,
     signing::messages_are_hashed_by_the_nodes,
+    signing::a_message_is_signed_with_a_presignature,
     signing::the_command_line_signs,
     signing::each_pair_signs,
     wire::ids_of_any_text_are_served,

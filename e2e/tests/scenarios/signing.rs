@@ -55,6 +55,24 @@ pub async fn messages_are_hashed_by_the_nodes(world: &mut World) -> Outcome {
     Ok(())
 }
 
+/// Presignatures are made for those who send whole messages, and one signs the next.
+pub async fn a_message_is_signed_with_a_presignature(world: &mut World) -> Outcome {
+    world.cluster.provisioned().await?;
+    // The queue gives requests to any node, and each leads presignatures of its own.
+    for _ in 0..PRESIGNED_WITHIN {
+        world.asker.sign_message(&Order::new(KeyType::Secp256k1)).await?;
+        if world.cluster.presignatures_used()? > 0 {
+            return Ok(());
+        }
+        world.cluster.presigned().await?;
+    }
+    Err(format!("{PRESIGNED_WITHIN} messages were signed and none with a presignature"))
+}
+
+/// After so many messages some node has had a second one; with three nodes and two signers, four are enough if nothing
+/// is retried.
+const PRESIGNED_WITHIN: usize = 12;
+
 /// `mpcium sign` prints what verifies.
 pub async fn the_command_line_signs(world: &mut World) -> Outcome {
     let wallet = &world.asker.wallet;

@@ -41,7 +41,7 @@ impl World {
     pub async fn start(ecdsa: EcdsaProtocol) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
         let mut servers = Servers::new(folder.path())?;
-        let mut cluster = Cluster::generate(folder.path(), NODES, &servers, ecdsa, "")?;
+        let mut cluster = Cluster::generate(folder.path(), NODES, &servers, ecdsa, "presignatures: 1\n")?;
         let started = Self::bring_up(&mut cluster, &mut servers, ecdsa).await;
         let (asker, answers, nats) = started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
         Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), go_system: None, folder })

@@ -118,6 +118,7 @@ impl Cluster {
                     authorization: Authorization::default(),
                     max_concurrent_keygen: 2,
                     max_concurrent_signing: 4,
+                    presignatures: 0,
                     signing_deadline: Duration::from_secs(30),
                     keygen_deadline: Duration::from_secs(60),
                     clock_skew: Duration::from_secs(2),

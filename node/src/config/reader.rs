@@ -47,6 +47,7 @@ pub const KEYS: &[&str] = &[
     "backup_dir",
     "max_concurrent_keygen",
     "max_concurrent_signing",
+    "presignatures",
     "healthcheck.enabled",
     "healthcheck.address",
     "metrics.enabled",

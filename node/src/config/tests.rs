@@ -36,6 +36,7 @@ db_path: ./data
 backup_enabled: false
 max_concurrent_keygen: 3
 max_concurrent_signing: 11
+presignatures: 3
 healthcheck:
   enabled: true
   address: 127.0.0.1:8081
@@ -100,6 +101,7 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(settings.chain_code.map(|code| (code[0], code[31])), Some((0, 31)));
     assert_eq!(settings.db_path, PathBuf::from("./data"));
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (3, 11));
+    assert_eq!(settings.presignatures, 3);
     assert_eq!(settings.healthcheck.as_deref(), Some("127.0.0.1:8081"));
     assert_eq!(settings.metrics.as_deref(), Some("127.0.0.1:9001"));
     assert!(settings.authorization.enabled);
@@ -120,6 +122,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(settings.chain_code, None);
     assert_eq!(settings.db_path, PathBuf::from("./db"));
     assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (2, 20));
+    assert_eq!(settings.presignatures, 0, "none are made unless somebody wants them");
     assert_eq!((settings.signing_deadline.as_secs(), settings.keygen_deadline.as_secs()), (180, 900));
     assert_eq!((settings.healthcheck, settings.metrics), (None, None));
     assert!(!settings.authorization.enabled);

@@ -97,6 +97,8 @@ pub const FAMILIES: &[Family] = &[
     gauge("mpcium_pairs_ready", "DKLs23: other nodes with which this one can sign."),
     gauge("mpcium_pairs_missing", "DKLs23: other nodes with which it has no auxiliary data yet."),
     gauge("mpcium_pairs_banned", "DKLs23: other nodes with which its auxiliary data is banned."),
+    gauge("mpcium_presignatures_ready", "CGGMP24: presignatures in memory in which this node has a part."),
+    gauge("mpcium_presignatures_making", "CGGMP24: presignatures that are being made."),
     counter("mpcium_pair_bans_total", "Bans of auxiliary data with the peer: a consistency check failed."),
     gauge("mpcium_store_bytes", "Size of the store's files."),
     gauge("mpcium_store_created_timestamp_seconds", "When the store was made."),

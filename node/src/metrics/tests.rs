@@ -149,6 +149,8 @@ fn the_state_is_told_as_the_status_shows_it() {
         "mpcium_pairs_ready 0",
         "mpcium_pairs_missing 0",
         "mpcium_pairs_banned 1",
+        "mpcium_presignatures_ready 3",
+        "mpcium_presignatures_making 1",
         "mpcium_sessions_running{protocol=\"keygen\"} 1",
         "mpcium_requests_open{kind=\"sign\"} 2",
         "mpcium_requests_open{kind=\"reshare\"} 0",

@@ -7,6 +7,7 @@
 mod auxiliary;
 mod curve;
 mod keygen;
+mod presigning;
 mod rounds;
 mod signing;
 mod witness;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use mpcium_core::protocol::{
-    Abort, AuxiliarySuite, AuxiliaryView, Coverage, Curve, Outcome, Pace, Party, Run, Signing, SigningSuite,
+    Abort, AuxiliarySuite, AuxiliaryView, Coverage, Curve, KeyShare, Outcome, Pace, Party, Presigning, PresigningSuite,
+    Run, Signing, SigningSuite,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +17,7 @@ use crate::planted::Planted;
 use super::{
     IdealAuxiliary, Reveal, Witness,
     curve::{Scalar, lagrange, other_s, sign, verifies},
-    pace,
+    pace, presigning,
     rounds::{Next, RoundParty, Rounds},
 };
 
@@ -78,59 +79,22 @@ impl SigningSuite for IdealSigning {
     }
 
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {
-        let key = &signing.key;
-        if key.curve != self.curve {
-            return Err(Abort::new("the key is of another curve"));
-        }
-        if signing.signers.len() != usize::from(key.threshold) || signing.signers.len() != usize::from(run.parties) {
-            return Err(Abort::new(format!(
-                "{} signers and {} parties for a threshold of {}",
-                signing.signers.len(),
-                run.parties,
-                key.threshold
-            )));
-        }
-        if signing.signers.get(usize::from(run.index)) != Some(&key.index) {
-            return Err(Abort::new("this party's share is not at its place among the signers"));
-        }
-        let mut distinct = signing.signers.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if distinct.len() != signing.signers.len()
-            || distinct.last().is_some_and(|last| usize::from(*last) >= key.public_shares.len())
-        {
-            return Err(Abort::new("the signers are not distinct members"));
-        }
+        self.check(&run, &signing.key, &signing.signers, &signing.auxiliary)?;
         if self.curve == Curve::Secp256k1 && signing.message.len() != 32 {
             return Err(Abort::new(format!("a digest has 32 bytes, not {}", signing.message.len())));
-        }
-        let pairs = self.auxiliary.as_ref().is_some_and(|suite| suite.coverage() == Coverage::Pairs);
-        match (&self.auxiliary, signing.auxiliary.first()) {
-            _ if pairs => check_pairs(&run, &signing.auxiliary)?,
-            (Some(_), None) => return Err(Abort::new("auxiliary data is missing")),
-            (None, Some(_)) => return Err(Abort::new("auxiliary data that nobody needs")),
-            (Some(_), Some(view)) => {
-                if view.rows.len() != signing.signers.len() {
-                    return Err(Abort::new("auxiliary rows do not fit the signers"));
-                }
-                if view.rows.get(usize::from(run.index)) != Some(&IdealAuxiliary::row(view.secret.expose())) {
-                    return Err(Abort::new("the auxiliary secret does not belong to this signer's row"));
-                }
-            }
-            (None, None) => {}
         }
         self.witness.run(&run);
         self.witness.signing(&signing.message);
         let mut contribution: [u8; 32] = Sha256::digest([b"nonce".as_slice(), &run.seed].concat()).into();
         if self.planted == Some(Planted::NonceOfMessage) {
-            let parts = [b"nonce".as_slice(), key.secret.expose(), &signing.message];
+            let parts = [b"nonce".as_slice(), signing.key.secret.expose(), &signing.message];
             contribution = Sha256::digest(parts.concat()).into();
         }
         self.witness.secret(&contribution);
         let party = IdealSigningParty {
             run: run.clone(),
             signing,
-            pairs,
+            pairs: self.is_pairwise(),
             contribution,
             stage: 0,
             commitments: Vec::new(),
@@ -139,6 +103,67 @@ impl SigningSuite for IdealSigning {
             planted: self.planted,
         };
         Ok(Box::new(RoundParty::new(&run, party)?))
+    }
+
+    fn presigning(&self) -> Option<&dyn PresigningSuite> {
+        (self.curve == Curve::Secp256k1 && !self.is_pairwise()).then_some(self)
+    }
+}
+
+impl PresigningSuite for IdealSigning {
+    fn pace(&self, _: u16) -> Pace {
+        pace()
+    }
+
+    fn start(&self, run: Run, presigning: Presigning) -> Result<Box<dyn Party>, Abort> {
+        self.check(&run, &presigning.key, &presigning.signers, &presigning.auxiliary)?;
+        presigning::start(&run, presigning, self.witness.clone(), self.planted)
+    }
+}
+
+impl IdealSigning {
+    fn is_pairwise(&self) -> bool {
+        self.auxiliary.as_ref().is_some_and(|suite| suite.coverage() == Coverage::Pairs)
+    }
+
+    /// Whether everything fits together.
+    fn check(&self, run: &Run, key: &KeyShare, signers: &[u16], auxiliary: &[AuxiliaryView]) -> Result<(), Abort> {
+        if key.curve != self.curve {
+            return Err(Abort::new("the key is of another curve"));
+        }
+        if signers.len() != usize::from(key.threshold) || signers.len() != usize::from(run.parties) {
+            return Err(Abort::new(format!(
+                "{} signers and {} parties for a threshold of {}",
+                signers.len(),
+                run.parties,
+                key.threshold
+            )));
+        }
+        if signers.get(usize::from(run.index)) != Some(&key.index) {
+            return Err(Abort::new("this party's share is not at its place among the signers"));
+        }
+        let mut distinct = signers.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.len() != signers.len()
+            || distinct.last().is_some_and(|last| usize::from(*last) >= key.public_shares.len())
+        {
+            return Err(Abort::new("the signers are not distinct members"));
+        }
+        match (&self.auxiliary, auxiliary.first()) {
+            _ if self.is_pairwise() => check_pairs(run, auxiliary),
+            (Some(_), None) => Err(Abort::new("auxiliary data is missing")),
+            (None, Some(_)) => Err(Abort::new("auxiliary data that nobody needs")),
+            (Some(_), Some(view)) if view.rows.len() != signers.len() => {
+                Err(Abort::new("auxiliary rows do not fit the signers"))
+            }
+            (Some(_), Some(view))
+                if view.rows.get(usize::from(run.index)) != Some(&IdealAuxiliary::row(view.secret.expose())) =>
+            {
+                Err(Abort::new("the auxiliary secret does not belong to this signer's row"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -173,11 +198,6 @@ struct IdealSigningParty {
 impl IdealSigningParty {
     fn curve(&self) -> Curve {
         self.signing.key.curve
-    }
-
-    /// The committee position of a participant, as the polynomial's argument.
-    fn arguments(&self) -> Vec<u64> {
-        self.signing.signers.iter().map(|position| u64::from(*position) + 1).collect()
     }
 
     /// What binds auxiliary data, message and run together for one pair of signers.
@@ -255,20 +275,35 @@ impl IdealSigningParty {
         }
         Ok(())
     }
+}
 
-    fn finish(&self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
-        let curve = self.curve();
-        let key = &self.signing.key;
-        let arguments = self.arguments();
+/// Everything that the last round needs.
+pub(super) struct Last<'a> {
+    pub(super) run: &'a Run,
+    pub(super) key: &'a KeyShare,
+    pub(super) signers: &'a [u16],
+    pub(super) message: &'a [u8],
+    pub(super) nonce: Scalar,
+    pub(super) witness: &'a Witness,
+    pub(super) planted: Option<Planted>,
+}
+
+impl Last<'_> {
+    /// Puts the shares together that everybody revealed.
+    pub(super) fn finish(&self, heard: &[Vec<u8>]) -> Result<Next, Abort> {
+        let Self { run, key, signers, message, nonce, witness, planted } = *self;
+        let curve = key.curve;
+        // The committee position of a participant, as the polynomial's argument.
+        let arguments: Vec<u64> = signers.iter().map(|position| u64::from(*position) + 1).collect();
         let own = Scalar::parse(curve, key.secret.expose()).ok_or_else(|| Abort::new("the own share is no scalar"))?;
         let mut shares = Vec::with_capacity(heard.len());
         for (position, body) in heard.iter().enumerate() {
-            if position == usize::from(self.run.index) {
+            if position == usize::from(run.index) {
                 shares.push(own);
                 continue;
             }
             let culprit = u16::try_from(position).unwrap_or(u16::MAX);
-            self.witness.absorb(self.run.execution_id, culprit);
+            witness.absorb(run.execution_id, culprit);
             shares.push(Scalar::parse(curve, body).ok_or_else(|| Abort::blaming(culprit, "the share is no scalar"))?);
         }
         let secret = shares
@@ -278,24 +313,44 @@ impl IdealSigningParty {
         if secret.public() != key.public_key {
             let wrong = shares
                 .iter()
-                .zip(&self.signing.signers)
+                .zip(signers)
                 .position(|(share, signer)| key.public_shares.get(usize::from(*signer)) != Some(&share.public()));
             return Err(match wrong.and_then(|position| u16::try_from(position).ok()) {
                 Some(culprit) => Abort::blaming(culprit, "the share does not belong to its public share"),
                 None => Abort::new("the shares do not add up to the key"),
             });
         }
-        let nonce = self.nonce.ok_or_else(|| Abort::new("no nonce"))?;
-        let inputs = [b"sign".as_slice(), &key.public_key, &nonce.bytes(), &self.signing.message];
-        let signature = self
-            .witness
-            .once(&inputs, || sign(secret, nonce, &key.public_key, &self.signing.message).unwrap_or_default());
+        let inputs = [b"sign".as_slice(), &key.public_key, &nonce.bytes(), message];
+        let signature = witness.once(&inputs, || sign(secret, nonce, &key.public_key, message).unwrap_or_default());
         if signature.is_empty() {
             return Err(Abort::new("the signature cannot be computed"));
         }
-        let other = if self.planted == Some(Planted::HighS) { other_s(&signature) } else { None };
+        let other = if planted == Some(Planted::HighS) { other_s(&signature) } else { None };
         Ok(Next::Done(Outcome::Signature(other.unwrap_or(signature))))
     }
+}
+
+/// The nonce that everybody's contributions make, if they are those that were committed to.
+pub(super) fn nonce(
+    curve: Curve,
+    me: usize,
+    contribution: &[u8; 32],
+    heard: &[Vec<u8>],
+    commitments: &[Vec<u8>],
+) -> Result<Scalar, Abort> {
+    let mut parts: Vec<&[u8]> = vec![b"nonce"];
+    for (position, (body, promised)) in heard.iter().zip(commitments).enumerate() {
+        if position == me {
+            parts.push(contribution);
+            continue;
+        }
+        if Sha256::digest(body).as_slice() != promised.as_slice() {
+            let culprit = u16::try_from(position).unwrap_or(u16::MAX);
+            return Err(Abort::blaming(culprit, "the contribution is not the one committed to"));
+        }
+        parts.push(body);
+    }
+    Ok(Scalar::hashed(curve, &parts))
 }
 
 impl Rounds for IdealSigningParty {
@@ -324,19 +379,7 @@ impl Rounds for IdealSigningParty {
                 Ok(Next::Broadcast(self.contribution.to_vec()))
             }
             4 => {
-                let mut parts: Vec<&[u8]> = vec![b"nonce"];
-                for (position, (body, promised)) in heard.iter().zip(&self.commitments).enumerate() {
-                    if position == me {
-                        parts.push(&self.contribution);
-                        continue;
-                    }
-                    if Sha256::digest(body).as_slice() != promised.as_slice() {
-                        let culprit = u16::try_from(position).unwrap_or(u16::MAX);
-                        return Err(Abort::blaming(culprit, "the contribution is not the one committed to"));
-                    }
-                    parts.push(body);
-                }
-                self.nonce = Some(Scalar::hashed(self.curve(), &parts));
+                self.nonce = Some(nonce(self.curve(), me, &self.contribution, heard, &self.commitments)?);
                 self.witness.reveal(Reveal {
                     execution: self.run.execution_id,
                     position: self.run.index,
@@ -344,7 +387,16 @@ impl Rounds for IdealSigningParty {
                 });
                 Ok(Next::Broadcast(self.signing.key.secret.expose().to_vec()))
             }
-            _ => self.finish(heard),
+            _ => Last {
+                run: &self.run,
+                key: &self.signing.key,
+                signers: &self.signing.signers,
+                message: &self.signing.message,
+                nonce: self.nonce.ok_or_else(|| Abort::new("no nonce"))?,
+                witness: &self.witness,
+                planted: self.planted,
+            }
+            .finish(heard),
         }
     }
 

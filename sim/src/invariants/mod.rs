@@ -25,6 +25,7 @@ mod shares_interpolate;
 mod signatures_verify;
 mod slots_decide_once;
 mod starts_are_unique;
+mod used_before_signed;
 
 use mpcium_core::{input::RequestKind, node::Status, report::Report, store::Batch};
 
@@ -166,6 +167,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(deadlines::Deadlines::default()),
         Box::new(nobody_is_wronged::NobodyIsWronged),
         Box::new(bans_kept::BansKept::default()),
+        Box::new(used_before_signed::UsedBeforeSigned::default()),
         Box::new(nothing_grows::NothingGrows::default()),
         Box::new(calm_after_healing::CalmAfterHealing::default()),
     ]

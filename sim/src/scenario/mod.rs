@@ -100,6 +100,9 @@ pub struct Scenario {
     pub concurrent_signing: usize,
     /// Key generations that a coordinator runs at once.
     pub concurrent_keygen: usize,
+    /// Presignatures that each node keeps ready per wallet and signers; then half of all ECDSA requests can use them.
+    #[serde(default)]
+    pub presignatures: usize,
     /// What clients do.
     pub steps: Vec<Step>,
     /// What breaks.
@@ -188,6 +191,7 @@ impl Scenario {
             clock_offsets_ms,
             concurrent_signing: pick_number(dice, 1, 20),
             concurrent_keygen: pick_number(dice, 1, 3),
+            presignatures: pick_number(&mut Dice::new(seed, "presignatures"), 0, 7).saturating_sub(4),
             steps,
             faults,
             rates: draw_rates(dice, profile),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signer as _;
 use mpcium_client::{
-    AuthorizerSignature, KeygenRequest, Request as Document, SignRequest,
+    AuthorizerSignature, FullSignature, KeygenRequest, MessageHash, Request as Document, SignRequest,
     auth::{Authorization, AuthorizerKey, InitiatorKey, PublicKey},
     verified::{Scheme, made},
 };
@@ -23,6 +23,8 @@ use crate::{
 
 /// Wallets that are asked for after healing have numbers from here on.
 const FRESH: usize = 10_000;
+/// When requests with a full signature expire, in milliseconds since 1970: after every run.
+const NEVER: u64 = 1 << 52;
 /// Time for links to come up again after healing before fresh work is asked for.
 const SETTLING: u64 = 20 * SECOND;
 /// Time for auxiliary data to be made for a core that has none: the nodes wait five minutes for the missing ones to
@@ -40,7 +42,7 @@ pub struct Request {
     pub transaction: String,
     /// The curve; `None` for key generation.
     pub curve: Option<Curve>,
-    /// What is to be signed.
+    /// What is to be signed: for secp256k1 the digest.
     pub message: Vec<u8>,
     /// Child key indices.
     pub path: Vec<u32>,
@@ -158,6 +160,8 @@ pub struct Clients {
     pub wallets: BTreeMap<String, Keys>,
     /// Since when clients know that they do.
     pub known_since: BTreeMap<String, At>,
+    /// Whether requests may leave it to the nodes to hash a message.
+    whole_messages: bool,
 }
 
 impl std::fmt::Debug for Clients {
@@ -187,7 +191,7 @@ impl<'a> Sent<'a> {
 impl Clients {
     /// Clients who have asked for nothing yet.
     #[must_use]
-    pub fn new(people: u64, seed: u64, manners: Manners) -> Self {
+    pub fn new(people: u64, seed: u64, manners: Manners, whole_messages: bool) -> Self {
         let mut dice = Dice::new(seed, "clients");
         let mut keys = Dice::new(people, "clients' keys");
         Self {
@@ -201,6 +205,7 @@ impl Clients {
             by_action: BTreeMap::new(),
             wallets: BTreeMap::new(),
             known_since: BTreeMap::new(),
+            whole_messages,
         }
     }
 
@@ -232,6 +237,15 @@ impl Clients {
     /// Signs a document and puts it into an envelope.
     fn seal(&self, mut document: Document, sent: Sent<'_>) -> (Vec<u8>, bool) {
         let key = if sent.honest { &self.initiator } else { &self.stranger };
+        if document.needs_full_signature() {
+            let request_id = document.request_id().to_owned();
+            let full = FullSignature { request_id, expires_at: NEVER, ..FullSignature::default() };
+            *document.full_signature_mut() = Some(full);
+            let signature = key.sign(&document.full_bytes().unwrap_or_default());
+            if let Some(full) = document.full_signature_mut() {
+                full.signature = Some(signature);
+            }
+        }
         document.set_signature(key.sign(&document.canonical()));
         if sent.approved {
             let bytes = document.authorizer_bytes();
@@ -276,7 +290,7 @@ impl Clients {
             Curve::Secp256k1 => "secp256k1",
             Curve::Ed25519 => "ed25519",
         };
-        let document = SignRequest {
+        let mut document = SignRequest {
             key_type: key_type.into(),
             wallet_id: wallet.clone(),
             network_internal_code: "net".into(),
@@ -285,6 +299,11 @@ impl Clients {
             derivation_path: sent.path.to_vec(),
             ..SignRequest::default()
         };
+        let mut message = message;
+        if let Some(hash) = self.hash_for(curve, &transaction) {
+            document = document.with_message(hash, message.clone());
+            message = hash.digest(&message).to_vec();
+        }
         let (body, honest) = self.seal(document.into(), sent);
         Request {
             kind: RequestKind::Sign,
@@ -301,6 +320,14 @@ impl Clients {
             wall_ms: 0,
             must_succeed: false,
         }
+    }
+
+    /// How the nodes are to hash the message of this transaction, if they are: half of all ECDSA requests leave it to
+    /// them where anybody's do.
+    fn hash_for(&self, curve: Curve, transaction: &str) -> Option<MessageHash> {
+        let drawn = usize::from(Sha256::digest(transaction)[0]);
+        let wanted = self.whole_messages && curve == Curve::Secp256k1 && drawn % 2 == 0;
+        wanted.then(|| MessageHash::ALL[drawn / 2 % MessageHash::ALL.len()])
     }
 
     /// The request that stands at this place of a stream.

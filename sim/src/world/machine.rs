@@ -264,6 +264,7 @@ impl World {
             authorization: self.clients.authorization(),
             max_concurrent_keygen: scenario.concurrent_keygen,
             max_concurrent_signing: scenario.concurrent_signing,
+            presignatures: scenario.presignatures,
             signing_deadline: Duration::from_secs(scenario.signing_deadline_s),
             keygen_deadline: Duration::from_secs(scenario.keygen_deadline_s),
             clock_skew: Duration::from_millis(scenario.clock_skew_ms),

@@ -37,7 +37,7 @@ impl World {
         let seed = scenario.seed;
         let machines = (0..scenario.nodes).map(|node| Machine::new(&scenario, node)).collect();
         let network = Network::new(scenario.nodes);
-        let clients = Clients::new(scenario.people, seed, scenario.manners);
+        let clients = Clients::new(scenario.people, seed, scenario.manners, scenario.presignatures > 0);
         Arc::new_cyclic(|me| {
             let mut world = Self {
                 machines,

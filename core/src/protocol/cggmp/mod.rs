@@ -6,6 +6,7 @@
 //! Paillier keys.
 
 mod auxiliary;
+mod presigning;
 mod primes;
 mod range_proofs;
 mod ring_pedersen;
@@ -20,7 +21,8 @@ use std::marker::PhantomData;
 use cggmp24::security_level::{SecurityLevel, SecurityLevel128};
 
 use super::{
-    Abort, AuxiliarySet, AuxiliarySuite, Curve, Opened, Pace, Party, Precomputation, Run, Signing, SigningSuite,
+    Abort, AuxiliarySet, AuxiliarySuite, Curve, Opened, Pace, Party, Precomputation, Presigning, PresigningSuite, Run,
+    Signing, SigningSuite,
 };
 use crate::{Duration, Secret};
 
@@ -81,6 +83,20 @@ impl<L: SecurityLevel> SigningSuite for Cggmp<L> {
 
     fn start(&self, run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {
         signing::start::<L>(run, signing)
+    }
+
+    fn presigning(&self) -> Option<&dyn PresigningSuite> {
+        Some(self)
+    }
+}
+
+impl<L: SecurityLevel> PresigningSuite for Cggmp<L> {
+    fn pace(&self, parties: u16) -> Pace {
+        SigningSuite::pace(self, parties)
+    }
+
+    fn start(&self, run: Run, presigning: Presigning) -> Result<Box<dyn Party>, Abort> {
+        presigning::start::<L>(run, presigning)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Signing: the library's full protocol (presignature and signature in one run) among exactly the signers.
+//! Signing: the library's full protocol (presignature and signature in one run) among exactly the signers; and what a
+//! run has in common with it that stops at the presignature.
 //!
 //! The signers form a committee of their own for the library, with the places of their shares on the polynomial, so
 //! that any auxiliary set which contains them serves, in whatever order.
@@ -19,7 +20,7 @@ use super::range_proofs::Verifier;
 use super::rows::{self, Primes, Row};
 use super::tables::Tables;
 use crate::protocol::runner::{self, Guard, Kind, Run as ProtocolRun, SingleRun};
-use crate::protocol::{Abort, Opened, Outcome, Party, Run, Signing, ecdsa};
+use crate::protocol::{Abort, AuxiliaryView, KeyShare, Opened, Outcome, Party, Run, Signing, ecdsa};
 
 type E = Secp256k1;
 type LibraryShare<L> = cggmp24::KeyShare<E, L>;
@@ -27,49 +28,9 @@ type LibraryShare<L> = cggmp24::KeyShare<E, L>;
 const PURPOSE: &str = "cggmp24 signing";
 
 pub(super) fn start<L: SecurityLevel>(run: Run, signing: Signing) -> Result<Box<dyn Party>, Abort> {
-    runner::check_positions(&run)?;
-    let signers = signing.signers.len();
-    if signers != usize::from(run.parties) {
-        return Err(Abort::new(format!("{signers} signers in a run of {}", run.parties)));
-    }
     let digest = ecdsa::digest(&signing.message)?;
-    let core = signing.key.core_of_signers::<E>(&signing.signers)?;
-    if core.i != run.index {
-        let (own, index) = (core.i, run.index);
-        return Err(Abort::new(format!("own share is number {own} among the signers, the run says {index}")));
-    }
-    let public_key = core.shared_public_key.into_inner();
-    let Ok([auxiliary]) = <[_; 1]>::try_from(signing.auxiliary) else {
-        return Err(Abort::new("expected exactly one auxiliary set"));
-    };
-    if auxiliary.rows.len() != signers {
-        return Err(Abort::new(format!("{} rows of auxiliary data for {signers} signers", auxiliary.rows.len())));
-    }
-    let mut rows = auxiliary.rows.iter().map(|row| Row::decode::<L>(row)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(tables) = auxiliary.opened.as_ref().and_then(Opened::get::<Tables>) {
-        for row in &mut rows {
-            row.table = tables.of(&row.pedersen);
-        }
-    }
-    let own_row =
-        rows.get(usize::from(run.index)).ok_or_else(|| Abort::new("no row of auxiliary data of this signer"))?;
-    let primes = Primes::decode(&auxiliary.secret)?;
-    primes.check_row(own_row)?;
-    let execution_id = runner::execution_id(&run, PURPOSE);
-    let guard = RangeProofsGuard {
-        verifier: Verifier::new::<L>(execution_id.clone(), own_row, &rows),
-        bytes_max: 4096 + 160 * modulus_bytes::<L>(),
-        run: run.clone(),
-        digest,
-        first_messages: BTreeMap::new(),
-        held_back: BTreeMap::new(),
-        nonce_points: BTreeMap::new(),
-        thirds: BTreeMap::new(),
-        partials: BTreeMap::new(),
-    };
-    let share: Arc<LibraryShare<L>> = LibraryShare::from_parts((core, rows::library_auxiliary::<L>(primes, &rows)?))
-        .map(Arc::new)
-        .map_err(|invalid| Abort::new(format!("key and auxiliary data do not fit: {}", invalid.into_error())))?;
+    let Prepared { guard, public_key, share, execution_id } =
+        prepare::<L>(&run, PURPOSE, &signing.key, &signing.signers, signing.auxiliary, Some(digest))?;
     let mut rng = runner::generator(&run, PURPOSE);
     let (index, parties) = (run.index, run.parties);
     Ok(Box::new(SingleRun(ProtocolRun::<_, Result<Signature<E>, SigningError>, Outcome>::new(
@@ -91,6 +52,68 @@ pub(super) fn start<L: SecurityLevel>(run: Run, signing: Signing) -> Result<Box<
     ))))
 }
 
+/// What a run needs that makes a signature, or all of one but the last round.
+pub(super) struct Prepared<L: SecurityLevel> {
+    pub(super) guard: RangeProofsGuard,
+    pub(super) public_key: Point<E>,
+    pub(super) share: Arc<LibraryShare<L>>,
+    pub(super) execution_id: Vec<u8>,
+}
+
+/// Checks that run, key, signers and auxiliary data fit together. Without a digest the run ends before round 4.
+pub(super) fn prepare<L: SecurityLevel>(
+    run: &Run,
+    purpose: &str,
+    key: &KeyShare,
+    signers: &[u16],
+    auxiliary: Vec<AuxiliaryView>,
+    digest: Option<Scalar<E>>,
+) -> Result<Prepared<L>, Abort> {
+    runner::check_positions(run)?;
+    if signers.len() != usize::from(run.parties) {
+        return Err(Abort::new(format!("{} signers in a run of {}", signers.len(), run.parties)));
+    }
+    let core = key.core_of_signers::<E>(signers)?;
+    if core.i != run.index {
+        let (own, index) = (core.i, run.index);
+        return Err(Abort::new(format!("own share is number {own} among the signers, the run says {index}")));
+    }
+    let public_key = core.shared_public_key.into_inner();
+    let Ok([auxiliary]) = <[_; 1]>::try_from(auxiliary) else {
+        return Err(Abort::new("expected exactly one auxiliary set"));
+    };
+    if auxiliary.rows.len() != signers.len() {
+        let (rows, signers) = (auxiliary.rows.len(), signers.len());
+        return Err(Abort::new(format!("{rows} rows of auxiliary data for {signers} signers")));
+    }
+    let mut rows = auxiliary.rows.iter().map(|row| Row::decode::<L>(row)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(tables) = auxiliary.opened.as_ref().and_then(Opened::get::<Tables>) {
+        for row in &mut rows {
+            row.table = tables.of(&row.pedersen);
+        }
+    }
+    let own_row =
+        rows.get(usize::from(run.index)).ok_or_else(|| Abort::new("no row of auxiliary data of this signer"))?;
+    let primes = Primes::decode(&auxiliary.secret)?;
+    primes.check_row(own_row)?;
+    let execution_id = runner::execution_id(run, purpose);
+    let guard = RangeProofsGuard {
+        verifier: Verifier::new::<L>(execution_id.clone(), own_row, &rows),
+        bytes_max: 4096 + 160 * modulus_bytes::<L>(),
+        run: run.clone(),
+        digest,
+        first_messages: BTreeMap::new(),
+        held_back: BTreeMap::new(),
+        nonce_points: BTreeMap::new(),
+        thirds: BTreeMap::new(),
+        partials: BTreeMap::new(),
+    };
+    let share: Arc<LibraryShare<L>> = LibraryShare::from_parts((core, rows::library_auxiliary::<L>(primes, &rows)?))
+        .map(Arc::new)
+        .map_err(|invalid| Abort::new(format!("key and auxiliary data do not fit: {}", invalid.into_error())))?;
+    Ok(Prepared { guard, public_key, share, execution_id })
+}
+
 /// A signer's round 3: what its partial signature has to fit.
 struct Third {
     delta: Scalar<E>,
@@ -100,11 +123,12 @@ struct Third {
 
 /// Lets a round 1b through only with two good range proofs, and remembers what names the sender of a wrong partial
 /// signature.
-struct RangeProofsGuard {
+pub(super) struct RangeProofsGuard {
     run: Run,
     verifier: Verifier,
     bytes_max: usize,
-    digest: Scalar<E>,
+    /// What is signed; `None` in a run that makes a presignature.
+    digest: Option<Scalar<E>>,
     first_messages: BTreeMap<u16, MsgRound1a<E>>,
     /// Range proofs that came before the ciphertexts that they are about: at most one per signer.
     held_back: BTreeMap<u16, MsgRound1b<E>>,
@@ -136,7 +160,7 @@ impl RangeProofsGuard {
         }
     }
 
-    fn abort(&self, error: &SigningError) -> Abort {
+    pub(super) fn abort(&self, error: &SigningError) -> Abort {
         let mut abort = runner::library_abort(&self.run, error);
         if abort.culprits.is_empty() {
             abort.culprits = self.wrong_partials().unwrap_or_default();
@@ -150,6 +174,7 @@ impl RangeProofsGuard {
     /// nobody.
     fn wrong_partials(&self) -> Option<Vec<u16>> {
         let parties = usize::from(self.run.parties);
+        let digest = self.digest?;
         if [self.nonce_points.len(), self.thirds.len(), self.partials.len()] != [parties; 3] {
             return None;
         }
@@ -159,7 +184,7 @@ impl RangeProofsGuard {
         let r = ecdsa::x_mod_order(&nonce_point)?;
         let wrong = self.partials.iter().filter(|(party, sigma)| {
             let Some(Third { big_s, big_delta, .. }) = self.thirds.get(party) else { return false };
-            let expected = (big_delta * self.digest + big_s * r) * inverse;
+            let expected = (big_delta * digest + big_s * r) * inverse;
             nonce_point * *sigma != expected && **party != self.run.index
         });
         Some(wrong.map(|(party, _)| *party).collect())
@@ -188,6 +213,9 @@ impl Guard for RangeProofsGuard {
     fn admit(&mut self, from: u16, message: Self::Message) -> Result<Vec<Self::Message>, Abort> {
         self.note(from, &message);
         match message {
+            Msg::Round4(_) if self.digest.is_none() => {
+                Err(Abort::blaming(from, "a partial signature where a presignature is made"))
+            }
             Msg::Round1a(first) => {
                 self.first_messages.insert(from, first.clone());
                 let proofs = self.verify_pair(from)?;

@@ -9,6 +9,8 @@ use cggmp24::signing::msg::Msg as SigningMessage;
 use generic_ec::curves::Secp256k1;
 use sha2::Sha256;
 
+use mpcium_client::MessageHash;
+
 use self::toy::Toy;
 use super::auxiliary::Wire;
 use super::ring_pedersen::tests::proof_with_zero_challenge;
@@ -18,7 +20,7 @@ use crate::Secret;
 use crate::protocol::testing::common_protocol::{End, Envelope, pump, pump_honestly, runs};
 use crate::protocol::{
     AuxiliarySet, AuxiliarySuite, AuxiliaryView, Curve, DistributedKeyGeneration, KeyGeneration, KeyShare, Outcome,
-    Party, Signing, SigningSuite,
+    Party, Preimage, Presignature, Presigning, PresigningSuite, Signing, SigningSuite,
 };
 
 /// What is changed, and how.
@@ -75,25 +77,65 @@ fn shares() -> &'static [Arc<KeyShare>] {
 }
 
 /// Members 0 and 2 sign.
+const SIGNERS: [u16; 2] = [0, 2];
+
+fn view(signer: u16) -> AuxiliaryView {
+    let set = &sets()[usize::from(signer)];
+    AuxiliaryView {
+        secret: set.secret.clone(),
+        rows: SIGNERS.iter().map(|signer| set.rows[usize::from(*signer)].clone()).collect(),
+        opened: None,
+    }
+}
+
 fn signing_parties(occasion: u8) -> Vec<Box<dyn Party>> {
-    let signers = [0u16, 2];
     runs(2, occasion)
         .into_iter()
-        .zip(signers)
+        .zip(SIGNERS)
         .map(|(run, signer)| {
-            let set = &sets()[usize::from(signer)];
             let signing = Signing {
                 key: shares()[usize::from(signer)].clone(),
-                signers: signers.to_vec(),
+                signers: SIGNERS.to_vec(),
                 message: vec![7; 32],
-                auxiliary: vec![AuxiliaryView {
-                    secret: set.secret.clone(),
-                    rows: signers.iter().map(|signer| set.rows[usize::from(*signer)].clone()).collect(),
-                    opened: None,
-                }],
+                auxiliary: vec![view(signer)],
             };
             SigningSuite::start(&suite(), run, signing).expect("fits")
         })
+        .collect()
+}
+
+fn presigning_parties(occasion: u8) -> Vec<Box<dyn Party>> {
+    runs(2, occasion)
+        .into_iter()
+        .zip(SIGNERS)
+        .map(|(run, signer)| {
+            let key = shares()[usize::from(signer)].clone();
+            let presigning = Presigning { key, signers: SIGNERS.to_vec(), auxiliary: vec![view(signer)] };
+            PresigningSuite::start(&suite(), run, presigning).expect("fits")
+        })
+        .collect()
+}
+
+fn presignatures(occasion: u8) -> Vec<Box<dyn Presignature>> {
+    pump_honestly(presigning_parties(occasion))
+        .into_iter()
+        .map(|outcome| {
+            let Outcome::Presignature(presignature) = outcome else { panic!("no presignature") };
+            presignature
+        })
+        .collect()
+}
+
+fn preimage(hash: MessageHash) -> Preimage {
+    Preimage { hash, message: b"pay 1 to Alice".to_vec() }
+}
+
+fn presigned_parties(occasion: u8, preimages: [&Preimage; 2]) -> Vec<Box<dyn Party>> {
+    presignatures(occasion)
+        .into_iter()
+        .zip(runs(2, occasion + 1))
+        .zip(preimages)
+        .map(|((presignature, run), preimage)| presignature.sign(run, preimage).expect("fits"))
         .collect()
 }
 
@@ -359,4 +401,96 @@ fn an_auxiliary_message_of_another_run_is_blamed_on_its_sender_or_on_nobody() {
             other => panic!("message {number}: expected a failed run, got {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_presignature_signs_a_message_in_one_round_and_the_signature_is_an_ordinary_one() {
+    for (occasion, hash) in (60u8..).step_by(2).zip(MessageHash::ALL) {
+        let preimage = preimage(hash);
+        let mut sent = 0;
+        let ends = pump(presigned_parties(occasion, [&preimage; 2]), |envelope| {
+            sent += 1;
+            vec![envelope]
+        });
+        assert_eq!(sent, 2, "each party says one thing to the other");
+        for end in ends {
+            let Some(Ok(Outcome::Signature(signature))) = end else { panic!("no signature: {end:?}") };
+            let (key, digest) = (&shares()[0].public_key, preimage.digest());
+            assert!(suite().verify(key, &digest, &signature));
+            let verifying = k256::ecdsa::VerifyingKey::from_sec1_bytes(key).expect("a key");
+            let recovery = k256::ecdsa::RecoveryId::from_byte(signature[64]).expect("0 to 3");
+            let plain = k256::ecdsa::Signature::from_slice(&signature[..64]).expect("r and s");
+            assert_eq!(
+                k256::ecdsa::VerifyingKey::recover_from_prehash(&digest, &plain, recovery).ok(),
+                Some(verifying)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_partial_signature_over_another_message_or_of_another_presignature_is_blamed() {
+    let (ours, theirs) = (preimage(MessageHash::Keccak256), preimage(MessageHash::Sha256));
+    for (at, end) in (0u16..).zip(pump(presigned_parties(70, [&ours, &theirs]), |envelope| vec![envelope])) {
+        expect_blame(end, &[1 - at], "its partial signature");
+    }
+    let mut mixed = presigned_parties(72, [&ours; 2]);
+    mixed[1] = presigned_parties(74, [&ours; 2]).remove(1);
+    for (at, end) in (0u16..).zip(pump(mixed, |envelope| vec![envelope])) {
+        expect_blame(end, &[1 - at], "its partial signature");
+    }
+}
+
+#[test]
+fn malformed_partial_signatures_are_blamed_and_repeated_ones_ignored() {
+    let ours = preimage(MessageHash::Sha256d);
+    let changes: [Change; 4] = [
+        ("cannot be decoded", |envelope| envelope.bytes.truncate(5)),
+        ("after the end", |envelope| envelope.bytes.push(0)),
+        ("at most 256 allowed", |envelope| envelope.bytes = vec![0; 257]),
+        ("sent as Direct", |envelope| envelope.broadcast = false),
+    ];
+    for (words, change) in changes {
+        let end = meddled(presigned_parties(76, [&ours; 2]), |mut envelope| {
+            change(&mut envelope);
+            vec![envelope]
+        });
+        expect_blame(end, &[1], words);
+    }
+    let twice = meddled(presigned_parties(78, [&ours; 2]), |envelope| vec![envelope.clone(), envelope]);
+    assert!(matches!(twice, Some(Ok(Outcome::Signature(_)))), "{twice:?}");
+}
+
+#[test]
+fn a_presignature_signs_only_in_its_own_place() {
+    let ours = preimage(MessageHash::Sha256);
+    for (run, words) in [(runs(2, 81).remove(1), "party 0 of 2"), (runs(3, 81).remove(0), "party 0 of 2")] {
+        let refused = presignatures(80).remove(0).sign(run, &ours).map(drop).expect_err("does not fit");
+        assert!(refused.reason.contains(words), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_run_that_makes_a_presignature_has_the_same_guards_and_no_fourth_round() {
+    let bad = meddled(presigning_parties(82), |envelope| {
+        change_message(envelope, |message| {
+            if let SigningMessage::Round1b(proofs) = message {
+                proofs.psi1 = proofs.psi0.clone();
+            }
+        })
+    });
+    expect_blame(bad, &[1], "nonce share γ");
+    let early = meddled(presigning_parties(82), |envelope| {
+        change_message(envelope, |message| {
+            if let SigningMessage::Round3(round) = message {
+                let partial_sig = cggmp24::signing::PartialSignature { sigma: round.delta };
+                *message = SigningMessage::Round4(cggmp24::signing::msg::MsgRound4 { partial_sig });
+            }
+        })
+    });
+    expect_blame(early, &[1], "where a presignature is made");
+    // Nor is what one kind of run says of any use in the other: they are bound to different occasions.
+    let mut mixed = presigning_parties(83);
+    mixed[1] = signing_parties(83).remove(1);
+    assert!(pump(mixed, |envelope| vec![envelope]).into_iter().all(|end| matches!(end, Some(Err(_)))));
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod coordinator;
 pub(crate) mod participant;
+pub(crate) mod presignatures;
 
 use mpcium_client::{
     request::{KeyType, SignRequest},
@@ -51,6 +52,8 @@ pub(crate) struct Proposal {
     pub auxiliary: Vec<[u8; 32]>,
     /// The deliveries that the result will answer.
     pub deliveries: Vec<DeliveryKey>,
+    /// A presignature of this coordinator and these participants, to sign with; `None`: they sign in the ordinary way.
+    pub presignature: Option<SessionId>,
     /// Sixteen random bytes: no two proposals are the same.
     pub nonce: [u8; 16],
 }
@@ -120,6 +123,8 @@ pub(crate) enum Decline {
     Deadline,
     /// Its store was rolled back or damaged.
     Unfit,
+    /// It does not hold the presignature that the proposal names.
+    Presignature,
 }
 
 impl std::fmt::Display for Decline {
@@ -131,6 +136,7 @@ impl std::fmt::Display for Decline {
             Self::Busy => f.write_str("all its workers are busy"),
             Self::Links(what) | Self::Lacks(what) | Self::Refused(what) => f.write_str(what),
             Self::Deadline => f.write_str("the deadline has passed"),
+            Self::Presignature => f.write_str("it does not hold that presignature"),
             Self::Unfit => f.write_str("its store is damaged or was rolled back"),
         }
     }
@@ -139,6 +145,8 @@ impl std::fmt::Display for Decline {
 /// What continues after a write.
 #[derive(Debug)]
 pub(crate) enum After {
+    /// A participant has used a presignature up: it may sign with it.
+    Used { session: SessionId },
     /// A participant's result is durable: tell the coordinator.
     Stored { session: SessionId, coordinator: Participant, signed: Signed },
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{After, Answer, Decline, Message, Proposal, message_to_sign, result_of, signing_key};
+use super::{
+    After, Answer, Decline, Message, Proposal, message_to_sign, presignatures::Presignatures, result_of, signing_key,
+};
 use crate::{
     NodeId, Time, WallTime,
     auxiliary::{Auxiliary, View},
@@ -53,6 +55,8 @@ struct Taking {
     attestations: BTreeMap<NodeId, Vec<u8>>,
     /// How long the others' attestations are waited for once the result is there.
     patience: Patience,
+    /// A run with a presignature, until it is durable that the presignature is used.
+    held_back: Option<Plan>,
     finished: Option<Finished>,
 }
 
@@ -77,6 +81,7 @@ pub(crate) struct Parts<'a> {
     pub ledger: &'a mut Ledger,
     pub promises: &'a mut Promises,
     pub auxiliary: &'a Auxiliary,
+    pub presignatures: &'a mut Presignatures,
 }
 
 impl Participants {
@@ -209,6 +214,15 @@ impl Participants {
         if parts.sessions.knows(session) {
             return Err(Decline::Refused("that session has run before".to_owned()));
         }
+        // Taken out before anything else happens: whatever becomes of the attempt, nobody uses it again.
+        let coordinator = proposal.attempt.coordinator;
+        let presignature = match proposal.presignature {
+            None => None,
+            Some(id) => {
+                let of = (coordinator, proposal.certificate, proposal.participants.as_slice());
+                Some(parts.presignatures.take(ctx, id, request, of).ok_or(Decline::Presignature)?)
+            }
+        };
         let asked = Asked {
             key: request.key,
             payload: request.payload,
@@ -230,7 +244,8 @@ impl Participants {
             parts.sessions.cancel(ctx, old, "a higher attempt has begun");
         }
         let execution_id = proposal.execution_id(suite.name(), &key.public_key, &request.all_fields);
-        let taking = Taking {
+        let presigned = presignature.is_some();
+        let mut taking = Taking {
             key: request.key,
             payload: request.payload,
             request: request.clone(),
@@ -240,35 +255,59 @@ impl Participants {
             participants: nodes,
             attestations: BTreeMap::new(),
             patience: Patience::new(ctx.now.time, pace.cap, limits::PROPOSAL_WAIT),
+            held_back: None,
             finished: None,
         };
-        self.taking.insert(session, taking);
-        parts.sessions.start(
-            ctx,
-            Plan {
-                id: session,
-                owner: crate::session::Owner::Signing,
-                protocol: protocol_name(curve).to_owned(),
-                wallet: request.wallet().to_owned(),
-                attempt: proposal.tries,
-                coordinator: proposal.attempt.coordinator,
-                participants: proposal.participants.clone(),
-                execution_id,
-                pace,
-                deadline: Some(proposal.deadline),
-                pairs: view.pairs,
-                priority: Priority::Signing,
-                lane: Lane::Signing,
-                start: Box::new(move |run| {
-                    let key = match &key.shift {
-                        None => share,
-                        Some(shift) => std::sync::Arc::new(share.shifted(shift)?),
-                    };
-                    suite.start(run, Signing { key, signers, message, auxiliary: view.views })
-                }),
-            },
-        );
+        let plan = Plan {
+            id: session,
+            owner: crate::session::Owner::Signing,
+            protocol: if presigned { PRESIGNED } else { protocol_name(curve) }.to_owned(),
+            wallet: request.wallet().to_owned(),
+            attempt: proposal.tries,
+            coordinator,
+            participants: proposal.participants.clone(),
+            execution_id,
+            pace,
+            deadline: Some(proposal.deadline),
+            pairs: view.pairs,
+            priority: Priority::Signing,
+            lane: Lane::Signing,
+            start: Box::new(move |run| {
+                if let Some(presignature) = presignature {
+                    return presignature.sign(run);
+                }
+                let key = match &key.shift {
+                    None => share,
+                    Some(shift) => std::sync::Arc::new(share.shifted(shift)?),
+                };
+                suite.start(run, Signing { key, signers, message, auxiliary: view.views })
+            }),
+        };
+        if presigned && !planted(Bug::PresignatureUseNotDurable) {
+            taking.held_back = Some(plan);
+            self.taking.insert(session, taking);
+            // The count of commits is all that it writes.
+            ctx.persist(Batch::default(), ContextAfter::Signing(After::Used { session }));
+        } else {
+            self.taking.insert(session, taking);
+            parts.sessions.start(ctx, plan);
+        }
         Ok(Answer::Accepted)
+    }
+
+    /// It is durable that a presignature is used: the run may begin, if nothing has come between.
+    fn on_used(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, session: SessionId) {
+        let Some(taking) = self.taking.get_mut(&session) else { return };
+        let Some(plan) = taking.held_back.take() else { return };
+        let unfit = (!ctx.unfit.is_empty()).then_some(Decline::Unfit);
+        match unfit.or_else(|| check_participants(ctx, &plan.participants).err()) {
+            None => parts.sessions.start(ctx, plan),
+            Some(decline) => {
+                let coordinator = taking.coordinator.0;
+                self.taking.remove(&session);
+                answer(ctx, coordinator, session, Answer::Declined(decline));
+            }
+        }
     }
 
     /// A session that this node took part in ended. Its result is attested, and stored with everybody's attestation
@@ -286,6 +325,7 @@ impl Participants {
             return;
         };
         let Some(taking) = self.taking.get_mut(&session) else { return };
+        parts.presignatures.on_signed(ctx, &taking.request, &taking.participants, taking.coordinator.0);
         let document = result_of(&taking.request, &signature, &Attestations::new()).attested_bytes();
         let mine = ctx.identity.sign(tags::RESULT, &document).to_vec();
         let others: Vec<NodeId> = taking.participants.iter().copied().filter(|node| *node != ctx.me).collect();
@@ -362,14 +402,19 @@ impl Participants {
         let after = After::Stored { session, coordinator, signed };
         if planted(Bug::SaidBeforeWritten) {
             ctx.persist(batch, ContextAfter::Nothing);
-            return Self::on_persisted(ctx, after);
+            return self.on_persisted(ctx, parts, after);
         }
         ctx.persist(batch, ContextAfter::Signing(after));
     }
 
-    /// A write is durable: say so, to the incarnation that asked.
-    pub fn on_persisted(ctx: &mut Context, after: After) {
-        let After::Stored { session, coordinator, signed: Signed { signature, attestations, .. } } = after;
+    /// A write is durable.
+    pub fn on_persisted(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, after: After) {
+        let (session, coordinator, signed) = match after {
+            After::Used { session } => return self.on_used(ctx, parts, session),
+            After::Stored { session, coordinator, signed } => (session, coordinator, signed),
+        };
+        let Signed { signature, attestations, .. } = signed;
+        // Said to the incarnation that asked.
         if ctx.incarnation_of(coordinator.0) == Some(coordinator.1) {
             send(ctx, coordinator.0, Message::Stored { session, signature, attestations });
         }
@@ -394,6 +439,9 @@ impl Participants {
 
 /// Bytes of an attestation: an Ed25519 signature.
 const ATTESTATION_BYTES: usize = 64;
+
+/// For reports: signing on secp256k1 with a presignature.
+const PRESIGNED: &str = "sign secp256k1 presigned";
 
 /// For reports.
 pub(crate) fn protocol_name(curve: Curve) -> &'static str {

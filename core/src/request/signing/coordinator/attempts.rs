@@ -18,7 +18,12 @@ use crate::{
         answers::{DeliveryKey, Signed, Value, Verdict, decision::majority},
         deliveries::Deliveries,
         patience::Patience,
-        signing::{Answer, Decline, Message, Proposal, are_attested, participant::send, verifies},
+        signing::{
+            Answer, Decline, Message, Proposal, are_attested,
+            participant::send,
+            presignatures::{Choice, Presignatures},
+            verifies,
+        },
     },
     session::{Failure, SessionId},
     wallet::cache::{self, Wallet},
@@ -28,6 +33,8 @@ use crate::{
 pub(super) struct Attempting {
     session: SessionId,
     pub participants: Vec<NodeId>,
+    /// Whether they sign with a presignature.
+    presigned: bool,
     /// What its result answers.
     deliveries: Vec<DeliveryKey>,
     accepted: BTreeSet<NodeId>,
@@ -44,6 +51,14 @@ impl Attempting {
     }
 }
 
+/// Who is to sign, and with what.
+pub(super) struct Chosen {
+    pub participants: Vec<NodeId>,
+    /// Names of the auxiliary sets that cover them.
+    pub auxiliary: Vec<[u8; 32]>,
+    pub presignature: Option<SessionId>,
+}
+
 /// How long a peer that declined is passed over.
 const AVOID: Duration = Duration::from_secs(2);
 
@@ -54,9 +69,10 @@ impl Coordinator {
         deliveries: &Deliveries,
         name: Name,
         wallet: &Wallet,
-        (nodes, auxiliary): (Vec<NodeId>, Vec<[u8; 32]>),
+        chosen: Chosen,
         curve: Curve,
     ) {
+        let Chosen { participants: nodes, auxiliary, presignature } = chosen;
         let nonce = ctx.random_bytes();
         let Some(active) = self.active.get_mut(&name) else { return };
         let attempt = ctx.next_attempt(active.number);
@@ -73,6 +89,7 @@ impl Coordinator {
             certificate: wallet.certificate_hash,
             auxiliary,
             deliveries: deliveries.keys(&active.deliveries),
+            presignature,
             nonce,
         };
         let session = proposal.session();
@@ -80,6 +97,7 @@ impl Coordinator {
         active.phase = Phase::Running(Attempting {
             session,
             participants: nodes.clone(),
+            presigned: presignature.is_some(),
             deliveries: proposal.deliveries.clone(),
             accepted: BTreeSet::new(),
             stored: BTreeMap::new(),
@@ -158,11 +176,14 @@ impl Coordinator {
             crate::session::truncate(text);
         }
         ctx.report(Report::Declined { session: session.to_string(), by: ctx.name(from), reason: decline.to_string() });
+        let presigned = matches!(&active.phase, Phase::Running(attempting) if attempting.presigned);
         match decline {
             Decline::OtherPayload => return self.on_other_payload(ctx, parts, name, from),
             Decline::Higher(attempt) if attempt.is_plausible(ctx) => {
                 active.number = active.number.max(attempt.number);
             }
+            // It signs in the ordinary way all the same.
+            Decline::Presignature if presigned => {}
             _ => drop(active.avoided.insert(from, ctx.now.time.after(AVOID))),
         }
         let reason = format!("{} declined: {decline}", ctx.name(from));
@@ -257,15 +278,18 @@ impl Coordinator {
         }
     }
 
-    /// Ends what runs for a request, and tries again after a while.
+    /// Ends what runs for a request, and tries again after a while; at once if it was to be signed with a presignature,
+    /// which is tried once.
     pub(super) fn fail(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name, reason: &str) {
+        let mut presigned = false;
         if let Some(Active { phase: Phase::Running(attempting), failed, .. }) = self.active.get_mut(&name) {
             attempting.participants.iter().for_each(|node| *failed.entry(*node).or_default() += 1);
+            presigned = attempting.presigned;
         }
         self.abandon(ctx, parts, name);
         let Some(active) = self.active.get_mut(&name) else { return };
         active.last_failure = reason.to_owned();
-        active.phase = Phase::Waiting { until: Some(active.schedule.rest(ctx)) };
+        active.phase = Phase::Waiting { until: (!presigned).then(|| active.schedule.rest(ctx)) };
         ctx.event(Event::Resume);
     }
 
@@ -285,6 +309,22 @@ impl Coordinator {
     }
 }
 
+/// A presignature for this request among members that answer, unless one was tried.
+pub(super) fn choose_presigned(
+    ctx: &Context,
+    presignatures: &mut Presignatures,
+    active: &Active,
+    wallet: &Wallet,
+) -> Option<Chosen> {
+    if active.presigned {
+        return None;
+    }
+    let usable = |node: &NodeId| !active.passes_over(ctx, node);
+    let Choice { id, participants, auxiliary } =
+        presignatures.choose(ctx, &active.request, wallet.certificate_hash, usable)?;
+    Some(Chosen { participants, auxiliary, presignature: Some(id) })
+}
+
 /// Chooses `t` members that answer, this node first, then those that took part in the fewest failed attempts at the
 /// request, then those chosen least often; and the auxiliary set that covers them.
 pub(super) fn choose(
@@ -295,11 +335,9 @@ pub(super) fn choose(
     needs_auxiliary: bool,
     curve: Curve,
     chosen: &BTreeMap<NodeId, u64>,
-) -> Result<(Vec<NodeId>, Vec<[u8; 32]>), String> {
+) -> Result<Chosen, String> {
     let committee = wallet.committee();
     let threshold = usize::from(committee.threshold);
-    let passed_over =
-        |node: &NodeId| ctx.is_blamed(*node) || active.avoided.get(node).is_some_and(|until| *until > ctx.now.time);
     let mut candidates: Vec<NodeId> = committee.members.iter().copied().filter(|m| ctx.is_up(*m)).collect();
     if candidates.len() < threshold {
         let missing = committee.members.iter().copied().filter(|m| !ctx.is_up(*m));
@@ -308,15 +346,21 @@ pub(super) fn choose(
     candidates.sort_by_key(|node| {
         let lacks_own = *node == ctx.me && wallet.share(curve).is_none();
         let failed = active.failed.get(node).copied().unwrap_or(0);
-        (passed_over(node) || lacks_own, *node != ctx.me, failed, chosen.get(node).copied().unwrap_or(0), *node)
+        (
+            active.passes_over(ctx, node) || lacks_own,
+            *node != ctx.me,
+            failed,
+            chosen.get(node).copied().unwrap_or(0),
+            *node,
+        )
     });
     if !needs_auxiliary {
         candidates.truncate(threshold);
         candidates.sort();
-        return Ok((candidates, Vec::new()));
+        return Ok(Chosen { participants: candidates, auxiliary: Vec::new(), presignature: None });
     }
     match auxiliary.choose(ctx, &candidates, threshold) {
-        Some((sets, nodes)) => Ok((nodes, sets)),
+        Some((auxiliary, participants)) => Ok(Chosen { participants, auxiliary, presignature: None }),
         None => Err("the auxiliary data that ECDSA needs (see the auxiliary sets in the status)".to_owned()),
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mpcium_client::result::ErrorCode;
 
 use self::attempts::Attempting;
-use super::result_of;
+use super::{presignatures::Presignatures, result_of};
 use crate::{
     Duration, NodeId, Time, WallTime,
     auxiliary::Auxiliary,
@@ -39,6 +39,7 @@ pub(crate) struct Parts<'a> {
     pub wallets: &'a mut Wallets,
     pub ledger: &'a mut Ledger,
     pub auxiliary: &'a mut Auxiliary,
+    pub presignatures: &'a mut Presignatures,
     pub deliveries: &'a mut Deliveries,
 }
 
@@ -65,6 +66,8 @@ struct Active {
     number: u64,
     /// Attempts that this node made.
     tries: u32,
+    /// Whether one of them was made with a presignature: only one is, whatever comes of it.
+    presigned: bool,
     /// Members that know the request's id with another payload.
     other_payload: BTreeSet<NodeId>,
     /// Peers that declined lately, until when they are passed over where others can do it.
@@ -130,6 +133,7 @@ impl Coordinator {
                 schedule: Schedule::new(ctx, deadline),
                 number: 0,
                 tries: 0,
+                presigned: false,
                 other_payload: BTreeSet::new(),
                 avoided: BTreeMap::new(),
                 failed: BTreeMap::new(),
@@ -268,6 +272,11 @@ impl Coordinator {
 }
 
 impl Active {
+    /// Whether others are preferred to this node.
+    fn passes_over(&self, ctx: &Context, node: &NodeId) -> bool {
+        ctx.is_blamed(*node) || self.avoided.get(node).is_some_and(|until| *until > ctx.now.time)
+    }
+
     fn wakes_at(&self, ctx: &Context) -> Time {
         match &self.phase {
             Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),

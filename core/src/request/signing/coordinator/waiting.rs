@@ -86,13 +86,18 @@ impl Coordinator {
             return;
         }
         let needs_auxiliary = suite.auxiliary().is_some();
-        match attempts::choose(ctx, parts.auxiliary, active, wallet, needs_auxiliary, curve, &self.chosen) {
+        let chosen = match attempts::choose_presigned(ctx, parts.presignatures, active, wallet) {
+            Some(chosen) => Ok(chosen),
+            None => attempts::choose(ctx, parts.auxiliary, active, wallet, needs_auxiliary, curve, &self.chosen),
+        };
+        match chosen {
             Err(missing) => wait(ctx, active, missing),
-            Ok((participants, auxiliary)) => {
-                for node in &participants {
+            Ok(chosen) => {
+                active.presigned |= chosen.presignature.is_some();
+                for node in &chosen.participants {
                     *self.chosen.entry(*node).or_default() += 1;
                 }
-                self.propose(ctx, parts.deliveries, name, wallet, (participants, auxiliary), curve);
+                self.propose(ctx, parts.deliveries, name, wallet, chosen, curve);
             }
         }
     }
