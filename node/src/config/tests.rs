@@ -166,6 +166,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         ("DB_PATH", "/d"),
         ("MAX_CONCURRENT_KEYGEN", "7"),
         ("MAX_CONCURRENT_SIGNING", "8"),
+        ("PRESIGNATURES", "5"),
         ("HEALTHCHECK_ENABLED", "true"),
         ("HEALTHCHECK_ADDRESS", ":9"),
         ("METRICS_ENABLED", "yes"),
@@ -207,6 +208,7 @@ fn an_environment_variable_overrides_every_key_even_one_that_the_file_lacks() {
         assert_eq!(settings.chain_code, Some([0xff; 32]));
         assert_eq!(settings.db_path, PathBuf::from("/d"));
         assert_eq!((settings.max_concurrent_keygen, settings.max_concurrent_signing), (7, 8));
+        assert_eq!(settings.presignatures, 5);
         assert_eq!(settings.healthcheck.as_deref(), Some(":9"));
         assert_eq!(settings.metrics.as_deref(), Some("[::1]:9"));
         assert!(!settings.authorization.enabled);
