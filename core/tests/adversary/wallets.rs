@@ -2,7 +2,7 @@
 
 use mpcium_client::request::Request;
 
-use super::{Liar, facts_of, world::World, world::keygen};
+use super::{Liar, facts_of, world::World, world::code, world::keygen};
 use crate::{
     Duration, Incarnation, NodeId,
     committee::Committee,
@@ -412,6 +412,31 @@ fn a_coordinator_that_closes_hears_what_is_prepared() {
     assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
     assert_eq!(open.close(), Some(vec![open.facts.session]));
     assert!(open.voted().is_some());
+}
+
+/// A member may name sessions that nobody else knows, again and again: that holds no answer up.
+#[test]
+fn a_member_that_names_sessions_which_nobody_knows_keeps_no_request_open() {
+    let (mut world, mut liar) = world();
+    world.request(&keygen("w"));
+    let limit = world.now().time.after(world.config(0).keygen_deadline + Duration::from_secs(60));
+    let mut read = 0;
+    while world.results.is_empty() && world.now().time < limit {
+        liar.run_for(&mut world, Duration::from_millis(200));
+        let heard = liar.heard.split_off(read);
+        for (from, message) in &heard {
+            if let Message::Wallet(Wallet::Close { wallet, request_digest }) = message {
+                let prepared = vec![crate::session::SessionId([read as u8; 32])];
+                let answer = Wallet::Closed { wallet: wallet.clone(), request_digest: *request_digest, prepared };
+                let to = world.number(*from);
+                liar.say(&mut world, to, Lane::Control, &Message::Wallet(answer));
+            }
+        }
+        liar.heard.extend(heard);
+        read = liar.heard.len();
+    }
+    assert!(!world.results.is_empty(), "{:#?}", world.last_reports());
+    assert_eq!(code(&world.result("w", None)), "ERROR_NETWORK_TIMEOUT");
 }
 
 /// A certificate is not worth more for being shown by a member.

@@ -106,6 +106,7 @@ impl Coordinator {
         active.phase = Phase::Closing {
             answers: BTreeMap::new(),
             ask_again: ctx.now.time,
+            close_at: ctx.now.time,
             give_up: ctx.now.time.after(limits::QUORUM_WAIT),
         };
         self.drive_closing(ctx, parts, wallet);
@@ -123,18 +124,24 @@ impl Coordinator {
     pub(super) fn drive_closing(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         let request_digest = tags::REQUEST.hash(&active.request.all_fields);
-        let Phase::Closing { answers, ask_again, give_up } = &mut active.phase else { return };
-        // One honest member that prepares nothing more is enough. So many that one of any `t` is among them, because
-        // then fewer than `t` nodes that lie cannot undo what is said here.
+        let Phase::Closing { answers, ask_again, close_at, give_up } = &mut active.phase else { return };
+        // A session lacks a statement for ever if one honest member has not prepared it and never will: so many say so
+        // that one of any `t` is among them. Fewer than `t` that lie can neither hide a session nor keep one alive.
         let committee = own_committee(ctx);
-        let nothing = answers.values().filter(|prepared| prepared.is_empty()).count();
-        if nothing >= committee.meeting_quorum() && answers.values().all(BTreeSet::is_empty) {
-            let own = given_up(ctx, active);
-            self.conclude(ctx, parts, wallet, Some(own));
-            return;
-        }
-        if nothing < answers.len() {
-            parts.activation.close(ctx, wallet, &active.body);
+        let quorum = committee.meeting_quorum();
+        if answers.len() >= quorum {
+            let mut named = answers.values().flatten().copied().collect::<BTreeSet<SessionId>>();
+            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < quorum);
+            if named.is_empty() {
+                let own = given_up(ctx, active);
+                self.conclude(ctx, parts, wallet, Some(own));
+                return;
+            }
+            // Not more often than it is asked: a member may name sessions that nobody else knows.
+            if ctx.now.time >= *close_at {
+                *close_at = ctx.now.time.after(ASK_AGAIN);
+                parts.activation.close(ctx, wallet, &active.body);
+            }
         }
         if ctx.now.time >= *give_up {
             // Without a quorum nobody may say that nothing was made: even a request that came here first may since have

@@ -84,8 +84,8 @@ enum Phase {
     Running { session: SessionId, accepted: BTreeSet<NodeId>, accept_by: Time, patience: Patience },
     /// The wallet exists; more members are to store its certificate.
     Settling { give_up: Time },
-    /// The deadline has passed: members say what is prepared.
-    Closing { answers: BTreeMap<NodeId, BTreeSet<SessionId>>, ask_again: Time, give_up: Time },
+    /// The deadline has passed: members say what is prepared, and the slot is closed if anything is.
+    Closing { answers: BTreeMap<NodeId, BTreeSet<SessionId>>, ask_again: Time, close_at: Time, give_up: Time },
     /// The nodes decide what the deliveries are answered with.
     Deciding(deciding::Deciding),
 }
@@ -441,6 +441,7 @@ impl Active {
                 }
             }
             Phase::Settling { give_up } => *give_up,
+            // The next question is also the next time that closing is tried.
             Phase::Closing { ask_again, give_up, .. } => (*ask_again).min(*give_up),
             Phase::Deciding(deciding) => deciding.give_up,
         })
