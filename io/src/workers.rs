@@ -1,7 +1,8 @@
 //! A fixed pool of threads for cryptography.
 //!
 //! Jobs run by priority, first come first served within one. Background jobs have threads of their own, one fewer than
-//! there are workers (but one), at low priority of the operating system, so a client never waits for them. A thread
+//! there are workers (but one), at low priority of the operating system, so a client never waits for them. Presigning has
+//! one more: it is as patient, but its rounds must not each wait until a safe prime is found. A thread
 //! runs one job at a time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the
 //! machine's entropy. A job that panics is a bug: the node is stopped with the job's label.
 
@@ -31,6 +32,8 @@ const BACKGROUND_NICENESS: i32 = 15;
 enum Duty {
     /// Jobs that a client waits for.
     Foreground,
+    /// Presigning, at low priority.
+    Presigning,
     /// Background jobs, at low priority.
     Background,
 }
@@ -48,6 +51,7 @@ struct Shared {
     /// There is something for a thread of this duty, or the pool closes. One each: a job wakes exactly one thread that
     /// may run it.
     foreground: Condvar,
+    presigning: Condvar,
     background: Condvar,
 }
 
@@ -56,6 +60,7 @@ struct Shared {
 struct Queue {
     signing: VecDeque<Job>,
     keygen: VecDeque<Job>,
+    presigning: VecDeque<Job>,
     background: VecDeque<Job>,
     closed: bool,
 }
@@ -65,6 +70,7 @@ impl Queue {
     fn next(&mut self, duty: Duty) -> Option<Job> {
         match duty {
             Duty::Foreground => self.signing.pop_front().or_else(|| self.keygen.pop_front()),
+            Duty::Presigning => self.presigning.pop_front(),
             Duty::Background => self.background.pop_front(),
         }
     }
@@ -79,14 +85,15 @@ impl Shared {
     fn changed(&self, duty: Duty) -> &Condvar {
         match duty {
             Duty::Foreground => &self.foreground,
+            Duty::Presigning => &self.presigning,
             Duty::Background => &self.background,
         }
     }
 }
 
 impl WorkerPool {
-    /// Starts `workers` threads for what clients wait for, and beside them one less (but at least one) for background
-    /// jobs. A thread that has stepped back cannot step forward again, so background work needs threads of its own.
+    /// Starts `workers` threads for what clients wait for, beside them one less (but at least one) for background jobs,
+    /// and one for presigning. A thread that has stepped back cannot step forward again, so background work needs threads of its own.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -96,17 +103,20 @@ impl WorkerPool {
             queue: Mutex::new(Queue {
                 signing: VecDeque::new(),
                 keygen: VecDeque::new(),
+                presigning: VecDeque::new(),
                 background: VecDeque::new(),
                 closed: false,
             }),
             foreground: Condvar::new(),
+            presigning: Condvar::new(),
             background: Condvar::new(),
         });
         let background = (workers - 1).max(1);
-        let duties =
-            std::iter::repeat_n(Duty::Foreground, workers).chain(std::iter::repeat_n(Duty::Background, background));
+        let duties = std::iter::repeat_n(Duty::Foreground, workers)
+            .chain(std::iter::repeat_n(Duty::Background, background))
+            .chain([Duty::Presigning]);
         // Dropped on an error, it ends the threads that did start.
-        let mut pool = Self { shared, threads: Vec::with_capacity(workers + background) };
+        let mut pool = Self { shared, threads: Vec::with_capacity(workers + background + 1) };
         for (number, duty) in duties.enumerate() {
             let (shared, inbox) = (pool.shared.clone(), inbox.clone());
             let thread = std::thread::Builder::new().name(format!("worker {number}"));
@@ -133,9 +143,11 @@ impl WorkerPool {
             queue.closed = true;
             queue.signing.clear();
             queue.keygen.clear();
+            queue.presigning.clear();
             queue.background.clear();
         }
         self.shared.foreground.notify_all();
+        self.shared.presigning.notify_all();
         self.shared.background.notify_all();
     }
 }
@@ -158,11 +170,13 @@ impl Workers for WorkerPool {
         }
         let duty = match job.priority {
             Priority::Signing | Priority::Keygen => Duty::Foreground,
+            Priority::Presigning => Duty::Presigning,
             Priority::Background => Duty::Background,
         };
         match job.priority {
             Priority::Signing => queue.signing.push_back(job),
             Priority::Keygen => queue.keygen.push_back(job),
+            Priority::Presigning => queue.presigning.push_back(job),
             Priority::Background => queue.background.push_back(job),
         }
         drop(queue);
@@ -172,7 +186,7 @@ impl Workers for WorkerPool {
 
 /// One thread's life.
 fn work(shared: &Shared, duty: Duty, inbox: &Inbox) {
-    if duty == Duty::Background {
+    if duty != Duty::Foreground {
         // Linux keeps this per thread. Refused: the work is done all the same, only less politely.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BACKGROUND_NICENESS);
     }

@@ -492,6 +492,8 @@ pub enum Priority {
     Signing,
     /// A client waits for a wallet.
     Keygen,
+    /// Nobody waits yet, but not after work that takes a minute: a low-priority thread of its own.
+    Presigning,
     /// Nobody waits: at most workers − 1 at a time, and on a low-priority thread where there is only one worker.
     Background,
 }

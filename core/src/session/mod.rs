@@ -191,12 +191,12 @@ impl Sessions {
 
     /// Heavy sessions of clients' requests that run here.
     pub fn heavy(&self) -> usize {
-        self.running.values().filter(|r| r.pace.heavy && r.priority != Priority::Background).count()
+        self.running.values().filter(|r| r.pace.heavy && r.priority < Priority::Presigning).count()
     }
 
     /// Whether anything runs here that a client waits for.
     pub fn run_for_clients(&self) -> bool {
-        self.running.values().any(|r| r.priority != Priority::Background)
+        self.running.values().any(|r| r.priority < Priority::Presigning)
     }
 
     /// Joins a session. The caller has checked that this node is among the participants.

@@ -24,7 +24,7 @@ pub async fn typescript_clients_are_served(world: &mut World) -> Outcome {
 /// A cluster that takes no request without a full signature serves the client, which sends one by itself.
 pub async fn a_typescript_client_signs_every_field(world: &mut World) -> Outcome {
     let Some(node) = Node::ready().await? else { return Ok(()) };
-    let change = |config: &str| config.to_owned() + "\nrequire_full_signature: true\n";
+    let change = |config: &str| config.replace("require_full_signature: false", "require_full_signature: true");
     reconfigured(world, change, async |world| node.test("test-strict/", Some(&whereabouts(&world.cluster)?)).await)
         .await
 }

@@ -128,7 +128,7 @@ impl Store for Port {
 impl Workers for Port {
     fn submit(&self, job: Job) {
         self.with(|world, node, generation| {
-            let (label, background) = (job.label, job.priority == mpcium_core::protocol::Priority::Background);
+            let (label, background) = (job.label, job.priority >= mpcium_core::protocol::Priority::Presigning);
             world.log.event(world.now(), Some(node), "compute", label.as_bytes(), || json!({"job": label}));
             let mut entropy = world.dice.bytes32();
             if world.has(Planted::SameRandomness) {

@@ -390,7 +390,7 @@ impl Presignatures {
             pace,
             deadline: None,
             pairs: view.pairs,
-            priority: Priority::Background,
+            priority: Priority::Presigning,
             lane: Lane::Bulk,
             start: Box::new(move |run| match starter.presigning() {
                 Some(presigning) => presigning.start(run, Presigning { key, signers, auxiliary: view.views }),
