@@ -156,7 +156,10 @@ async fn a_folder_of_the_go_system_starts_unchanged_and_serves_its_clients() {
     let refused = refused.expect_err("it is another system's").to_string();
     assert!(refused.starts_with("ERROR_KEY_ALREADY_EXISTS: ") && refused.contains("migrated"), "{refused}");
     // What came while nobody was there is answered, and nothing a second time.
-    client.wallet(left_behind::WAITING, PATIENCE).await.expect("made from the request that waited");
+    let made = wait::until("the wallet of the request that waited", PATIENCE, async || {
+        client.wallet(left_behind::WAITING, PATIENCE).await.map_err(|error| error.to_string())
+    });
+    made.await.expect("made");
     let unknown = client.wallet(left_behind::ANSWERED, PATIENCE).await.expect_err("not asked for again").to_string();
     assert!(unknown.contains("ERROR_KEY_NOT_FOUND"), "{unknown}");
     client.close().await;
