@@ -314,10 +314,19 @@ impl Cluster {
     /// # Errors
     /// If one does not in time, or has crashed.
     pub async fn ready(&mut self) -> Result<(), String> {
+        self.ready_within(PATIENCE).await
+    }
+
+    /// The same for nodes that may need longer: one that was rolled back takes no part until the longest signing deadline
+    /// has passed.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub async fn ready_within(&mut self, patience: Duration) -> Result<(), String> {
         let others = self.nodes.iter().filter(|node| node.runs()).count().saturating_sub(1);
         for node in self.nodes.iter_mut().filter(|node| node.runs()) {
             let what = format!("{} to be ready with {others} others", node.name);
-            let seen = wait::until_sync(&what, PATIENCE, || {
+            let seen = wait::until_sync(&what, patience, || {
                 if node.has_crashed() { Ok(true) } else { node.check_ready(others).map(|()| false) }
             });
             if seen.await? {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use e2e::{
@@ -169,8 +170,12 @@ pub async fn a_copied_store_raises_an_alarm(world: &mut World) -> Outcome {
         world.asker.sign_new(key_type).await?;
     }
     twin.kill();
-    Ok(())
+    // If its peers have heard more of the twin than of the real node, that one has to be brought up to date.
+    world.cluster.ready_within(UP_TO_DATE_MAX).await
 }
+
+/// Above the default signing deadline of three minutes.
+const UP_TO_DATE_MAX: Duration = Duration::from_secs(300);
 
 /// All files below a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
