@@ -148,6 +148,7 @@ fn flip(file: &Path) -> Outcome {
 /// Two processes with one identity, the second on a copy of the first one's store: both sides of the link say so, by
 /// name, and the others sign on.
 pub async fn a_copied_store_raises_an_alarm(world: &mut World) -> Outcome {
+    world.cluster.provisioned().await?;
     let number = world.cluster.nodes.len() - 1;
     world.cluster.nodes[number].stop().await?;
     let home = world.folder().join("copied");
