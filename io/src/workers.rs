@@ -2,12 +2,12 @@
 //!
 //! Jobs run by priority, first come first served within one. Background jobs have threads of their own, one fewer than
 //! there are workers (but one), at low priority of the operating system, so a client never waits for them. Presigning has
-//! one more: it is as patient, but its rounds must not each wait until a safe prime is found. A thread
-//! runs one job at a time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the
-//! machine's entropy. A job that panics is a bug: the node is stopped with the job's label.
+//! one more: it is as patient, but its rounds must not each wait until a safe prime is found. A thread runs one job at a
+//! time, so there is never more than one heavy job per worker. Each job gets 32 fresh bytes of the machine's entropy. A
+//! job that panics is a bug: the node is stopped with the job's label.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -38,6 +38,16 @@ enum Duty {
     Background,
 }
 
+impl Duty {
+    fn of(priority: Priority) -> Self {
+        match priority {
+            Priority::Signing | Priority::Keygen => Self::Foreground,
+            Priority::Presigning => Self::Presigning,
+            Priority::Background => Self::Background,
+        }
+    }
+}
+
 /// The pool. Dropping it forgets the jobs that have not started and waits for those that run.
 #[derive(Debug)]
 pub struct WorkerPool {
@@ -58,21 +68,16 @@ struct Shared {
 /// What waits and what runs.
 #[derive(Debug)]
 struct Queue {
-    signing: VecDeque<Job>,
-    keygen: VecDeque<Job>,
-    presigning: VecDeque<Job>,
-    background: VecDeque<Job>,
+    /// By priority, so that what goes first stands first.
+    jobs: BTreeMap<Priority, VecDeque<Job>>,
     closed: bool,
 }
 
 impl Queue {
     /// The next job that a thread of this duty may start now.
     fn next(&mut self, duty: Duty) -> Option<Job> {
-        match duty {
-            Duty::Foreground => self.signing.pop_front().or_else(|| self.keygen.pop_front()),
-            Duty::Presigning => self.presigning.pop_front(),
-            Duty::Background => self.background.pop_front(),
-        }
+        let mut jobs = self.jobs.iter_mut().filter(|(priority, _)| Duty::of(**priority) == duty);
+        jobs.find_map(|(_, jobs)| jobs.pop_front())
     }
 }
 
@@ -93,20 +98,15 @@ impl Shared {
 
 impl WorkerPool {
     /// Starts `workers` threads for what clients wait for, beside them one less (but at least one) for background jobs,
-    /// and one for presigning. A thread that has stepped back cannot step forward again, so background work needs threads of its own.
+    /// and one for presigning. A thread that has stepped back cannot step forward again, so background work needs threads
+    /// of its own.
     ///
     /// # Errors
     /// If the operating system gives no thread.
     pub fn start(workers: NonZeroUsize, inbox: &Inbox) -> io::Result<Self> {
         let workers = workers.get();
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue {
-                signing: VecDeque::new(),
-                keygen: VecDeque::new(),
-                presigning: VecDeque::new(),
-                background: VecDeque::new(),
-                closed: false,
-            }),
+            queue: Mutex::new(Queue { jobs: BTreeMap::new(), closed: false }),
             foreground: Condvar::new(),
             presigning: Condvar::new(),
             background: Condvar::new(),
@@ -141,10 +141,7 @@ impl WorkerPool {
         {
             let mut queue = self.shared.queue();
             queue.closed = true;
-            queue.signing.clear();
-            queue.keygen.clear();
-            queue.presigning.clear();
-            queue.background.clear();
+            queue.jobs.clear();
         }
         self.shared.foreground.notify_all();
         self.shared.presigning.notify_all();
@@ -168,17 +165,8 @@ impl Workers for WorkerPool {
         if queue.closed {
             return;
         }
-        let duty = match job.priority {
-            Priority::Signing | Priority::Keygen => Duty::Foreground,
-            Priority::Presigning => Duty::Presigning,
-            Priority::Background => Duty::Background,
-        };
-        match job.priority {
-            Priority::Signing => queue.signing.push_back(job),
-            Priority::Keygen => queue.keygen.push_back(job),
-            Priority::Presigning => queue.presigning.push_back(job),
-            Priority::Background => queue.background.push_back(job),
-        }
+        let duty = Duty::of(job.priority);
+        queue.jobs.entry(job.priority).or_default().push_back(job);
         drop(queue);
         self.shared.changed(duty).notify_one();
     }

@@ -10,7 +10,7 @@ use super::{
     Reveal, Witness,
     curve::Scalar,
     rounds::{Next, RoundParty, Rounds},
-    signing::{Last, nonce},
+    signing::{Last, nonce, token},
 };
 use crate::planted::Planted;
 
@@ -51,21 +51,10 @@ struct PresigningParty {
 }
 
 impl PresigningParty {
-    /// What binds auxiliary data and run together for one pair of signers, and echoes what everybody committed to.
+    /// There is no message yet.
     fn token(&self, from: usize, to: usize) -> Vec<u8> {
-        let mut hash = Sha256::new();
-        hash.update(self.run.execution_id);
-        for (position, commitment) in self.commitments.iter().enumerate() {
-            let own = position == usize::from(self.run.index);
-            let of_own = Sha256::digest(self.contribution);
-            hash.update(if own { of_own.as_slice() } else { commitment });
-        }
-        for row in self.presigning.auxiliary.iter().flat_map(|view| &view.rows) {
-            hash.update(row);
-        }
-        hash.update(from.to_be_bytes());
-        hash.update(to.to_be_bytes());
-        hash.finalize().to_vec()
+        let Self { run, presigning, contribution, commitments, .. } = self;
+        token(run, &[], (contribution, commitments), &presigning.auxiliary, (from, to))
     }
 }
 

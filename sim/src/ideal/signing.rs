@@ -200,23 +200,9 @@ impl IdealSigningParty {
         self.signing.key.curve
     }
 
-    /// What binds auxiliary data, message and run together for one pair of signers.
     fn token(&self, from: usize, to: usize) -> Vec<u8> {
-        let mut hash = Sha256::new();
-        hash.update(self.run.execution_id);
-        hash.update(&self.signing.message);
-        // An echo of what everybody committed to, so that nobody is told something else than the others.
-        for (position, commitment) in self.commitments.iter().enumerate() {
-            let own = position == usize::from(self.run.index);
-            let of_own = Sha256::digest(self.contribution);
-            hash.update(if own { of_own.as_slice() } else { commitment });
-        }
-        for row in self.signing.auxiliary.iter().flat_map(|view| &view.rows) {
-            hash.update(row);
-        }
-        hash.update(from.to_be_bytes());
-        hash.update(to.to_be_bytes());
-        hash.finalize().to_vec()
+        let Self { run, signing, contribution, commitments, .. } = self;
+        token(run, &signing.message, (contribution, commitments), &signing.auxiliary, (from, to))
     }
 
     /// An echo of what everybody committed to.
@@ -328,6 +314,31 @@ impl Last<'_> {
         let other = if planted == Some(Planted::HighS) { other_s(&signature) } else { None };
         Ok(Next::Done(Outcome::Signature(other.unwrap_or(signature))))
     }
+}
+
+/// What binds auxiliary data, message and run together for one pair of signers, and echoes what everybody committed to,
+/// so that nobody is told something else than the others.
+pub(super) fn token(
+    run: &Run,
+    message: &[u8],
+    (contribution, commitments): (&[u8; 32], &[Vec<u8>]),
+    auxiliary: &[AuxiliaryView],
+    (from, to): (usize, usize),
+) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(run.execution_id);
+    hash.update(message);
+    for (position, commitment) in commitments.iter().enumerate() {
+        let own = position == usize::from(run.index);
+        let of_own = Sha256::digest(contribution);
+        hash.update(if own { of_own.as_slice() } else { commitment });
+    }
+    for row in auxiliary.iter().flat_map(|view| &view.rows) {
+        hash.update(row);
+    }
+    hash.update(from.to_be_bytes());
+    hash.update(to.to_be_bytes());
+    hash.finalize().to_vec()
 }
 
 /// The nonce that everybody's contributions make, if they are those that were committed to.

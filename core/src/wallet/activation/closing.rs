@@ -4,7 +4,7 @@
 //! A session belongs to the slot that its proposal names. Whoever learns that a slot is closed forgets what it prepared
 //! in it, and from then on joins, promises and votes in the next one only.
 
-use super::{Activation, After, Message, Parts, own_committee, send};
+use super::{Activation, After, Message, Parts, is_absent, own_committee, send};
 use crate::{
     NodeId,
     context::{After as ContextAfter, Context, Event},
@@ -50,13 +50,8 @@ impl Activation {
         if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX || self.sits_out.contains(wallet) {
             return;
         }
-        match parts.wallets.lookup(ctx, wallet) {
-            cache::Lookup::Loading => return,
-            cache::Lookup::Found(found) => {
-                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-                return;
-            }
-            cache::Lookup::Absent => {}
+        if !is_absent(ctx, parts, from, wallet) {
+            return;
         }
         self.cancel_joining(ctx, parts, wallet, Some(request_digest), "the request's deadline has passed");
         // Nothing needs to be written: what was cancelled is bound to this start, and proposals come too late by now.
@@ -64,7 +59,8 @@ impl Activation {
         send(ctx, from, Message::Closed { wallet: wallet.to_owned(), request_digest, prepared });
     }
 
-    /// Sessions of a request that are prepared here, or about to be, and not known to be lost.
+    /// Sessions of a request that are prepared here, or about to be: also those that seem to be lost, because whoever said
+    /// so may have lied.
     fn open_for(&self, wallet: &str, request_digest: [u8; 32]) -> Vec<SessionId> {
         let sessions = self.prepared.get(wallet).into_iter().flatten();
         sessions.filter(|(_, p)| p.facts().request_digest == request_digest).map(|(session, _)| *session).collect()

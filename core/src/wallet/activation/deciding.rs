@@ -1,6 +1,6 @@
 //! Proposer and acceptor of the decision which prepared session becomes the epoch, or that none of a slot does.
 
-use super::{Activation, After, Message, Parts, own_committee, send};
+use super::{Activation, After, Message, Parts, is_absent, own_committee, send, tell};
 use crate::{
     NodeId, Time,
     consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
@@ -8,7 +8,7 @@ use crate::{
     limits,
     report::Report,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, Certificate, Choice, Closing, Promised, Slot, Value, Vote, cache, record::Stored as _},
+    wallet::{AcceptorRecord, Certificate, Choice, Closing, Promised, Slot, Value, Vote, record::Stored as _},
 };
 
 /// A decision that this node drives.
@@ -167,13 +167,8 @@ impl Activation {
         if !ctx.unfit.is_empty() || slot.epoch != 0 || wallet.len() > limits::ID_BYTES_MAX || ballot.node != from {
             return None;
         }
-        match parts.wallets.lookup(ctx, wallet) {
-            cache::Lookup::Loading => return None,
-            cache::Lookup::Found(found) => {
-                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-                return None;
-            }
-            cache::Lookup::Absent => {}
+        if !is_absent(ctx, parts, from, wallet) {
+            return None;
         }
         if self.sits_out.contains(wallet) || !self.is_open_slot(ctx, from, wallet, slot.number) {
             return None;
@@ -272,15 +267,6 @@ impl Activation {
         deciding.proposer.on_promise(from, ballot, Promise::Rejected { promised });
         if deciding.proposer.is_beaten() {
             deciding.say_at = ctx.now.time.after(pause);
-        }
-    }
-}
-
-/// Tells everybody else.
-fn tell(ctx: &mut Context, message: &Message) {
-    for node in ctx.reachable() {
-        if node != ctx.me {
-            send(ctx, node, message.clone());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Activation, After, Answer, Message, Parts, Proposal, own_committee, send};
+use super::{Activation, After, Answer, Message, Parts, Proposal, is_absent, own_committee, send, tell};
 use crate::{
     NodeId, Time,
     context::{After as ContextAfter, Context},
@@ -369,16 +369,7 @@ impl Activation {
             return;
         }
         let (wallet, session) = (&facts.wallet, facts.session);
-        match parts.wallets.lookup(ctx, wallet) {
-            // Asked again soon.
-            cache::Lookup::Loading => return,
-            cache::Lookup::Found(found) => {
-                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-                return;
-            }
-            cache::Lookup::Absent => {}
-        }
-        if !self.is_open_slot(ctx, from, wallet, slot) {
+        if !is_absent(ctx, parts, from, wallet) || !self.is_open_slot(ctx, from, wallet, slot) {
             return;
         }
         if let Some(prepared) = self.prepared.get(wallet).and_then(|s| s.get(&session)) {
@@ -426,7 +417,7 @@ impl Activation {
         }
         let Some(prepared) = self.prepared.get_mut(&wallet).and_then(|s| s.get_mut(&session)) else { return };
         if prepared.facts().committee.position(refused.node).is_some() && prepared.refusal.is_none() {
-            super::tell_refusal(ctx, &refused);
+            tell(ctx, &Message::Refused(Box::new(refused.clone())));
             prepared.refusal = Some(refused);
         }
     }

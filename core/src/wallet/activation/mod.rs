@@ -240,7 +240,7 @@ impl Activation {
     pub fn on_persisted(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, after: After) {
         match after {
             After::Prepared(wallet, session) => self.on_share_durable(ctx, &wallet, session),
-            After::Refused(refused) => tell_refusal(ctx, &refused),
+            After::Refused(refused) => tell(ctx, &Message::Refused(refused)),
             After::Nothing => {}
             After::Promised(promised, choice, to) => reply(ctx, to, Message::Promised(promised, choice)),
             After::Voted(vote, to) => reply(ctx, to, Message::Voted(vote)),
@@ -342,15 +342,9 @@ impl Activation {
         if wallet.len() > limits::ID_BYTES_MAX {
             return;
         }
-        match parts.wallets.lookup(ctx, wallet) {
-            // The peer asks again; by then the record has been read.
-            super::cache::Lookup::Loading => {}
-            super::cache::Lookup::Found(found) => {
-                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-            }
-            // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
-            super::cache::Lookup::Absent if self.is_about_to_exist(wallet) || !ctx.unfit.is_empty() => {}
-            super::cache::Lookup::Absent => send(ctx, from, Message::Unknown { wallet: wallet.to_owned() }),
+        // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
+        if is_absent(ctx, parts, from, wallet) && !self.is_about_to_exist(wallet) && ctx.unfit.is_empty() {
+            send(ctx, from, Message::Unknown { wallet: wallet.to_owned() });
         }
     }
 
@@ -419,11 +413,8 @@ impl Activation {
         });
         // Whoever decided tells everybody; whoever was told answers. Telling everybody once more is cheap and reaches
         // those whom the decider could not reach.
-        for node in ctx.reachable() {
-            if node != ctx.me {
-                send(ctx, node, Message::Activated(Box::new(Activated::sign(certificate.hash(), &ctx.identity))));
-            }
-        }
+        let activated = Activated::sign(certificate.hash(), &ctx.identity);
+        tell(ctx, &Message::Activated(Box::new(activated)));
         self.note_activated(ctx.me, certificate.hash()).wallet = Some(facts.wallet.clone());
         ctx.event(Event::WalletActivated(facts.wallet));
     }
@@ -475,9 +466,25 @@ pub(crate) fn send(ctx: &mut Context, to: NodeId, message: Message) {
     ctx.send(to, Lane::Control, Envelope::Wallet(message));
 }
 
-fn tell_refusal(ctx: &mut Context, refused: &Refused) {
+/// Tells everybody else that answers.
+fn tell(ctx: &mut Context, message: &Message) {
     for node in ctx.reachable() {
-        send(ctx, node, Message::Refused(Box::new(refused.clone())));
+        if node != ctx.me {
+            send(ctx, node, message.clone());
+        }
+    }
+}
+
+/// Whether this node's store has no such wallet. One that it has is shown to whoever speaks as if there were none; and
+/// while the record is being read nothing is said: the peer asks again.
+fn is_absent(ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) -> bool {
+    match parts.wallets.lookup(ctx, wallet) {
+        super::cache::Lookup::Loading => false,
+        super::cache::Lookup::Found(found) => {
+            send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
+            false
+        }
+        super::cache::Lookup::Absent => true,
     }
 }
 
