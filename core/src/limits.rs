@@ -53,8 +53,14 @@ pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const PROPOSAL_DELIVERIES_MAX: usize = 16;
 /// Bytes of an error that is stored as a verdict.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// How far a ballot's round may lie above the highest known: no liar can use rounds up.
-pub const ROUND_LEAD_MAX: u64 = 1000;
+/// Levels of the grounds on which an acceptor votes: one, but for ballots that competed with votes for different things.
+pub const GROUNDS_LEVELS_MAX: usize = 4;
+/// How many slots a closing may lie ahead of the one that is open here: no liars can use slots up.
+pub const SLOT_LEAD_MAX: u32 = 1024;
+/// How soon an acceptor promises another ballot of the same member; doubles with each, up to [`BALLOT_WAIT_MAX`].
+pub const BALLOT_WAIT_MIN: Duration = Duration::from_millis(25);
+/// The longest such wait: so long other members are left alone, whatever one of them does.
+pub const BALLOT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Messages of one session that wait for its proposal or its worker.
 pub const SESSION_INBOX_MAX: usize = 1024;
 /// Sessions for which messages of one peer wait that overtook their proposal.

@@ -115,7 +115,7 @@ bugs! {
     VotesBelowPromise = "votes-below-promise",
     /// A member goes on with the sessions of a slot that is closed.
     VotesForClosed = "votes-for-closed",
-    /// A proposer proposes what it likes, whatever was voted for.
+    /// Proposers propose and acceptors vote for what they like, whatever promises say of votes.
     VotesIgnored = "votes-ignored",
     /// A node whose store was rolled back goes on as if nothing had happened.
     RolledBackVotes = "rolled-back-votes",

@@ -98,7 +98,7 @@ tags! {
     /// Statement: this member's share of a session is durable.
     PREPARED = "mpcium/1 statement prepared";
     /// Statement: an acceptor takes part in no lower ballot of a slot.
-    PROMISE = "mpcium/1 statement promise";
+    PROMISE = "mpcium/1 statement promise with votes";
     /// Statement: an acceptor's vote in the decision of an epoch.
     VOTE = "mpcium/1 statement vote";
     /// What is voted for when a slot is closed without a session.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mpcium_core::committee::Committee;
-use mpcium_core::consensus::{Ballot, Promise};
+use mpcium_core::consensus::{self, Acceptor, Ballot, Level, Shown};
 use mpcium_core::protocol::{Checked, Curve, KeyShare};
 use mpcium_core::store::{Batch, Keyspace};
 use mpcium_core::wallet::record::{
@@ -11,9 +11,9 @@ use mpcium_core::wallet::record::{
 };
 use mpcium_core::wallet::statement::public_shares_hash;
 use mpcium_core::wallet::{
-    AcceptorRecord, Activated, Certificate, CertificateError, CertificateRecord, Choice, Closing, FormError,
-    PendingRecord, Prepared, PreparedRecord, PreparedSession, Promised, RecordError, Refused, SessionFacts, SessionId,
-    ShareRecord, Signature, Slot, StatementError, Value, Vote,
+    AcceptorRecord, Activated, CastVote, Certificate, CertificateError, CertificateRecord, Choice, ChoiceName, Closing,
+    FormError, Grounds, PendingRecord, Prepared, PreparedRecord, PreparedSession, Promised, RecordError, Refused,
+    SessionFacts, SessionId, ShareRecord, Signature, Slot, StatementError, StoppedRecord, Value, Vote, Votes,
 };
 use mpcium_core::{Identity, Incarnation, NodeId, Secret, limits};
 
@@ -362,11 +362,19 @@ fn slot(number: u32) -> Slot {
     Slot { wallet: "wallet-1".to_owned(), epoch: 0, number }
 }
 
+/// Votes for a session in one round, and before that for closing in another.
+fn votes(session: Option<u64>, close: Option<u64>) -> Votes {
+    Votes {
+        last: session.map(|round| (ballot(round), ChoiceName::Session([6; 32]))),
+        other: close.map(|round| (ballot(round), ChoiceName::Close)),
+    }
+}
+
 /// One of each kind, signed by node 2.
 fn one_of_each() -> (Prepared, Promised, Vote, Refused, Activated) {
     (
         statements(&facts(1..=3, 2)).swap_remove(1),
-        Promised::sign(slot(0), ballot(2), Some((ballot(1), [6; 32])), &identity(2)),
+        Promised::sign(slot(0), ballot(2), votes(Some(1), None), &identity(2)),
         Vote::sign("wallet-1", 0, ballot(2), [6; 32], &identity(2)),
         Refused::sign("wallet-1", 0, SessionId([2; 32]), Incarnation([9; 16]), &identity(2)),
         Activated::sign([6; 32], &identity(2)),
@@ -388,7 +396,7 @@ fn a_statement_is_believed_only_as_it_was_signed() {
     changed.session.facts.request_digest[0] ^= 1;
     assert_eq!(changed.verify(&keys), bad);
     assert_eq!(Promised { ballot: ballot(3), ..promised.clone() }.verify(&keys), bad);
-    assert_eq!(Promised { voted: None, ..promised.clone() }.verify(&keys), bad);
+    assert_eq!(Promised { votes: votes(None, None), ..promised.clone() }.verify(&keys), bad);
     assert_eq!(Promised { slot: slot(1), ..promised.clone() }.verify(&keys), bad);
     assert_eq!(Vote { ballot: ballot(3), ..vote.clone() }.verify(&keys), bad);
     assert_eq!(Vote { value_hash: [7; 32], ..vote.clone() }.verify(&keys), bad);
@@ -403,8 +411,10 @@ fn a_statement_is_believed_only_as_it_was_signed() {
     assert_eq!(Vote { node: node(99), ..vote }.verify(&keys), Err(StatementError::UnknownNode(node(99))));
     let stranger = Prepared::sign(prepared.session, &identity(9));
     assert_eq!(stranger.verify(&keys), Err(FormError::NotAMember(node(9)).into()));
-    let above = Promised::sign(slot(0), ballot(2), Some((ballot(3), [6; 32])), &identity(2));
-    assert_eq!(above.verify(&keys), Err(FormError::VoteAbovePromise.into()));
+    for (session, close) in [(Some(3), None), (None, Some(1)), (Some(1), Some(1)), (Some(1), Some(2))] {
+        let disorder = Promised::sign(slot(0), ballot(2), votes(session, close), &identity(2));
+        assert_eq!(disorder.verify(&keys), Err(FormError::VoteAbovePromise.into()));
+    }
 }
 
 #[test]
@@ -464,8 +474,20 @@ fn the_signed_bytes_are_tag_zero_and_a_body_of_fixed_order() {
         (vote.signature, [b"mpcium/1 statement vote\0\x01", wallet, epoch, &ballot(2), &[6; 32], me].concat()),
         (
             promised.signature,
-            [&b"mpcium/1 statement promise\0"[..], wallet, epoch, &[0], &ballot(2), &[1], &ballot(1), &[6; 32], me]
-                .concat(),
+            [
+                &b"mpcium/1 statement promise with votes\0"[..],
+                wallet,
+                epoch,
+                &[0],
+                &ballot(2),
+                &[1],
+                &ballot(1),
+                &[0],
+                &[6; 32],
+                &[0],
+                me,
+            ]
+            .concat(),
         ),
         (refused.signature, [b"mpcium/1 statement refused\0", wallet, epoch, &[2; 32], me, &[9; 16]].concat()),
         (activated.signature, [&b"mpcium/1 statement activated\0"[..], &[6; 32], me].concat()),
@@ -486,7 +508,7 @@ fn the_hashes_and_records_are_these() {
             hex::encode(first.value.hash()),
             hex::encode(first.hash()),
             hex::encode(public_shares_hash(&first.value.public_shares)),
-            digest(&CertificateRecord { certificate: second }.encode()),
+            digest(&CertificateRecord { certificate: second, vote: None }.encode()),
             digest(&voted_record().encode()),
             digest(&PendingRecord::Prepared(prepared_record().into()).encode()),
             digest(&refused.encode()),
@@ -504,9 +526,92 @@ fn prepared_record() -> PreparedRecord {
 
 fn voted_record() -> AcceptorRecord {
     let mut record = AcceptorRecord::new("wallet-1", 0);
-    record.acceptor.prepare(ballot(1));
-    record.acceptor.vote(ballot(1), Choice::Session(Box::new(value(&facts(1..=3, 2)))));
+    record.acceptor.prepare(ballot(1)).unwrap();
+    let facts = facts(1..=3, 2);
+    let choice = Choice::Session(Box::new(value(&facts)));
+    assert_eq!(record.acceptor.vote(&facts.committee, ballot(1), choice, grounds()), consensus::VoteAnswer::Voted);
     record
+}
+
+/// Promises of two members that have voted for nothing.
+fn grounds() -> Grounds {
+    let promised = |n| Promised::sign(slot(0), ballot(1), votes(None, None), &identity(n));
+    let shown = |n| Shown { node: node(n), votes: votes(None, None), proof: promised(n).signature };
+    consensus::Grounds(vec![Level { ballot: ballot(1), promises: vec![shown(1), shown(2)] }])
+}
+
+fn cast_vote() -> CastVote {
+    voted_record().cast_vote().unwrap()
+}
+
+/// A certificate as it was written before votes were kept with it.
+#[test]
+fn a_certificate_of_the_first_schema_version_is_read() {
+    let certificate = second_certificate();
+    let written = postcard::to_allocvec(&(0_u8, &certificate)).unwrap();
+    // As that version pinned it.
+    assert_eq!(digest(&written), GOLDEN_CERTIFICATE_V1);
+    assert_eq!(CertificateRecord::decode(&written), Ok(CertificateRecord { certificate, vote: None }));
+}
+
+/// Two certificates, and what was shown to a voter for the one of the higher ballot, name who has lied: the member that
+/// voted for the other one and hid it. Without that, only members that voted for both in one ballot are named.
+#[test]
+fn two_certificates_name_who_lied_and_nobody_else() {
+    let facts = facts(1..=3, 2);
+    let other = SessionFacts { session: SessionId([0xbb; 32]), ..facts.clone() };
+    let certificate = |facts: &SessionFacts, round, voters: [u8; 2]| {
+        let value = value(facts);
+        let votes = voters.map(|number| vote(&value, ballot(round), number));
+        Certificate::assemble(value, &votes, None, &keys).unwrap()
+    };
+    let name = |facts: &SessionFacts| ChoiceName::Session(value(facts).hash());
+    let shown = |number: u8, round, last| {
+        let votes = Votes { last, other: None };
+        let proof = Promised::sign(slot(0), ballot(round), votes.clone(), &identity(number)).signature;
+        Shown { node: node(number), votes, proof }
+    };
+    // Members 1 and 3 have voted for the first one in round 4; 3 has hidden that when it promised round 7.
+    let cast = |promises| CastVote {
+        slot: 0,
+        ballot: ballot(7),
+        name: name(&other),
+        grounds: consensus::Grounds(vec![Level { ballot: ballot(7), promises }]),
+    };
+    let lie = cast(vec![shown(2, 7, None), shown(3, 7, None)]);
+    assert!(lie.grounds.allow::<Choice>(&facts.committee, lie.ballot, &lie.name));
+    let (first, second) = (certificate(&facts, 4, [1, 3]), certificate(&other, 7, [2, 3]));
+    for (known, other) in [(&first, &second), (&second, &first)] {
+        let record = |vote| StoppedRecord { known: known.clone(), other: other.clone(), vote };
+        assert_eq!(record(Some(lie.clone())).liars(), [node(3)].into());
+        assert!(record(Some(lie.clone())).to_string().contains(&node(3).to_string()));
+        let blind = record(None);
+        assert_eq!(blind.liars(), [].into());
+        assert!(!blind.to_string().contains("contradicts itself"));
+        let record = record(Some(lie.clone()));
+        assert_eq!(StoppedRecord::decode(&record.encode()), Ok(record));
+    }
+    let (known, other) = (first, certificate(&other, 4, [2, 3]));
+    assert_eq!(StoppedRecord { known, other, vote: None }.liars(), [node(3)].into());
+}
+
+/// What is shown to acceptors must have been promised by whom it names, in this slot, this ballot, and with these votes.
+#[test]
+fn grounds_are_believed_only_as_they_were_signed() {
+    assert_eq!(grounds().verify(&slot(0), &keys), Ok(()));
+    let bad = |n| Err(StatementError::BadSignature(node(n)));
+    assert_eq!(grounds().verify(&slot(1), &keys), bad(1));
+    assert_eq!(grounds().verify(&Slot { epoch: 1, ..slot(0) }, &keys), bad(1));
+    assert_eq!(grounds().verify(&Slot { wallet: "wallet-2".to_owned(), ..slot(0) }, &keys), bad(1));
+    let changed = |change: fn(&mut Level<ChoiceName, Signature>)| {
+        let mut grounds = grounds();
+        change(&mut grounds.0[0]);
+        grounds.verify(&slot(0), &keys)
+    };
+    assert_eq!(changed(|level| level.ballot = ballot(2)), bad(1));
+    assert_eq!(changed(|level| level.promises[1].votes = votes(Some(1), None)), bad(2));
+    assert_eq!(changed(|level| level.promises[1].node = node(3)), bad(3));
+    assert_eq!(changed(|level| level.promises[1].node = node(99)), Err(StatementError::UnknownNode(node(99))));
 }
 
 fn closing(number: u32, members: &[u8]) -> Closing {
@@ -552,14 +657,35 @@ fn an_acceptor_of_the_first_schema_version_is_read() {
     // As that version pinned it.
     assert_eq!(digest(&written(&[])), "f4d704b3a17f85d1bc552bd5585c0ee5d706d857b76bb9c4104a06be0dc8afbc");
     let refused = vec![SessionId([7; 32])];
-    let expected = AcceptorRecord { refused: refused.clone(), ..voted_record() };
+    let expected = AcceptorRecord { refused: refused.clone(), ..without_grounds() };
     assert_eq!(AcceptorRecord::decode(&written(&refused)), Ok(expected));
+}
+
+/// The second one's votes have no grounds either.
+#[test]
+fn an_acceptor_of_the_second_schema_version_is_read() {
+    let choice = Choice::Session(Box::new(value(&facts(1..=3, 2))));
+    let acceptor = (Some(ballot(1)), Some((ballot(1), choice)));
+    let written = postcard::to_allocvec(&(1_u8, slot(0), None::<Closing>, &acceptor, Vec::<SessionId>::new())).unwrap();
+    // As that version pinned it.
+    assert_eq!(digest(&written), GOLDEN_ACCEPTOR_V2);
+    assert_eq!(AcceptorRecord::decode(&written), Ok(without_grounds()));
+}
+
+fn without_grounds() -> AcceptorRecord {
+    let choice = Choice::Session(Box::new(value(&facts(1..=3, 2))));
+    let acceptor = Acceptor::without_grounds(Some(ballot(1)), Some((ballot(1), choice)));
+    AcceptorRecord { acceptor, ..AcceptorRecord::new("wallet-1", 0) }
 }
 
 #[test]
 fn an_acceptor_of_a_later_slot_holds_the_closing_of_the_one_before() {
-    let record = AcceptorRecord::after(closing(0, &[1, 2])).unwrap();
+    let mut record = AcceptorRecord::after(closing(0, &[1, 2]), None).unwrap();
     assert_eq!(record.slot, slot(1));
+    assert!(record.acceptor.prepare(ballot(4)).is_err(), "of the slot before");
+    let mut later = AcceptorRecord::after(closing(0, &[1, 2]), Some(ballot(6))).unwrap();
+    assert!(later.acceptor.prepare(ballot(6)).is_err() && later.acceptor.prepare(ballot(7)).is_ok());
+    assert!(record.acceptor.prepare(ballot(5)).is_ok());
     assert_eq!(AcceptorRecord::decode(&record.encode()), Ok(record.clone()));
     let wrong = Err(FormError::Closing { slot: 1 });
     for closing in [None, Some(closing(1, &[1, 2]))] {
@@ -571,17 +697,18 @@ fn an_acceptor_of_a_later_slot_holds_the_closing_of_the_one_before() {
         };
         assert_eq!(Err::<(), _>(error), wrong);
     }
-    assert_eq!(AcceptorRecord::after(closing(u32::MAX, &[1])), None);
+    assert_eq!(AcceptorRecord::after(closing(u32::MAX, &[1]), None), None);
 }
 
 #[test]
 fn records_come_back_as_they_were() {
-    let certificate = CertificateRecord { certificate: second_certificate() };
+    let certificate = CertificateRecord { certificate: second_certificate(), vote: Some(cast_vote()) };
     assert_eq!(CertificateRecord::decode(&certificate.encode()).as_ref(), Ok(&certificate));
     let mut acceptor = AcceptorRecord::decode(&voted_record().encode()).unwrap();
     assert_eq!(acceptor, voted_record());
+    assert_eq!(acceptor.acceptor.prepare(ballot(2)), Ok(()));
     assert!(
-        matches!(acceptor.acceptor.prepare(ballot(2)), Promise::Promised { voted: Some((at, _)) } if at == ballot(1))
+        matches!(acceptor.acceptor.voted(), Some(voted) if voted.ballot == ballot(1) && voted.grounds == grounds())
     );
     let prepared = PendingRecord::Prepared(prepared_record().into());
     assert_eq!(PendingRecord::decode(&prepared.encode()), Ok(prepared));
@@ -646,7 +773,7 @@ fn damaged_records_are_refused() {
     let mut certificate = first_certificate();
     certificate.value.session.facts.committee.threshold = 1;
     assert!(matches!(
-        CertificateRecord::decode(&CertificateRecord { certificate }.encode()),
+        CertificateRecord::decode(&CertificateRecord { certificate, vote: None }.encode()),
         Err(RecordError::Content { error: CertificateError::Form(FormError::Committee { .. }), .. })
     ));
 }
@@ -656,8 +783,8 @@ fn damaged_records_are_refused() {
 fn only_the_one_encoding_is_read() {
     let record = AcceptorRecord::new("w", 3);
     let bytes = record.encode();
-    assert_eq!(bytes, [1, 1, b'w', 3, 0, 0, 0, 0, 0]);
-    let padded = [1, 1, b'w', 0x83, 0, 0, 0, 0, 0, 0];
+    assert_eq!(bytes, [2, 1, b'w', 3, 0, 0, 0, 0, 0, 0]);
+    let padded = [2, 1, b'w', 0x83, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(AcceptorRecord::decode(&padded), Err(RecordError::Encoding { what: AcceptorRecord::WHAT }));
 }
 
@@ -667,7 +794,7 @@ fn the_largest_records_fit_their_limits() {
     let value = value(&facts);
     let votes: Vec<_> = (1..=32).map(|number| vote(&value, ballot(u64::MAX), number)).collect();
     let certificate = Certificate::assemble(value.clone(), &votes, None, &keys).unwrap();
-    let bytes = CertificateRecord { certificate }.encode();
+    let bytes = CertificateRecord { certificate, vote: None }.encode();
     assert!(bytes.len() * 5 < CertificateRecord::BYTES_MAX, "{} bytes", bytes.len());
     assert!(CertificateRecord::decode(&bytes).is_ok());
     let statement = statements(&facts).swap_remove(31);
@@ -703,9 +830,9 @@ const GOLDEN_STATEMENTS: [&str; 5] = [
      441269b0a4c79379791fcd6b3e59add379a6e51fd80e838c5cd807f19122b711aa95ba18572790ebb5efd0ed78303d31\
      475b7943c312b6d829910e",
     "0877616c6c65742d31000002010101010101010101010101010101010909090909090909090909090909090901010101\
-     010101010101010101010101010109090909090909090909090909090909060606060606060606060606060606060606\
-     060606060606060606060606060602020202020202020202020202020202b6ec8807262260ad3dc2efe5efe2bdc09b43\
-     a074ebe97e1b2ff19803e45ef01e7e6fa3ab2b4d143084acd8fc027a108bdc3cd7b653fbc1bc9c6260cc6fed960b",
+     010101010101010101010101010109090909090909090909090909090909000606060606060606060606060606060606\
+     060606060606060606060606060606000202020202020202020202020202020283f50cb1997fb6f16b68dbe5b4d09d11\
+     1f6458efcbb7b56863360bb21c21d91a61fdcee0a5e77e39aa45af81a87fcf20cf179a5f92512df495ebeae2bbd5200b",
     "0877616c6c65742d31000202020202020202020202020202020202020202020202020202020202020202020202020202\
      02020202020202020202090909090909090909090909090909097d35bf950f377d607d7ea2bc9de382eaf7a9c61ea583\
      ca4e60f0514e087fd6f8306a2339a5f710b449f688410d7183b3dfabc9010dd7e7ac299207a844353102",
@@ -722,12 +849,16 @@ const GOLDEN_STATEMENTS: [&str; 5] = [
      74b10100",
 ];
 
+const GOLDEN_CERTIFICATE_V1: &str = "c935d79fd1fea2dc453289c2d33546343e3bebcc9e8a7de0e76b897170316e93";
+
+const GOLDEN_ACCEPTOR_V2: &str = "a43a23e13d00d7a6b67c263f6713bcfe6cb4861b6e2d31de54183dfa97b27733";
+
 const GOLDEN_HASHES: [&str; 8] = [
     "3d443d944864c7e2c7795a4578cdd5e1a010ce1eb0d4650a7e6f04ac32e241a2",
     "72019c352b81bdc3e785a8c8ac8ecbe41301c6b7e71bd375f3a6c028925af628",
     "56a3fbcc407f822d47baef607f4d992d3bdec5d172862287bf28d697415da6ff",
-    "c935d79fd1fea2dc453289c2d33546343e3bebcc9e8a7de0e76b897170316e93",
-    "a43a23e13d00d7a6b67c263f6713bcfe6cb4861b6e2d31de54183dfa97b27733",
+    "d3c60c82c341c505302bbeabbb4b065d5dfb493940cafbf3f3a9ae583d170b9e",
+    "e87e18c82737c8524cae38e72cba67339a38bc8e516c8fdfff19a771eac83cad",
     "eb3522ec3275d0cb94fdc0561c918cb7664c1402cabec2453f2fecf1e138b994",
     "d39485ef14547a92d7ab94c6175e3df6ac5b66cb46073fd7b7ca3cb2ba95c1ef",
     "28c6a65b4e3e4b44a5610af66346dce51b26762448a6a262ed5ff81550a580f2",

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_core::committee::Committee;
-use mpcium_core::consensus::{Acceptor, Action, Ballot, Decided, Decree, Promise, Proposer, VoteAnswer};
+use mpcium_core::consensus::{
+    Acceptor, Action, Ballot, Decided, Decree, Election, Grounds, Level, Promise, Proposer, Shown, VoteAnswer, Voted,
+    Votes, liars,
+};
 use mpcium_core::{Incarnation, NodeId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -18,9 +21,37 @@ struct Value(u32);
 const CLOSE: Value = Value(0);
 
 impl Decree for Value {
-    fn quorum(&self, deciding: &Committee) -> usize {
-        if *self == CLOSE { deciding.meeting_quorum() } else { usize::from(deciding.threshold) }
+    type Name = Self;
+    /// Nobody forges anything here, unless a test says so.
+    type Proof = ();
+
+    fn name(&self) -> Self {
+        *self
     }
+
+    fn quorum_of(name: &Self, deciding: &Committee) -> usize {
+        if *name == CLOSE { deciding.meeting_quorum() } else { usize::from(deciding.threshold) }
+    }
+}
+
+type Reasons = Grounds<Value, ()>;
+
+/// What an acceptor answers a proposer that prepares.
+fn promise(acceptor: &mut Acceptor<Value>, ballot: Ballot) -> Promise<Value> {
+    match acceptor.prepare(ballot) {
+        Ok(()) => Promise::Promised { voted: acceptor.voted().cloned(), other: acceptor.votes().other, proof: () },
+        Err(promised) => Promise::Rejected { promised },
+    }
+}
+
+fn free() -> Promise<Value> {
+    Promise::Promised { voted: None, other: None, proof: () }
+}
+
+/// Promises of a ballot by members that have voted for nothing.
+fn blank(members: std::ops::RangeInclusive<u8>, ballot: Ballot) -> Reasons {
+    let promises = members.map(|number| Shown { node: node(number), votes: Votes::default(), proof: () }).collect();
+    Grounds(vec![Level { ballot, promises }])
 }
 
 fn value(letter: char) -> Value {
@@ -60,7 +91,7 @@ enum Event {
 enum Packet {
     Prepare { proposer: usize, to: NodeId, ballot: Ballot },
     Promised { proposer: usize, from: NodeId, ballot: Ballot, answer: Promise<Value> },
-    Vote { proposer: usize, to: NodeId, ballot: Ballot, value: Value },
+    Vote { proposer: usize, to: NodeId, ballot: Ballot, value: Value, grounds: Reasons },
     Voted { proposer: usize, from: NodeId, ballot: Ballot, answer: VoteAnswer },
 }
 
@@ -122,7 +153,9 @@ impl World {
         for to in proposer.unanswered() {
             self.packets.push(match action.clone() {
                 Action::Prepare { ballot } => Packet::Prepare { proposer: number, to, ballot },
-                Action::Vote { ballot, value } => Packet::Vote { proposer: number, to, ballot, value },
+                Action::Vote { ballot, value, grounds } => {
+                    Packet::Vote { proposer: number, to, ballot, value, grounds }
+                }
             });
         }
     }
@@ -138,7 +171,7 @@ impl World {
         let after = match self.memory {
             Memory::Durable => return,
             Memory::ForgetsPromise => {
-                let vote_only = (state.voted().map(|(ballot, _)| *ballot), state.voted());
+                let vote_only = (state.voted().map(|voted| voted.ballot), state.voted(), state.votes().other);
                 postcard::to_allocvec(&vote_only).unwrap()
             }
             Memory::ForgetsAll => postcard::to_allocvec(&Acceptor::<Value>::new()).unwrap(),
@@ -151,7 +184,7 @@ impl World {
         match packet {
             Packet::Prepare { proposer, to, ballot } => {
                 let mut acceptor: Acceptor<Value> = postcard::from_bytes(&self.disks[&to]).unwrap();
-                let answer = acceptor.prepare(ballot);
+                let answer = promise(&mut acceptor, ballot);
                 if written {
                     self.disks.insert(to, postcard::to_allocvec(&acceptor).unwrap());
                 }
@@ -159,9 +192,10 @@ impl World {
                     self.packets.push(Packet::Promised { proposer, from: to, ballot, answer });
                 }
             }
-            Packet::Vote { proposer, to, ballot, value } => {
+            Packet::Vote { proposer, to, ballot, value, grounds } => {
                 let mut acceptor: Acceptor<Value> = postcard::from_bytes(&self.disks[&to]).unwrap();
-                let answer = acceptor.vote(ballot, value);
+                let answer = acceptor.vote(&self.committee, ballot, value, grounds);
+                assert!(answer != VoteAnswer::Unfounded || self.memory != Memory::Durable, "an honest proposer");
                 if written {
                     self.disks.insert(to, postcard::to_allocvec(&acceptor).unwrap());
                     if answer == VoteAnswer::Voted {
@@ -352,32 +386,118 @@ fn the_schedules_reach_the_interesting_states() {
     assert!(decided > 50 && adopted > 20 && beaten > 50, "{decided} decided, {adopted} adopted, {beaten} beaten");
 }
 
+/// An acceptor of three, of which two decide.
+fn vote(acceptor: &mut Acceptor<Value>, ballot: Ballot, value: Value) -> VoteAnswer {
+    acceptor.vote(&committee(3, 2), ballot, value, blank(1..=2, ballot))
+}
+
 #[test]
 fn an_acceptor_answers_a_repetition_alike_and_refuses_what_is_lower() {
     let mut acceptor = Acceptor::new();
-    assert_eq!(acceptor.prepare(ballot(2, 1)), Promise::Promised { voted: None });
-    assert_eq!(acceptor.prepare(ballot(2, 1)), Promise::Promised { voted: None });
-    assert_eq!(acceptor.prepare(ballot(1, 9)), Promise::Rejected { promised: ballot(2, 1) });
-    assert_eq!(acceptor.vote(ballot(1, 9), value('x')), VoteAnswer::Rejected { promised: ballot(2, 1) });
-    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Voted);
-    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Voted);
-    assert_eq!(acceptor.prepare(ballot(3, 1)), Promise::Promised { voted: Some((ballot(2, 1), value('y'))) });
-    assert_eq!(acceptor.vote(ballot(2, 1), value('y')), VoteAnswer::Rejected { promised: ballot(3, 1) });
+    assert_eq!(promise(&mut acceptor, ballot(2, 1)), free());
+    assert_eq!(promise(&mut acceptor, ballot(2, 1)), free());
+    assert_eq!(promise(&mut acceptor, ballot(1, 9)), Promise::Rejected { promised: ballot(2, 1) });
+    assert_eq!(vote(&mut acceptor, ballot(1, 9), value('x')), VoteAnswer::Rejected { promised: ballot(2, 1) });
+    assert_eq!(vote(&mut acceptor, ballot(2, 1), value('y')), VoteAnswer::Voted);
+    assert_eq!(vote(&mut acceptor, ballot(2, 1), value('y')), VoteAnswer::Voted);
+    let voted = Voted { ballot: ballot(2, 1), value: value('y'), grounds: blank(1..=2, ballot(2, 1)) };
+    let reported = Promise::Promised { voted: Some(voted), other: None, proof: () };
+    assert_eq!(promise(&mut acceptor, ballot(3, 1)), reported);
+    assert_eq!(vote(&mut acceptor, ballot(2, 1), value('y')), VoteAnswer::Rejected { promised: ballot(3, 1) });
 }
 
 #[test]
 fn an_acceptor_never_votes_for_two_values_in_one_ballot() {
     let mut acceptor = Acceptor::new();
-    assert_eq!(acceptor.vote(ballot(1, 1), value('x')), VoteAnswer::Voted);
-    assert_eq!(acceptor.vote(ballot(1, 1), value('y')), VoteAnswer::Rejected { promised: ballot(1, 1) });
-    assert_eq!(acceptor.voted(), Some(&(ballot(1, 1), value('x'))));
+    assert_eq!(vote(&mut acceptor, ballot(1, 1), value('x')), VoteAnswer::Voted);
+    assert_eq!(vote(&mut acceptor, ballot(1, 1), value('y')), VoteAnswer::Rejected { promised: ballot(1, 1) });
+    assert_eq!(acceptor.voted().map(|voted| voted.value), Some(value('x')));
 }
 
 #[test]
 fn a_vote_without_a_promise_before_counts_as_one() {
     let mut acceptor = Acceptor::new();
-    assert_eq!(acceptor.vote(ballot(5, 1), value('x')), VoteAnswer::Voted);
-    assert_eq!(acceptor.prepare(ballot(4, 1)), Promise::Rejected { promised: ballot(5, 1) });
+    assert_eq!(vote(&mut acceptor, ballot(5, 1), value('x')), VoteAnswer::Voted);
+    assert_eq!(promise(&mut acceptor, ballot(4, 1)), Promise::Rejected { promised: ballot(5, 1) });
+}
+
+/// It says since when it has voted for one thing only, however often it voted.
+#[test]
+fn a_promise_names_the_highest_vote_and_the_highest_for_anything_else() {
+    let mut acceptor = Acceptor::new();
+    let (x, y) = (value('x'), value('y'));
+    for (round, value, other) in
+        [(1, x, None), (2, x, None), (3, y, Some((2, x))), (4, y, Some((2, x))), (5, x, Some((4, y)))]
+    {
+        assert_eq!(vote(&mut acceptor, ballot(round, 1), value), VoteAnswer::Voted);
+        let other = other.map(|(round, value)| (ballot(round, 1), value));
+        assert_eq!(acceptor.votes(), Votes { last: Some((ballot(round, 1), value)), other }, "round {round}");
+        assert!(acceptor.is_well_formed());
+    }
+}
+
+/// What must be shown to an acceptor of three, of which two decide, so that it votes in round 9.
+#[test]
+fn an_acceptor_votes_only_for_what_the_promises_leave_open() {
+    let (x, y) = (value('x'), value('y'));
+    let voted = |last: Option<(u64, Value)>, other: Option<(u64, Value)>| {
+        let at = |(round, value)| (ballot(round, 1), value);
+        Votes { last: last.map(at), other: other.map(at) }
+    };
+    let none = || voted(None, None);
+    let level = |round: u64, promises: Vec<(u8, Votes<Value>)>| {
+        let shown = |(number, votes)| Shown { node: node(number), votes, proof: () };
+        Level { ballot: ballot(round, 1), promises: promises.into_iter().map(shown).collect() }
+    };
+    let open = |round| level(round, vec![(1, none()), (2, none())]);
+    for (what, levels, expected) in [
+        ("nothing", vec![], false),
+        ("a quorum that has voted for nothing", vec![open(9)], true),
+        ("one member", vec![level(9, vec![(1, none())])], false),
+        ("one member twice", vec![level(9, vec![(1, none()), (1, none())])], false),
+        ("a stranger", vec![level(9, vec![(1, none()), (7, none())])], false),
+        ("another ballot", vec![open(8)], false),
+        ("a vote for it", vec![level(9, vec![(1, voted(Some((3, x)), None)), (2, none())])], true),
+        ("a vote for something else", vec![level(9, vec![(1, voted(Some((3, y)), None)), (2, none())])], false),
+        (
+            "one for it, and before for something else",
+            { vec![level(9, vec![(1, voted(Some((4, x)), Some((3, y)))), (2, none())])] },
+            false,
+        ),
+        (
+            "the same, and why that could be",
+            { vec![level(9, vec![(1, voted(Some((4, x)), Some((3, y)))), (2, none())]), open(4)] },
+            true,
+        ),
+        (
+            "another above one for it",
+            { vec![level(9, vec![(1, voted(Some((5, y)), None)), (2, voted(Some((4, x)), None))]), open(4)] },
+            false,
+        ),
+        (
+            "another in the same ballot, by a proposer that lied",
+            { vec![level(9, vec![(1, voted(Some((4, y)), None)), (2, voted(Some((4, x)), None))]), open(4)] },
+            false,
+        ),
+        (
+            "the same, by so few that it came to nothing",
+            {
+                let all = [voted(Some((4, y)), None), voted(Some((4, x)), None), none()];
+                vec![level(9, (1..).zip(all).collect()), open(4)]
+            },
+            true,
+        ),
+        (
+            "levels that do not go down",
+            vec![level(9, vec![(1, voted(Some((3, y)), None)), (2, none())]), open(9)],
+            false,
+        ),
+        ("votes above the promise", vec![level(9, vec![(1, voted(Some((10, x)), None)), (2, none())])], false),
+    ] {
+        let answer = Acceptor::new().vote(&committee(3, 2), ballot(9, 1), x, Grounds(levels));
+        assert_eq!(answer == VoteAnswer::Voted, expected, "{what}");
+        assert!(expected || answer == VoteAnswer::Unfounded, "{what}");
+    }
 }
 
 #[test]
@@ -397,24 +517,32 @@ fn a_proposer_takes_the_value_of_the_highest_vote() {
     let mut proposer = Proposer::new(&committee(5, 3), node(1), Incarnation([1; 16]), value('a'), 8);
     let at = proposer.ballot();
     assert_eq!(at.round, 9);
-    assert_eq!(proposer.on_promise(node(2), at, Promise::Promised { voted: Some((ballot(3, 2), value('b'))) }), None);
-    assert_eq!(proposer.on_promise(node(3), at, Promise::Promised { voted: Some((ballot(4, 3), value('c'))) }), None);
-    let action = proposer.on_promise(node(4), at, Promise::Promised { voted: None });
-    assert_eq!(action, Some(Action::Vote { ballot: at, value: value('c') }));
+    let voted = |ballot: Ballot, value| {
+        let voted = Some(Voted { ballot, value, grounds: blank(1..=3, ballot) });
+        Promise::Promised { voted, other: None, proof: () }
+    };
+    assert_eq!(proposer.on_promise(node(2), at, voted(ballot(3, 2), value('b'))), None);
+    assert_eq!(proposer.on_promise(node(3), at, voted(ballot(4, 3), value('c'))), None);
+    let Some(Action::Vote { ballot, value: chosen, grounds }) = proposer.on_promise(node(4), at, free()) else {
+        panic!("it has a quorum")
+    };
+    assert_eq!((ballot, chosen), (at, value('c')));
+    let mut acceptor = Acceptor::new();
+    assert_eq!(acceptor.vote(&committee(5, 3), ballot, chosen, grounds), VoteAnswer::Voted);
 }
 
 #[test]
 fn strangers_repetitions_and_other_ballots_do_not_count() {
     let mut proposer = proposer(value('a'));
     let at = proposer.ballot();
-    let free = || Promise::Promised { voted: None };
     assert_eq!(proposer.on_promise(node(1), at, free()), None);
     assert_eq!(proposer.on_promise(node(1), at, free()), None);
     assert_eq!(proposer.on_promise(node(9), at, free()), None);
     assert_eq!(proposer.on_promise(node(2), ballot(7, 1), free()), None);
     assert_eq!(proposer.on_vote(node(2), at, VoteAnswer::Voted), None, "a vote before it was asked for");
     assert_eq!(proposer.unanswered(), [node(2), node(3)]);
-    assert_eq!(proposer.on_promise(node(2), at, free()), Some(Action::Vote { ballot: at, value: value('a') }));
+    let vote = Action::Vote { ballot: at, value: value('a'), grounds: blank(1..=2, at) };
+    assert_eq!(proposer.on_promise(node(2), at, free()), Some(vote));
     assert_eq!(proposer.on_vote(node(3), at, VoteAnswer::Voted), None);
     assert_eq!(proposer.on_vote(node(3), at, VoteAnswer::Voted), None);
     assert_eq!(proposer.on_vote(node(9), at, VoteAnswer::Voted), None);
@@ -426,17 +554,44 @@ fn strangers_repetitions_and_other_ballots_do_not_count() {
 }
 
 #[test]
-fn a_beaten_proposer_retries_above_the_highest_rejection() {
+fn a_beaten_proposer_retries_above_what_stands_in_the_way() {
     let mut proposer = proposer(value('a'));
     let at = proposer.ballot();
     assert_eq!(proposer.on_promise(node(2), at, Promise::Rejected { promised: ballot(40, 3) }), None);
+    assert!(proposer.is_beaten() && !proposer.is_hopeless(), "the other two are a quorum");
     assert_eq!(proposer.on_promise(node(3), at, Promise::Rejected { promised: ballot(30, 3) }), None);
-    assert!(proposer.is_beaten());
+    assert!(proposer.is_hopeless());
     let Some(Action::Prepare { ballot: next }) = proposer.retry() else { panic!("it must prepare anew") };
     assert_eq!((next.round, next.node), (41, node(1)));
     assert!(!proposer.is_beaten());
-    assert_eq!(proposer.on_promise(node(2), at, Promise::Promised { voted: None }), None, "of the old ballot");
+    assert_eq!(proposer.on_promise(node(2), at, free()), None, "of the old ballot");
     assert_eq!(proposer.unanswered().len(), 3);
+}
+
+/// A member that names ever higher rounds drives nobody on: those that are a quorum without it count.
+#[test]
+fn a_member_that_names_high_rounds_is_passed_over() {
+    let mut proposer = proposer(value('a'));
+    let at = proposer.ballot();
+    proposer.on_promise(node(3), at, Promise::Rejected { promised: ballot(1_000_000, 3) });
+    proposer.on_promise(node(2), at, Promise::Rejected { promised: ballot(7, 3) });
+    proposer.on_promise(node(1), at, free());
+    let Some(Action::Prepare { ballot: next }) = proposer.retry() else { panic!("it must prepare anew") };
+    assert_eq!(next.round, 8);
+}
+
+#[test]
+fn a_proposer_may_change_its_mind_before_it_asks_for_votes() {
+    let mut proposer = Proposer::new(&committee(5, 4), node(1), Incarnation([1; 16]), value('a'), 0);
+    let at = proposer.ballot();
+    for member in [1, 2, 3] {
+        assert_eq!(proposer.on_promise(node(member), at, free()), None, "no quorum for its own");
+    }
+    proposer.propose(CLOSE);
+    assert!(matches!(proposer.current(), Some(Action::Vote { ballot, value: CLOSE, .. }) if ballot == at));
+    // Once votes are asked for it is too late in this ballot.
+    proposer.propose(value('a'));
+    assert!(matches!(proposer.current(), Some(Action::Vote { value: CLOSE, .. })));
 }
 
 /// What a proposer of `own` asks votes for, when the members that are told answer its "prepare" one after the other.
@@ -444,8 +599,11 @@ fn proposes(n: u8, threshold: u16, own: Value, votes: &[Option<(u64, Value)>]) -
     let mut proposer = Proposer::new(&committee(n, threshold), node(1), Incarnation([1; 16]), own, 8);
     let at = proposer.ballot();
     for (member, voted) in (1..).zip(votes) {
-        let voted = voted.map(|(round, value)| (ballot(round, 1), value));
-        proposer.on_promise(node(member), at, Promise::Promised { voted });
+        let voted = voted.map(|(round, value)| {
+            let ballot = ballot(round, 1);
+            Voted { ballot, value, grounds: blank(1..=threshold as u8, ballot) }
+        });
+        proposer.on_promise(node(member), at, Promise::Promised { voted, other: None, proof: () });
     }
     match proposer.current() {
         Some(Action::Vote { value, .. }) => Some(value),
@@ -488,7 +646,7 @@ fn a_value_of_a_smaller_quorum_is_decided_by_it() {
     let mut proposer = Proposer::new(&committee(5, 4), node(1), Incarnation([1; 16]), CLOSE, 0);
     let at = proposer.ballot();
     for member in [2, 3] {
-        proposer.on_promise(node(member), at, Promise::Promised { voted: None });
+        proposer.on_promise(node(member), at, free());
     }
     assert_eq!(proposer.on_vote(node(5), at, VoteAnswer::Voted), None);
     let decided = proposer.on_vote(node(2), at, VoteAnswer::Voted);
@@ -508,4 +666,225 @@ fn exhausted_rounds_end_in_none_and_never_in_a_repeated_ballot() {
 #[should_panic(expected = "need not intersect")]
 fn a_quorum_that_does_not_intersect_itself_is_refused() {
     let _ = Proposer::new(&committee(4, 2), node(1), Incarnation([1; 16]), value('a'), 0);
+}
+
+/// One thing that liars do next; numbers choose among what there is.
+#[derive(Clone, Debug)]
+enum Treason {
+    /// Somebody asks a member to promise a ballot. One that lies says of its votes whatever it likes.
+    Prepare { ballot: usize, member: usize, says: usize },
+    /// Somebody asks some members to vote in a ballot, and shows promises that were made.
+    Vote { value: u32, ballot: usize, members: u8, shows: usize },
+}
+
+/// Proposers that say what they like, and members that do. Every promise and every vote counts as signed.
+struct Treacherous {
+    committee: Committee,
+    liars: BTreeSet<NodeId>,
+    honest: BTreeMap<NodeId, Acceptor<Value>>,
+    promises: Vec<(Ballot, Shown<Value, ()>)>,
+    votes: BTreeMap<(Ballot, Value), BTreeSet<NodeId>>,
+    /// On which honest members voted.
+    grounds: BTreeMap<(Ballot, Value), Reasons>,
+    /// Whether promises of honest members can be forged: that of course breaks everything.
+    forgery: bool,
+}
+
+impl Treacherous {
+    fn new(n: u8, threshold: u16, lying: usize, forgery: bool) -> Self {
+        let committee = committee(n, threshold);
+        let lying = lying % usize::from(threshold);
+        Self {
+            liars: committee.members.iter().copied().take(lying).collect(),
+            honest: committee.members.iter().skip(lying).map(|id| (*id, Acceptor::new())).collect(),
+            committee,
+            promises: Vec::new(),
+            votes: BTreeMap::new(),
+            grounds: BTreeMap::new(),
+            forgery,
+        }
+    }
+
+    fn ballot(choice: usize) -> Ballot {
+        ballot(choice as u64 % 6 + 1, (choice / 6 % 2) as u8 + 1)
+    }
+
+    fn happen(&mut self, event: &Treason) {
+        match *event {
+            Treason::Prepare { ballot, member, says } => {
+                let ballot = Self::ballot(ballot);
+                let id = self.committee.members[member % self.committee.members.len()];
+                let votes = match self.honest.get_mut(&id) {
+                    Some(acceptor) => match acceptor.prepare(ballot) {
+                        Ok(()) => acceptor.votes(),
+                        Err(_) => return,
+                    },
+                    None => {
+                        let vote = |says: usize| (Self::ballot(says / 4), Value(says as u32 % 4));
+                        let votes = match says % 3 {
+                            0 => Votes::default(),
+                            1 => Votes { last: Some(vote(says / 3)), other: None },
+                            _ => Votes { last: Some(vote(says / 3)), other: Some(vote(says / 200)) },
+                        };
+                        if !votes.is_well_formed(ballot) {
+                            return;
+                        }
+                        votes
+                    }
+                };
+                self.promises.push((ballot, Shown { node: id, votes, proof: () }));
+            }
+            Treason::Vote { value, ballot, members, shows } => {
+                let (ballot, value) = (Self::ballot(ballot), Value(value));
+                let grounds = self.made_up(ballot, value, shows);
+                let asked = self.committee.members.iter().enumerate().filter(|(at, _)| members & (1 << at) != 0);
+                for (_, id) in asked {
+                    let voted = match (self.honest.get_mut(id), &grounds) {
+                        (None, _) => true,
+                        (Some(acceptor), Some(grounds)) => {
+                            let voted = acceptor.vote(&self.committee, ballot, value, grounds.clone());
+                            let voted = voted == VoteAnswer::Voted;
+                            if voted {
+                                self.grounds.entry((ballot, value)).or_insert_with(|| grounds.clone());
+                            }
+                            voted
+                        }
+                        (Some(_), None) => false,
+                    };
+                    if voted {
+                        self.votes.entry((ballot, value)).or_default().insert(*id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The best that a liar can show for a value: of each member the promise that it likes best, and below whatever
+    /// has convinced somebody before.
+    fn made_up(&self, ballot: Ballot, value: Value, shows: usize) -> Option<Reasons> {
+        if self.forgery {
+            return Some(blank(1..=self.committee.members.len() as u8, ballot));
+        }
+        let of = |id: &NodeId| {
+            let made = self.promises.iter().filter(|(at, shown)| *at == ballot && shown.node == *id);
+            let made: Vec<_> = made.map(|(_, shown)| shown.clone()).collect();
+            made.get(shows.checked_rem(made.len())?).cloned()
+        };
+        let level = Level { ballot, promises: self.committee.members.iter().filter_map(of).collect() };
+        let convinced = self.grounds.iter().filter(|((_, of), _)| *of == value).map(|(_, grounds)| grounds.0.clone());
+        std::iter::once(Vec::new())
+            .chain(convinced)
+            .map(|below| Grounds([vec![level.clone()], below].concat()))
+            .find(|grounds| grounds.allow::<Value>(&self.committee, ballot, &value))
+    }
+
+    fn decided(&self) -> Vec<Election<Value>> {
+        let decided = self.votes.iter().filter(|((_, value), voters)| voters.len() >= value.quorum(&self.committee));
+        decided
+            .map(|((ballot, name), voters)| Election { ballot: *ballot, name: *name, voters: voters.clone() })
+            .collect()
+    }
+
+    /// Whether a member has signed a vote that contradicts another of its votes, or its promise of a higher ballot.
+    fn contradicts_itself(&self, id: NodeId) -> bool {
+        let votes: Vec<(Ballot, Value)> =
+            self.votes.iter().filter(|(_, voters)| voters.contains(&id)).map(|(vote, _)| *vote).collect();
+        let twice =
+            votes.iter().any(|(at, value)| votes.iter().any(|(other, another)| at == other && value != another));
+        let hidden = |(promised, shown): &(Ballot, Shown<Value, ()>)| {
+            let shows = |(at, value): &(Ballot, Value)| {
+                let Votes { last, other } = &shown.votes;
+                match last {
+                    Some((last, name)) if name == value => last >= at,
+                    Some((last, _)) if last < at => false,
+                    Some(_) => other.as_ref().is_some_and(|(other, name)| other > at || (other == at && name == value)),
+                    None => false,
+                }
+            };
+            shown.node == id && votes.iter().any(|vote| vote.0 < *promised && !shows(vote))
+        };
+        twice || self.promises.iter().any(hidden)
+    }
+
+    /// Every pair of decisions names somebody, and only members that have signed contradictions. How many pairs.
+    fn check(&self) -> Result<usize, TestCaseError> {
+        let decided = self.decided();
+        let mut pairs = 0;
+        for (at, first) in decided.iter().enumerate() {
+            for second in decided.iter().skip(at + 1).filter(|second| second.name != first.name) {
+                let higher = first.ballot.max(second.ballot);
+                let higher = if first.ballot == higher { first } else { second };
+                // Closing takes so few votes that liars alone may be enough; nobody else then says why.
+                let grounds = self.grounds.get(&(higher.ballot, higher.name));
+                if grounds.is_none() && first.ballot != second.ballot {
+                    prop_assert!(higher.voters.is_subset(&self.liars));
+                    continue;
+                }
+                pairs += 1;
+                let named = liars::<Value>(first, second, &grounds.cloned().unwrap_or_default());
+                prop_assert!(!named.is_empty(), "{first:?} and {second:?} name nobody");
+                prop_assert!(named.is_subset(&self.liars), "{named:?} are named, {:?} lie", self.liars);
+                prop_assert!(named.iter().all(|id| self.contradicts_itself(*id)), "no proof against {named:?}");
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+fn treasons() -> impl Strategy<Value = Vec<Treason>> {
+    let any = any::<usize>;
+    prop::collection::vec(
+        prop_oneof![
+            3 => (any(), any(), any()).prop_map(|(ballot, member, says)| Treason::Prepare { ballot, member, says }),
+            2 => (0..4_u32, any(), 0..=u8::MAX, any())
+                .prop_map(|(value, ballot, members, shows)| Treason::Vote { value, ballot, members, shows }),
+        ],
+        0..200,
+    )
+}
+
+fn traitors() -> impl Strategy<Value = (u8, u16, usize)> {
+    (2u8..=6).prop_flat_map(|n| (Just(n), u16::from(n) / 2 + 1..=u16::from(n), any::<usize>()))
+}
+
+fn every_pair_names_a_liar(
+    (n, threshold, lying): (u8, u16, usize),
+    events: &[Treason],
+    forgery: bool,
+) -> Result<usize, TestCaseError> {
+    let mut world = Treacherous::new(n, threshold, lying, forgery);
+    events.iter().for_each(|event| world.happen(event));
+    world.check()
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 20_000, ..Config::default() })]
+
+    /// Without lying acceptors that means that there is no pair, whatever the proposers do.
+    #[test]
+    fn any_two_decisions_name_a_member_that_has_signed_a_contradiction(sizes in traitors(), events in treasons()) {
+        every_pair_names_a_liar(sizes, &events, false)?;
+    }
+}
+
+/// The test above is worth something only if it notices an acceptor that believes what it is told, and if lies lead to
+/// different decisions at all.
+#[test]
+fn believing_a_proposer_is_noticed_and_liars_are_caught() {
+    let rng = || TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
+    let config = || Config { cases: 5_000, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
+    let outcome = TestRunner::new_with_rng(config(), rng())
+        .run(&(traitors(), treasons()), |(sizes, events)| every_pair_names_a_liar(sizes, &events, true).map(|_| ()));
+    assert!(matches!(outcome, Err(TestError::Fail(..))), "it goes unnoticed");
+    let (mut honest, mut caught) = (0, 0);
+    let mut runner = TestRunner::new_with_rng(config(), rng());
+    for _ in 0..5_000 {
+        let (sizes, events) = (traitors(), treasons()).new_tree(&mut runner).unwrap().current();
+        let (n, threshold, lying) = sizes;
+        let mut world = Treacherous::new(n, threshold, lying, false);
+        events.iter().for_each(|event| world.happen(event));
+        honest += usize::from(world.liars.is_empty() && !world.decided().is_empty());
+        caught += usize::from(world.check().unwrap() > 0);
+    }
+    assert!(honest > 100 && caught > 100, "{honest} decided without lies, {caught} pairs");
 }

@@ -85,8 +85,9 @@ fn durable(counters: &mut Counters, batch: &Batch) {
                 if record.slot.number > 0 {
                     counters.sometimes("a slot was closed");
                 }
-                if let Some((ballot, Choice::Session(_))) = record.acceptor.voted()
-                    && record.acceptor.promised().is_some_and(|promised| promised > *ballot)
+                if let Some(voted) = record.acceptor.voted()
+                    && matches!(voted.value, Choice::Session(_))
+                    && record.acceptor.promised().is_some_and(|promised| promised > voted.ballot)
                 {
                     counters.sometimes("promised above a vote");
                 }

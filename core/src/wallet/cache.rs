@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Certificate, CertificateRecord, ShareRecord, StoppedRecord,
+    CastVote, Certificate, CertificateRecord, ShareRecord, StoppedRecord,
     activation::Message,
     record::{STOPPED, Stored as _, certificate_key, share_key, wallet_prefix},
 };
@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct WalletData {
     pub certificate: Certificate,
     pub certificate_hash: [u8; 32],
+    /// This node's last vote in the decision.
+    pub vote: Option<CastVote>,
     /// This node's shares, one per curve; missing if the store has none.
     shares: Vec<Arc<KeyShare>>,
     /// Whether two certificates exist for the epoch: its keys sign no more.
@@ -87,7 +89,7 @@ enum Entry {
 
 #[derive(Default)]
 struct Parts {
-    certificate: Option<Certificate>,
+    record: Option<CertificateRecord>,
     shares: Vec<Arc<KeyShare>>,
     /// Records that are still to come.
     open: usize,
@@ -154,7 +156,7 @@ impl Wallets {
             // Wallets that are being read are not thrown out.
             ("wallets in memory", self.entries.len(), Some(2 * limits::WALLETS_CACHED)),
             ("inquiries", self.inquiries.len(), Some(2 * limits::REQUESTS_MAX)),
-            // Each needs a quorum of acceptors that voted twice.
+            // Each needs members that lied and can be named.
             ("stopped wallets", self.stopped.len(), None),
         ]
     }
@@ -190,7 +192,7 @@ impl Wallets {
                     let wanted = ContextWanted::Wallet(Wanted::Share(wallet.clone()));
                     ctx.load(Keyspace::Shares, key, wanted);
                 }
-                parts.certificate = Some(record.certificate);
+                parts.record = Some(record);
             }
             (Wanted::Share(_), None) => {}
             (Wanted::Share(_), Some(bytes)) => {
@@ -202,12 +204,10 @@ impl Wallets {
         if parts.open == 0 {
             let frozen = self.stopped.contains_key(&wallet);
             let entry = match std::mem::take(&mut **parts) {
-                Parts { certificate: Some(certificate), shares, .. } => Entry::Found(Arc::new(WalletData {
-                    certificate_hash: certificate.hash(),
-                    certificate,
-                    shares,
-                    frozen,
-                })),
+                Parts { record: Some(CertificateRecord { certificate, vote }), shares, .. } => {
+                    let certificate_hash = certificate.hash();
+                    Entry::Found(Arc::new(WalletData { certificate_hash, certificate, vote, shares, frozen }))
+                }
                 _ => Entry::Absent,
             };
             self.insert(&wallet, entry);
@@ -216,10 +216,9 @@ impl Wallets {
     }
 
     /// Adds a certificate to a batch. The cache learns of it once it is durable: [`activated`](Self::activated).
-    pub fn store(batch: &mut Batch, certificate: &Certificate) {
-        let record = CertificateRecord { certificate: certificate.clone() };
+    pub fn store(batch: &mut Batch, record: &CertificateRecord) {
         batch.put(Keyspace::Certificates, record.key(), record.encode());
-        let facts = certificate.facts();
+        let facts = record.certificate.facts();
         batch.put(Keyspace::Certificates, head_key(&facts.wallet), facts.epoch.to_be_bytes().to_vec());
     }
 
@@ -244,6 +243,7 @@ impl Wallets {
             *data = Arc::new(WalletData {
                 certificate: data.certificate.clone(),
                 certificate_hash: data.certificate_hash,
+                vote: data.vote.clone(),
                 shares: data.shares.clone(),
                 frozen: true,
             });

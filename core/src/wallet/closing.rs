@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{CertificateError, Value, check_ordered, name_signer};
-use super::statement::{Keys, Signature, Slot, Vote, check_wallet};
+use super::statement::{Keys, Promised, Signature, Slot, StatementError, Vote, check_wallet};
 use crate::NodeId;
 use crate::committee::Committee;
-use crate::consensus::{Ballot, Decree};
+use crate::consensus::{self, Ballot, Decree};
+use crate::limits::{GROUNDS_LEVELS_MAX, NODES_MAX};
 
 /// What acceptors vote on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +22,59 @@ pub enum Choice {
     Close,
 }
 
-impl Choice {
+/// What stands for a [`Choice`] in promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ChoiceName {
+    /// The session with this [`Value::hash`].
+    Session([u8; 32]),
+    /// Closing the slot.
+    Close,
+}
+
+impl ChoiceName {
     /// What a [`Vote`] in this slot names.
     #[must_use]
     pub fn hash(&self, slot: &Slot) -> [u8; 32] {
         match self {
-            Self::Session(value) => value.hash(),
+            Self::Session(hash) => *hash,
             Self::Close => slot.close_hash(),
         }
+    }
+}
+
+/// What an acceptor says of its votes in a slot.
+pub type Votes = consensus::Votes<ChoiceName>;
+
+/// The promises that allow a choice, with the signatures of their [`Promised`] statements.
+pub type Grounds = consensus::Grounds<ChoiceName, Signature>;
+
+impl Grounds {
+    /// Checks that all of these promises were made, in this slot.
+    ///
+    /// # Errors
+    /// Naming who has not signed one.
+    pub fn verify(&self, slot: &Slot, keys: &Keys<'_>) -> Result<(), StatementError> {
+        for level in &self.0 {
+            for shown in &level.promises {
+                let (slot, ballot, votes) = (slot.clone(), level.ballot, shown.votes.clone());
+                Promised { slot, ballot, votes, node: shown.node, signature: shown.proof }.verify(keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are no more levels and promises than honest members show: to be asked before anything is verified.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.0.len() <= GROUNDS_LEVELS_MAX && self.0.iter().all(|level| level.promises.len() <= NODES_MAX)
+    }
+}
+
+impl Choice {
+    /// What a [`Vote`] in this slot names.
+    #[must_use]
+    pub fn hash(&self, slot: &Slot) -> [u8; 32] {
+        self.name().hash(slot)
     }
 
     /// The session, if it is one.
@@ -42,11 +88,21 @@ impl Choice {
 }
 
 impl Decree for Choice {
-    fn quorum(&self, deciding: &Committee) -> usize {
+    type Name = ChoiceName;
+    type Proof = Signature;
+
+    fn name(&self) -> ChoiceName {
         match self {
-            Self::Session(_) => usize::from(deciding.threshold),
+            Self::Session(value) => ChoiceName::Session(value.hash()),
+            Self::Close => ChoiceName::Close,
+        }
+    }
+
+    fn quorum_of(name: &ChoiceName, deciding: &Committee) -> usize {
+        match name {
+            ChoiceName::Session(_) => usize::from(deciding.threshold),
             // As few as can be: once so many never vote for a session, those left are no quorum for it.
-            Self::Close => deciding.meeting_quorum(),
+            ChoiceName::Close => deciding.meeting_quorum(),
         }
     }
 }

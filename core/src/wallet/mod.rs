@@ -15,9 +15,9 @@ pub mod record;
 pub mod statement;
 
 pub use certificate::{Certificate, CertificateError, Value};
-pub use closing::{Choice, Closing};
+pub use closing::{Choice, ChoiceName, Closing, Grounds, Votes};
 pub use record::{
-    AcceptorRecord, CertificateRecord, PendingRecord, PreparedRecord, RecordError, ShareRecord, StoppedRecord,
+    AcceptorRecord, CastVote, CertificateRecord, PendingRecord, PreparedRecord, RecordError, ShareRecord, StoppedRecord,
 };
 pub use statement::{
     Activated, FormError, Keys, Prepared, PreparedSession, Promised, Refused, SessionFacts, SessionId, Signature, Slot,

@@ -14,20 +14,23 @@
 //! Shares are apart from the rest of a prepared session because only they must be erasable;
 //! [`PreparedRecord::store`] puts both into one atomic batch.
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, CertificateError, Value};
-use super::closing::{Choice, Closing};
+use super::closing::{Choice, ChoiceName, Closing, Grounds};
 use super::statement::{FormError, Prepared, PublicShares, Refused, SessionId, Slot, check_wallet, point_bytes};
-use crate::Secret;
-use crate::consensus::Acceptor;
+use crate::consensus::{self, Acceptor, Ballot, Decree as _, Election, Voted};
 use crate::limits::{NODES_MAX, REQUEST_BYTES_MAX};
 use crate::protocol::{Curve, KeyShare};
 use crate::store::{Batch, Keyspace};
+use crate::{NodeId, Secret};
 
 /// Bytes of one record without a request document. A certificate of the largest committee, with all votes, both curves
-/// and the longest wallet id, stays below a fifth of it.
+/// and the longest wallet id, stays below a fifth of it; an acceptor's with as many levels of grounds as there can be,
+/// below three quarters.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// A session whose share this node holds durably, waiting for the decision.
@@ -70,19 +73,40 @@ pub struct AcceptorRecord {
     pub refused: Vec<SessionId>,
 }
 
+/// An acceptor's promise and vote as they were before votes had grounds.
+type PromisedAndVoted<V> = (Option<Ballot>, Option<(Ballot, V)>);
+
 /// As it was before there were slots.
 #[derive(Serialize, Deserialize)]
 struct AcceptorRecordV1 {
     wallet: String,
     epoch: u32,
-    acceptor: Acceptor<Value>,
+    acceptor: PromisedAndVoted<Value>,
     closed: Vec<SessionId>,
+}
+
+/// As it was before votes had grounds.
+#[derive(Serialize, Deserialize)]
+struct AcceptorRecordV2 {
+    slot: Slot,
+    closing: Option<Closing>,
+    acceptor: PromisedAndVoted<Choice>,
+    refused: Vec<SessionId>,
 }
 
 impl From<AcceptorRecordV1> for AcceptorRecord {
     fn from(old: AcceptorRecordV1) -> Self {
-        let acceptor = old.acceptor.map(|value| Choice::Session(Box::new(value)));
+        let (promised, voted) = old.acceptor;
+        let voted = voted.map(|(ballot, value)| (ballot, Choice::Session(Box::new(value))));
+        let acceptor = Acceptor::without_grounds(promised, voted);
         Self { acceptor, refused: old.closed, ..Self::new(&old.wallet, old.epoch) }
+    }
+}
+
+impl From<AcceptorRecordV2> for AcceptorRecord {
+    fn from(old: AcceptorRecordV2) -> Self {
+        let AcceptorRecordV2 { slot, closing, acceptor: (promised, voted), refused } = old;
+        Self { slot, closing, acceptor: Acceptor::without_grounds(promised, voted), refused }
     }
 }
 
@@ -91,15 +115,57 @@ impl From<AcceptorRecordV1> for AcceptorRecord {
 pub struct CertificateRecord {
     /// The proof.
     pub certificate: Certificate,
+    /// This node's own last vote, kept as evidence in case that another certificate appears.
+    pub vote: Option<CastVote>,
 }
 
-/// Two decisions about one epoch, of which there can be only one: proof that acceptors voted twice.
+/// A vote that this node has cast, and why it could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CastVote {
+    /// In which slot.
+    pub slot: u32,
+    /// In which ballot.
+    pub ballot: Ballot,
+    /// For what.
+    pub name: ChoiceName,
+    /// The promises that allowed it.
+    pub grounds: Grounds,
+}
+
+/// Two decisions about one epoch, of which there can be only one: proof that members lied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedRecord {
     /// The one that this node held, or was about to hold.
     pub known: Certificate,
     /// The one that contradicts it.
     pub other: Certificate,
+    /// This node's own last vote in the decision.
+    pub vote: Option<CastVote>,
+}
+
+/// As they were before votes were kept.
+#[derive(Serialize, Deserialize)]
+struct CertificateRecordV1 {
+    certificate: Certificate,
+}
+
+/// The same.
+#[derive(Serialize, Deserialize)]
+struct StoppedRecordV1 {
+    known: Certificate,
+    other: Certificate,
+}
+
+impl From<CertificateRecordV1> for CertificateRecord {
+    fn from(old: CertificateRecordV1) -> Self {
+        Self { certificate: old.certificate, vote: None }
+    }
+}
+
+impl From<StoppedRecordV1> for StoppedRecord {
+    fn from(old: StoppedRecordV1) -> Self {
+        Self { known: old.known, other: old.other, vote: None }
+    }
 }
 
 /// One key share.
@@ -173,11 +239,19 @@ enum Versioned<T> {
     V1(T),
 }
 
+/// Of kinds of which there are two.
+#[derive(Serialize, Deserialize)]
+enum TwoVersions<T, Old> {
+    V1(Old),
+    V2(T),
+}
+
 /// Those of an acceptor's.
 #[derive(Serialize, Deserialize)]
 enum AcceptorVersions<T> {
     V1(Box<AcceptorRecordV1>),
-    V2(T),
+    V2(Box<AcceptorRecordV2>),
+    V3(T),
 }
 
 macro_rules! stored {
@@ -201,9 +275,34 @@ macro_rules! stored {
 
 stored! {
     PendingRecord: "record of a prepared or refused session", at most RECORD_BYTES_MAX + REQUEST_BYTES_MAX;
-    CertificateRecord: "record of a certificate", at most RECORD_BYTES_MAX;
-    StoppedRecord: "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
     ShareRecord: "record of a key share", at most RECORD_BYTES_MAX;
+}
+
+macro_rules! stored_in_two_versions {
+    ($($record:ty, before $old:ty: $what:literal, at most $limit:expr;)*) => { $(
+        impl Stored for $record {
+            const WHAT: &'static str = $what;
+            const BYTES_MAX: usize = $limit;
+
+            fn encode(&self) -> Vec<u8> {
+                encode_sized(&TwoVersions::<_, $old>::V2(self))
+            }
+
+            fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+                let record = match decode_exact::<TwoVersions<Self, $old>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
+                    TwoVersions::V1(old) => old.into(),
+                    TwoVersions::V2(record) => record,
+                };
+                record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
+                Ok(record)
+            }
+        }
+    )* };
+}
+
+stored_in_two_versions! {
+    CertificateRecord, before CertificateRecordV1: "record of a certificate", at most RECORD_BYTES_MAX;
+    StoppedRecord, before StoppedRecordV1: "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
 }
 
 impl Stored for AcceptorRecord {
@@ -211,13 +310,14 @@ impl Stored for AcceptorRecord {
     const BYTES_MAX: usize = RECORD_BYTES_MAX;
 
     fn encode(&self) -> Vec<u8> {
-        encode_sized(&AcceptorVersions::V2(self))
+        encode_sized(&AcceptorVersions::V3(self))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record = match decode_exact::<AcceptorVersions<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
             AcceptorVersions::V1(record) => (*record).into(),
-            AcceptorVersions::V2(record) => record,
+            AcceptorVersions::V2(record) => (*record).into(),
+            AcceptorVersions::V3(record) => record,
         };
         record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
         Ok(record)
@@ -295,12 +395,21 @@ impl AcceptorRecord {
         Self { slot, closing: None, acceptor: Acceptor::new(), refused: Vec::new() }
     }
 
-    /// An acceptor that has promised and voted nothing in the slot after the one that was closed. `None` if slots are
-    /// exhausted.
+    /// An acceptor that has voted nothing in the slot after the one that was closed, and takes part in no ballot that was
+    /// used before: its votes in different slots are of different ballots, so no two can be held against it. `promised`:
+    /// the highest ballot that it promised. `None` if slots are exhausted.
     #[must_use]
-    pub fn after(closing: Closing) -> Option<Self> {
+    pub fn after(closing: Closing, promised: Option<Ballot>) -> Option<Self> {
         let slot = Slot { number: closing.slot.number.checked_add(1)?, ..closing.slot.clone() };
-        Some(Self { slot, closing: Some(closing), acceptor: Acceptor::new(), refused: Vec::new() })
+        let acceptor = Acceptor::above(promised.map_or(closing.ballot, |promised| promised.max(closing.ballot)));
+        Some(Self { slot, closing: Some(closing), acceptor, refused: Vec::new() })
+    }
+
+    /// Its last vote, as it is kept once the decision is known.
+    #[must_use]
+    pub fn cast_vote(&self) -> Option<CastVote> {
+        let Voted { ballot, value, grounds } = self.acceptor.voted()?;
+        Some(CastVote { slot: self.slot.number, ballot: *ballot, name: value.name(), grounds: grounds.clone() })
     }
 
     /// The name to store it under.
@@ -319,7 +428,7 @@ impl AcceptorRecord {
         if !self.acceptor.is_well_formed() {
             return Err(FormError::VoteAbovePromise.into());
         }
-        let Some((ballot, Choice::Session(value))) = self.acceptor.voted() else { return Ok(()) };
+        let Some(Voted { ballot, value: Choice::Session(value), .. }) = self.acceptor.voted() else { return Ok(()) };
         value.check()?;
         let facts = value.facts();
         if self.refused.contains(&facts.session) || facts.wallet != *wallet || facts.epoch != *epoch {
@@ -364,6 +473,31 @@ impl StoppedRecord {
         }
         Ok(())
     }
+
+    /// The members that have signed statements which contradict each other, as far as this node's evidence shows. An
+    /// honest voter for the decision of the higher ballot holds the evidence.
+    #[must_use]
+    pub fn liars(&self) -> BTreeSet<NodeId> {
+        let [known, other] = [&self.known, &self.other].map(|certificate| Election {
+            ballot: certificate.ballot,
+            name: ChoiceName::Session(certificate.value.hash()),
+            voters: certificate.votes.iter().map(|(node, _)| *node).collect(),
+        });
+        let mut liars = if known.ballot == other.ballot {
+            consensus::liars::<Choice>(&known, &other, &Grounds::default())
+        } else {
+            BTreeSet::new()
+        };
+        for (decided, vote) in [known, other].iter().zip(std::iter::repeat(&self.vote)) {
+            if let Some(CastVote { ballot, name, grounds, .. }) = vote
+                && *ballot > decided.ballot
+            {
+                let mine = Election { ballot: *ballot, name: *name, voters: BTreeSet::new() };
+                liars.extend(consensus::liars::<Choice>(decided, &mine, grounds));
+            }
+        }
+        liars
+    }
 }
 
 impl std::fmt::Display for StoppedRecord {
@@ -376,7 +510,13 @@ impl std::fmt::Display for StoppedRecord {
             facts.wallet,
             hex::encode(self.known.hash()),
             hex::encode(self.other.hash())
-        )
+        )?;
+        let liars: Vec<String> = self.liars().iter().map(ToString::to_string).collect();
+        if liars.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; what they have signed contradicts itself: {}", liars.join(", "))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use ed25519_dalek::VerifyingKey;
 use mpcium_client::result::KeygenResult;
 use serde::{Deserialize, Serialize};
 
+use super::closing::Votes;
 use crate::committee::Committee;
 use crate::consensus::Ballot;
 use crate::identity;
@@ -109,23 +110,25 @@ pub struct Prepared {
     pub result: Option<Signature>,
 }
 
-/// "I take part in no ballot below this one, and this is my highest vote so far."
+/// "I take part in no ballot below this one, and these are my votes so far." Others are shown it as the reason to vote
+/// ([`Grounds`](super::closing::Grounds)). An acceptor that has signed a vote which its promise of a higher ballot does not
+/// show is proven wrong by its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
     /// The decision.
     pub slot: Slot,
     /// The promised ballot.
     pub ballot: Ballot,
-    /// Ballot and [`Choice::hash`](super::Choice::hash) of the highest vote.
-    pub voted: Option<(Ballot, [u8; 32])>,
+    /// Its votes.
+    pub votes: Votes,
     /// Who says so.
     pub node: NodeId,
     /// Under [`tags::PROMISE`].
     pub signature: Signature,
 }
 
-/// "In this ballot I vote for this session, or for closing this slot." An acceptor that signs two for one ballot, or one below a ballot that it
-/// promised without reporting it, is proven wrong by its signatures.
+/// "In this ballot I vote for this session, or for closing this slot." An acceptor that signs two for one ballot is proven
+/// wrong by its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
     /// The wallet of the decision.
@@ -243,7 +246,7 @@ pub enum FormError {
     KeyShare(&'static str),
     /// The signer is no member of the session's committee.
     NotAMember(NodeId),
-    /// An acceptor's vote is above its promise.
+    /// An acceptor's votes are above its promise, or in no order.
     VoteAbovePromise,
     /// A slot without the proof that the one before is closed, or with another's.
     Closing {
@@ -278,7 +281,7 @@ impl std::fmt::Display for FormError {
             Self::PublicSharesHash => f.write_str("the public shares do not have the stated hash"),
             Self::KeyShare(what) => write!(f, "the key share's {what} is not the session's"),
             Self::NotAMember(node) => write!(f, "{node} is no member of the committee"),
-            Self::VoteAbovePromise => f.write_str("a vote above the promise"),
+            Self::VoteAbovePromise => f.write_str("votes above the promise, or in no order"),
             Self::Closing { slot } => write!(f, "slot {slot} does not come with the closing of the slot before"),
             Self::TooManyBytes { what, limit, got } => write!(f, "{what} of {got} bytes, expected at most {limit}"),
         }
@@ -473,10 +476,10 @@ impl Prepared {
 impl Promised {
     /// Signs as `identity`. Only after the acceptor's state is durable.
     #[must_use]
-    pub fn sign(slot: Slot, ballot: Ballot, voted: Option<(Ballot, [u8; 32])>, identity: &Identity) -> Self {
+    pub fn sign(slot: Slot, ballot: Ballot, votes: Votes, identity: &Identity) -> Self {
         let node = identity.id();
-        let signature = sign(identity, tags::PROMISE, &PromiseBody { slot: &slot, ballot, voted, node });
-        Self { slot, ballot, voted, node, signature }
+        let signature = sign(identity, tags::PROMISE, &PromiseBody { slot: &slot, ballot, votes: &votes, node });
+        Self { slot, ballot, votes, node, signature }
     }
 
     /// Checks content and signature. Whether the signer is an acceptor of the decision is for the caller to check.
@@ -484,12 +487,12 @@ impl Promised {
     /// # Errors
     /// Naming what is wrong.
     pub fn verify(&self, keys: &Keys<'_>) -> Result<(), StatementError> {
-        let Self { slot, ballot, voted, node, signature } = self;
+        let Self { slot, ballot, votes, node, signature } = self;
         check_wallet(&slot.wallet)?;
-        if voted.is_some_and(|(voted, _)| voted > *ballot) {
+        if !votes.is_well_formed(*ballot) {
             return Err(FormError::VoteAbovePromise.into());
         }
-        let body = PromiseBody { slot, ballot: *ballot, voted: *voted, node: *node };
+        let body = PromiseBody { slot, ballot: *ballot, votes, node: *node };
         verify(keys, *node, tags::PROMISE, &body, signature)
     }
 }
@@ -582,7 +585,7 @@ struct PreparedBody<'a> {
 struct PromiseBody<'a> {
     slot: &'a Slot,
     ballot: Ballot,
-    voted: Option<(Ballot, [u8; 32])>,
+    votes: &'a Votes,
     node: NodeId,
 }
 

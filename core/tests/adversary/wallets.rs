@@ -6,7 +6,7 @@ use super::{Liar, facts_of, world::World, world::code, world::keygen};
 use crate::{
     Duration, Incarnation, NodeId,
     committee::Committee,
-    consensus::Ballot,
+    consensus::{Ballot, Decree as _, Election, Grounds as Levels, Level, Shown, liars},
     limits,
     link::Lane,
     message::Message,
@@ -14,8 +14,8 @@ use crate::{
     request::answers::Attempt,
     store::Keyspace,
     wallet::{
-        AcceptorRecord, Choice, Closing, Prepared, PreparedSession, Refused, SessionFacts, Signature, Slot, Value,
-        Vote,
+        AcceptorRecord, Choice, ChoiceName, Closing, Grounds, Prepared, PreparedSession, Promised, Refused,
+        SessionFacts, Signature, Slot, Value, Vote, Votes,
         activation::{Answer, Message as Wallet, Proposal},
         record::Stored as _,
     },
@@ -183,20 +183,16 @@ impl Open {
         world.request(&keygen("w"));
         let (facts, _, shares) = liar.join_keygen(&mut world);
         let (session, public_shares) = PreparedSession::new(facts.clone(), liar.id(), &shares).expect("its shares");
-        let theirs = |liar: &Liar| -> Vec<Prepared> {
-            let all = liar.heard.iter().filter_map(|(_, message)| match message {
-                Message::Wallet(Wallet::Prepared(statement)) => Some((**statement).clone()),
-                _ => None,
-            });
-            all.collect()
-        };
-        let stated = |liar: &Liar, _: &mut World| (1..=2_u8).all(|n| theirs(liar).iter().any(|s| s.node == id(n)));
-        assert!(liar.until(&mut world, stated), "{:#?}", world.last_reports());
-        let mut statements = theirs(&liar);
-        statements.push(Prepared::sign(session, &liar.identity));
-        statements.sort_by_key(|statement| statement.node);
-        statements.dedup_by_key(|statement| statement.node);
+        let statements = stated(&mut world, &mut liar, session);
         Self { world, liar, facts, statements, public_shares }
+    }
+
+    /// The coordinator tries again, and another session gets as far.
+    fn another(&mut self) -> Value {
+        let (facts, _, shares) = self.liar.join_keygen(&mut self.world);
+        let (session, public_shares) = PreparedSession::new(facts, self.liar.id(), &shares).expect("its shares");
+        let statements = stated(&mut self.world, &mut self.liar, session.clone());
+        Value::assemble(session, public_shares, &statements).expect("all statements")
     }
 
     fn value(&self) -> Value {
@@ -208,10 +204,10 @@ impl Open {
         Ballot { round, node: self.liar.id(), incarnation: self.liar.incarnation }
     }
 
-    /// What node 0 answers to a proposer.
-    fn ask(&mut self, message: Wallet) -> Option<Wallet> {
+    /// What a node answers to a proposer.
+    fn ask_node(&mut self, node: usize, message: Wallet) -> Option<Wallet> {
         let message = Message::Wallet(message);
-        self.liar.ask_again(&mut self.world, 0, &message, |message| match message {
+        self.liar.ask_again(&mut self.world, node, &message, |message| match message {
             Message::Wallet(
                 answer @ (Wallet::Promised(..) | Wallet::Voted(_) | Wallet::Rejected { .. } | Wallet::Closing(_)),
             ) => Some(answer.clone()),
@@ -219,16 +215,43 @@ impl Open {
         })
     }
 
+    fn ask(&mut self, message: Wallet) -> Option<Wallet> {
+        self.ask_node(0, message)
+    }
+
     fn prepare(&mut self, ballot: Ballot) -> Option<Wallet> {
         self.ask(Wallet::Prepare { slot: slot("w", 0), ballot, request: None })
+    }
+
+    /// What the liar says of its own votes when it promises.
+    fn mine(&self, slot: Slot, ballot: Ballot, votes: Votes) -> Shown<ChoiceName, Signature> {
+        shown(&Promised::sign(slot, ballot, votes, &self.liar.identity))
+    }
+
+    /// A node's promise, if it gives one.
+    fn theirs(&mut self, node: usize, slot: Slot, ballot: Ballot) -> Option<Shown<ChoiceName, Signature>> {
+        match self.ask_node(node, Wallet::Prepare { slot, ballot, request: None }) {
+            Some(Wallet::Promised(promised, _)) => Some(shown(&promised)),
+            _ => None,
+        }
     }
 
     fn vote(&mut self, ballot: Ballot, value: Value) -> Option<Wallet> {
         self.choose(0, ballot, Choice::Session(Box::new(value)))
     }
 
+    /// What node 0 answers when it is asked to vote, with its own promise and the liar's.
     fn choose(&mut self, number: u32, ballot: Ballot, choice: Choice) -> Option<Wallet> {
-        self.ask(Wallet::VoteFor { slot: slot("w", number), ballot, choice })
+        let slot = slot("w", number);
+        let promised = self.theirs(0, slot.clone(), ballot);
+        let mine = self.mine(slot, ballot, Votes::default());
+        let grounds = promised.map_or_else(Grounds::default, |theirs| Levels(vec![level(ballot, vec![theirs, mine])]));
+        self.convince(number, ballot, choice, grounds)
+    }
+
+    /// What node 0 answers when it is asked to vote and shown this.
+    fn convince(&mut self, number: u32, ballot: Ballot, choice: Choice, grounds: Grounds) -> Option<Wallet> {
+        self.ask(Wallet::VoteFor { slot: slot("w", number), ballot, choice, grounds })
     }
 
     /// The sessions that node 0 names when a coordinator gives the request up.
@@ -255,12 +278,39 @@ impl Open {
     }
 
     fn voted(&mut self) -> Option<Ballot> {
-        acceptor(&mut self.world, 0).and_then(|record| record.acceptor.voted().map(|(ballot, _)| *ballot))
+        acceptor(&mut self.world, 0).and_then(|record| record.acceptor.voted().map(|voted| voted.ballot))
     }
 
     fn restart(&mut self) {
         self.liar.restart(&mut self.world, 0);
     }
+}
+
+/// Everybody's statements of a session, the liar's own included.
+fn stated(world: &mut World, liar: &mut Liar, session: PreparedSession) -> Vec<Prepared> {
+    let theirs = |liar: &Liar| -> Vec<Prepared> {
+        let all = liar.heard.iter().filter_map(|(_, message)| match message {
+            Message::Wallet(Wallet::Prepared(statement)) if statement.session == session => Some((**statement).clone()),
+            _ => None,
+        });
+        all.collect()
+    };
+    let stated = |liar: &Liar, _: &mut World| (1..=2_u8).all(|n| theirs(liar).iter().any(|s| s.node == id(n)));
+    assert!(liar.until(world, stated), "{:#?}", world.last_reports());
+    let mut statements = theirs(liar);
+    statements.push(Prepared::sign(session, &liar.identity));
+    statements.sort_by_key(|statement| statement.node);
+    statements.dedup_by_key(|statement| statement.node);
+    statements
+}
+
+fn shown(promised: &Promised) -> Shown<ChoiceName, Signature> {
+    Shown { node: promised.node, votes: promised.votes.clone(), proof: promised.signature }
+}
+
+fn level(ballot: Ballot, mut promises: Vec<Shown<ChoiceName, Signature>>) -> Level<ChoiceName, Signature> {
+    promises.sort_by_key(|shown| shown.node);
+    Level { ballot, promises }
 }
 
 fn id(number: u8) -> NodeId {
@@ -271,8 +321,9 @@ fn id(number: u8) -> NodeId {
 fn an_acceptor_keeps_its_promise_also_after_a_restart_and_says_what_it_voted() {
     let mut open = Open::new();
     let value = open.value();
-    for somebody_elses in [Ballot { node: id(2), ..open.ballot(1) }, open.ballot(1 + limits::ROUND_LEAD_MAX)] {
-        assert!(open.prepare(somebody_elses).is_none(), "{somebody_elses:?}");
+    let next_year = open.world.now().wall.0 + 365 * 24 * 3_600_000;
+    for impossible in [Ballot { node: id(2), ..open.ballot(1) }, open.ballot(next_year), open.ballot(u64::MAX)] {
+        assert!(open.prepare(impossible).is_none(), "{impossible:?}");
     }
     assert!(matches!(open.prepare(open.ballot(5)), Some(Wallet::Promised(_, None))));
     for restarted in [false, true] {
@@ -297,7 +348,8 @@ fn an_acceptor_keeps_its_promise_also_after_a_restart_and_says_what_it_voted() {
     assert_eq!(open.voted(), Some(ballot), "durable before it is said");
     open.restart();
     let Some(Wallet::Promised(_, Some(reported))) = open.prepare(open.ballot(9)) else { panic!("no promise") };
-    assert_eq!(reported.session(), Some(&value), "a later proposer hears of the vote");
+    assert_eq!(reported.0.session(), Some(&value), "a later proposer hears of the vote");
+    assert!(reported.1.allow::<Choice>(&open.facts.committee, ballot, &reported.0.name()), "and why it was cast");
 }
 
 #[test]
@@ -327,6 +379,92 @@ fn an_acceptor_votes_only_for_what_everybody_has_prepared() {
     }
     assert_eq!(open.voted(), None);
     assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
+}
+
+/// A proposer that holds two sessions which everybody has prepared gets a vote for the second one only if the promises of
+/// a quorum leave it open. If it lies about its own votes for that, what it has signed convicts it.
+#[test]
+fn an_acceptor_believes_no_proposer_that_a_session_is_open() {
+    let mut open = Open::new();
+    let (first, second) = (open.value(), open.another());
+    let choice = |value: &Value| Choice::Session(Box::new(value.clone()));
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    let low = open.ballot(1);
+    let Some(Wallet::Voted(vote)) = open.vote(low, first.clone()) else { panic!("no vote") };
+    let (between, high) = (open.ballot(5), open.ballot(9));
+    let slot = slot("w", 0);
+    let none = Votes::default;
+    let mine = |open: &Open, ballot, votes| open.mine(slot.clone(), ballot, votes);
+    let voted = Votes { last: Some((between, choice(&second).name())), other: None };
+    let honest = open.theirs(0, slot.clone(), high).expect("a promise");
+    assert_eq!(honest.votes.last, Some((low, choice(&first).name())), "it says what it voted for");
+    let forged = Shown { node: id(2), ..mine(&open, high, none()) };
+    let in_another_slot = open.mine(Slot { number: 1, ..slot.clone() }, high, none());
+    let (blank, claims) = (mine(&open, high, none()), mine(&open, high, voted));
+    let below = level(between, vec![mine(&open, between, none())]);
+    let lies = [
+        ("nothing", vec![]),
+        ("the promises of another ballot", vec![level(low, vec![mine(&open, low, none())])]),
+        ("its own promise", vec![level(high, vec![blank.clone()])]),
+        ("its own and one that tells of the vote", vec![level(high, vec![honest.clone(), blank.clone()])]),
+        ("a promise in another's name", vec![level(high, vec![forged, blank.clone()])]),
+        ("a promise of another slot", vec![level(high, vec![honest.clone(), in_another_slot])]),
+        ("a vote that it made up", vec![level(high, vec![honest.clone(), claims.clone()])]),
+        ("a vote that it made up, with its own promise", vec![level(high, vec![honest, claims]), below]),
+    ];
+    for (what, levels) in lies {
+        for choice in [choice(&second), Choice::Close] {
+            let from = open.world.reports.len();
+            assert!(open.convince(0, high, choice, Levels(levels.clone())).is_none(), "{what}");
+            let said = &open.world.reports[from..];
+            let refused = |r: &Report| matches!(r, Report::Ignored { what, .. } if what.contains("promise"));
+            assert!(said.iter().any(|(node, report)| *node == 0 && refused(report)), "{what}: {said:#?}");
+        }
+    }
+    assert_eq!(open.voted(), Some(low));
+    // Another member has voted for nothing, so the second session is open as far as anybody can know.
+    let other = open.theirs(1, slot.clone(), high).expect("a promise");
+    let grounds = Levels(vec![level(high, vec![other, blank])]);
+    let answer = open.convince(0, high, choice(&second), grounds.clone());
+    assert!(matches!(answer, Some(Wallet::Voted(_))), "{answer:?}");
+    // The liar adds its votes to both: two certificates. It has signed one vote, and a promise that hides it.
+    let voters = [vote.node, open.liar.id()].into();
+    let first = Election { ballot: low, name: choice(&first).name(), voters };
+    let voters = [vote.node, open.liar.id()].into();
+    let second = Election { ballot: high, name: choice(&second).name(), voters };
+    let kept = acceptor(&mut open.world, 0).expect("a record");
+    let kept = &kept.acceptor.voted().expect("a vote").grounds;
+    assert_eq!(*kept, grounds, "the evidence is kept with the vote");
+    assert_eq!(liars::<Choice>(&first, &second, kept), [open.liar.id()].into());
+}
+
+/// Whoever has ballots promised, in ever higher rounds and without a pause, holds up no decision.
+#[test]
+fn a_proposer_that_never_stops_keeps_no_request_open() {
+    let mut open = Open::new();
+    let limit = open.world.now().time.after(open.world.config(0).keygen_deadline + Duration::from_secs(120));
+    let slot = slot("w", 0);
+    let prepare = |open: &mut Open, round: u64| {
+        let ballot = open.ballot(round);
+        for node in [0, 1] {
+            let message = Wallet::Prepare { slot: slot.clone(), ballot, request: None };
+            open.liar.say(&mut open.world, node, Lane::Control, &Message::Wallet(message));
+        }
+    };
+    for round in [1000, 2000, 1 << 32, 1 << 40] {
+        prepare(&mut open, round);
+        open.liar.run_for(&mut open.world, Duration::from_secs(10));
+    }
+    assert_eq!(acceptor(&mut open.world, 0).and_then(|r| r.acceptor.promised()).map(|b| b.round), Some(1 << 40));
+    let pause = open.world.config(0).keygen_deadline;
+    open.liar.run_for(&mut open.world, pause.saturating_sub(Duration::from_secs(45)));
+    while open.world.results.is_empty() && open.world.now().time < limit {
+        let highest = open.world.now().wall.after(open.world.config(0).clock_skew * 2).0;
+        prepare(&mut open, highest);
+        open.liar.run_for(&mut open.world, Duration::from_millis(1));
+    }
+    assert!(!open.world.results.is_empty(), "{:#?}", open.world.last_reports());
+    assert_eq!(code(&open.world.result("w", None)), "ERROR_NETWORK_TIMEOUT");
 }
 
 /// A slot that is closed stays closed: whoever speaks of it is shown why, and its sessions are nothing in the next one.
@@ -373,7 +511,7 @@ fn who_has_voted_for_closing_says_so_also_after_a_restart() {
             open.restart();
         }
         let answer = open.prepare(open.ballot(8));
-        assert!(matches!(answer, Some(Wallet::Promised(_, Some(Choice::Close)))), "restarted: {restarted}");
+        assert!(matches!(answer, Some(Wallet::Promised(_, Some((Choice::Close, _))))), "restarted: {restarted}");
     }
 }
 
@@ -476,4 +614,139 @@ fn a_refusal_in_anothers_name_or_of_another_session_counts_for_nothing_and_a_fal
     open.show(Wallet::Refused(Box::new(genuine)));
     assert_eq!(undecided(&mut open), 0, "it waits for somebody who never comes");
     assert!(matches!(open.vote(open.ballot(1), open.value()), Some(Wallet::Voted(_))));
+}
+
+/// With all of three needed to sign, one vote closes a slot. Whoever has that much makes nobody keep anything for wallets
+/// that no client asked for, and uses no slots up.
+#[test]
+fn a_closing_is_believed_only_of_wallets_that_a_client_asked_for_and_of_slots_that_may_be_open() {
+    let mut world = World::quiet(3, 3, |_| {});
+    let mut liar = Liar::new(&mut world, LIAR);
+    let close = |world: &mut World, liar: &mut Liar, slot: Slot| {
+        let ballot = Ballot { round: 3, node: liar.id(), incarnation: liar.incarnation };
+        let vote = Vote::sign(&slot.wallet, 0, ballot, slot.close_hash(), &liar.identity);
+        let closing = Closing::assemble(slot, ballot, &[vote]);
+        liar.say(world, 0, Lane::Control, &Message::Wallet(Wallet::Closing(Box::new(closing))));
+        liar.run_for(world, Duration::from_millis(50));
+    };
+    // The first time nothing is known of it.
+    for _ in 0..2 {
+        close(&mut world, &mut liar, slot("invented", 0));
+    }
+    assert_eq!(records(&mut world, 0, Keyspace::Decisions), 0);
+    world.request(&keygen("w"));
+    liar.join_keygen(&mut world);
+    let far = slot("w", u32::MAX - 1);
+    close(&mut world, &mut liar, far);
+    assert_eq!(acceptor(&mut world, 0), None);
+    close(&mut world, &mut liar, slot("w", 3));
+    assert_eq!(acceptor(&mut world, 0).map(|record| record.slot.number), Some(4));
+}
+
+/// A member says of every session that it never prepares it, and keeps its statement: a wallet has room for so many.
+#[test]
+fn sessions_that_seem_to_be_lost_count_among_those_that_a_wallet_may_have() {
+    let mut open = Open::new();
+    let mut refused = 0;
+    let mut last = open.facts.session;
+    let number = |open: &mut Open| acceptor(&mut open.world, 0).map_or(0, |record| record.slot.number);
+    while number(&mut open) == 0 {
+        let mine = Refused::sign("w", 0, last, open.liar.incarnation, &open.liar.identity);
+        for node in [0, 1] {
+            let message = Message::Wallet(Wallet::Refused(Box::new(mine.clone())));
+            open.liar.say(&mut open.world, node, Lane::Control, &message);
+        }
+        refused += 1;
+        assert!(refused <= limits::PREPARED_PER_EPOCH_MAX, "{refused} sessions are prepared");
+        if refused == limits::PREPARED_PER_EPOCH_MAX {
+            // The next proposal finds no room, and the slot is closed.
+            let closed = |_: &Liar, world: &mut World| acceptor(world, 0).is_some_and(|record| record.slot.number == 1);
+            assert!((0..20).any(|_| open.liar.until(&mut open.world, closed)), "{:#?}", open.world.last_reports());
+        } else {
+            last = open.another().session.facts.session;
+        }
+    }
+    assert_eq!(records(&mut open.world, 0, Keyspace::Shares), 2 * limits::PREPARED_PER_EPOCH_MAX);
+    assert_eq!(records(&mut open.world, 0, Keyspace::Pending), 0);
+}
+
+/// Who says, while a session runs for somebody else's request, that the request is over, ends nothing.
+#[test]
+fn a_member_cannot_end_a_session_of_another_coordinator_before_its_deadline() {
+    let (mut world, mut liar) = world();
+    world.request(&keygen("w"));
+    let digest = |message: &Message| match message {
+        Message::Wallet(Wallet::Propose(proposal)) => Some((**proposal).clone()),
+        _ => None,
+    };
+    let proposed = |liar: &Liar| liar.heard.iter().find_map(|(_, message)| digest(message));
+    assert!(liar.until(&mut world, |liar, _| proposed(liar).is_some()));
+    let facts = facts_of(&world, &proposed(&liar).expect("just seen"));
+    let close = Wallet::Close { wallet: "w".to_owned(), request_digest: facts.request_digest };
+    for node in [0, 1] {
+        let said = liar.ask_again(&mut world, node, &Message::Wallet(close.clone()), |message| match message {
+            Message::Wallet(Wallet::Closed { prepared, .. }) => Some(prepared.clone()),
+            _ => None,
+        });
+        assert_eq!(said, Some(vec![facts.session]), "it is about to be prepared");
+    }
+    liar.join_keygen(&mut world);
+    let prepared = |_: &Liar, world: &mut World| (0..2).all(|node| records(world, node, Keyspace::Pending) == 1);
+    assert!(liar.until(&mut world, prepared), "{:#?}", world.last_reports());
+}
+
+/// The proposer that has had a slot closed learns of it even if its records of the wallet are not in memory just then.
+#[test]
+fn a_proposer_that_has_to_read_the_wallets_records_first_does_not_forget_that_the_slot_is_closed() {
+    let mut open = Open::new();
+    open.world.cut.extend([(0, 1), (1, 0)]);
+    let proposal = |(from, message): &(NodeId, Message)| match message {
+        Message::Wallet(Wallet::Propose(_)) => Some(*from),
+        _ => None,
+    };
+    let coordinator = open.liar.heard.iter().find_map(proposal).expect("it took part");
+    let node = open.world.number(coordinator);
+    let deadline = open.world.config(0).keygen_deadline;
+    let slot = slot("w", 0);
+    let mut answered = 0;
+    let end = open.world.now().time.after(deadline + Duration::from_secs(120));
+    // The liar plays the acceptor that the coordinator needs, and answers its call to vote only when the wallet is forgotten.
+    loop {
+        assert!(open.world.now().time < end, "nobody closes: {:#?}", open.world.last_reports());
+        open.liar.run_for(&mut open.world, Duration::from_millis(20));
+        let heard = open.liar.heard.split_off(answered);
+        let mut called = None;
+        for (from, message) in &heard {
+            if *from != coordinator {
+                continue;
+            }
+            match message {
+                Message::Wallet(Wallet::Prepare { ballot, .. }) => {
+                    let promised = Promised::sign(slot.clone(), *ballot, Votes::default(), &open.liar.identity);
+                    let message = Message::Wallet(Wallet::Promised(Box::new(promised), None));
+                    open.liar.say(&mut open.world, node, Lane::Control, &message);
+                }
+                Message::Wallet(Wallet::Close { wallet, request_digest }) => {
+                    let (wallet, request_digest) = (wallet.clone(), *request_digest);
+                    let closed = Wallet::Closed { wallet, request_digest, prepared: vec![open.facts.session] };
+                    open.liar.say(&mut open.world, node, Lane::Control, &Message::Wallet(closed));
+                }
+                Message::Wallet(Wallet::VoteFor { ballot, choice: Choice::Close, .. }) => called = Some(*ballot),
+                _ => {}
+            }
+        }
+        open.liar.heard.extend(heard);
+        answered = open.liar.heard.len();
+        let Some(ballot) = called else { continue };
+        for number in 0..=limits::WALLETS_CACHED {
+            let message = Message::Wallet(Wallet::Ask { wallet: format!("other{number}") });
+            open.liar.say(&mut open.world, node, Lane::Control, &message);
+        }
+        let vote = Vote::sign("w", 0, ballot, slot.close_hash(), &open.liar.identity);
+        let message = Message::Wallet(Wallet::Voted(Box::new(vote)));
+        open.liar.say(&mut open.world, node, Lane::Control, &message);
+        break;
+    }
+    let closed = |_: &Liar, world: &mut World| acceptor(world, node).is_some_and(|record| record.slot.number == 1);
+    assert!(open.liar.until(&mut open.world, closed), "{:#?}", open.world.last_reports());
 }

@@ -51,7 +51,7 @@ fn divided() -> (World, Certificate, Certificate) {
         world.kill(node);
     }
     world.disk(1).retain(|(keyspace, _), _| *keyspace != Keyspace::Certificates);
-    let record = CertificateRecord { certificate: second.clone() };
+    let record = CertificateRecord { certificate: second.clone(), vote: None };
     world.disk(2).insert((Keyspace::Certificates, record.key()), mpcium_core::Secret::new(record.encode()));
     for node in 0..3 {
         world.start(node);

@@ -178,6 +178,32 @@ fn a_session_that_somebody_has_voted_for_is_brought_to_its_end_when_the_request_
     }
 }
 
+/// Everybody has prepared, and of five two are gone for good before anybody votes. Those that are left are no quorum for
+/// the session, but enough to close its slot: also the coordinator, which wanted the session decided before.
+#[test]
+fn those_that_are_too_few_for_a_session_close_its_slot() {
+    for dead in [[0, 1], [1, 2], [3, 4]] {
+        let mut world = World::quiet(5, 4, |_| {});
+        world.run_for(Duration::from_secs(2));
+        world.request(&keygen("w"));
+        let begun = |w: &mut World| (0..5).any(|node| acceptor(w, node).is_some());
+        assert!(world.run_until(Duration::from_secs(30), begun), "{dead:?}");
+        assert!((0..5).all(|node| is_prepared(&mut world, node)), "{dead:?}");
+        let voted = |w: &mut World, node| acceptor(w, node).is_some_and(|r| r.acceptor.voted().is_some());
+        assert!(!(0..5).any(|node| voted(&mut world, node)), "{dead:?}: too late");
+        for node in dead {
+            world.kill(node);
+        }
+        let answer = world.result("w", None);
+        assert_eq!(code(&answer), "ERROR_NETWORK_TIMEOUT", "{dead:?}: {answer}");
+        world.run_for(Duration::from_secs(30));
+        let left = (0..5).filter(|node| !dead.contains(node));
+        for node in left {
+            assert_eq!(acceptor(&mut world, node).map(|r| r.slot.number), Some(1), "{dead:?}: node{node}");
+        }
+    }
+}
+
 /// Whoever began to decide is gone for good: the others hold all statements and are a quorum.
 #[test]
 fn a_decision_whose_proposer_dies_is_brought_to_its_end_by_the_others() {

@@ -56,9 +56,9 @@ fn compare(last: &AcceptorRecord, record: &AcceptorRecord) -> Result<(), String>
     if record.acceptor.promised() < last.acceptor.promised() {
         return Err("its promise has become smaller".to_owned());
     }
-    let Some((ballot, _)) = last.acceptor.voted() else { return Ok(()) };
+    let Some(voted) = last.acceptor.voted() else { return Ok(()) };
     match record.acceptor.voted() {
-        Some((later, _)) if later >= ballot => Ok(()),
+        Some(later) if later.ballot >= voted.ballot => Ok(()),
         _ => Err("its vote is gone".to_owned()),
     }
 }

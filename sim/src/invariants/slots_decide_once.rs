@@ -45,8 +45,8 @@ impl Invariant for SlotsDecideOnce {
             match write.keyspace {
                 Keyspace::Decisions => {
                     let record = AcceptorRecord::decode(value).map_err(|error| error.to_string())?;
-                    if let Some((ballot, choice)) = record.acceptor.voted() {
-                        self.voted(world, *node, &record.slot, *ballot, choice)?;
+                    if let Some(voted) = record.acceptor.voted() {
+                        self.voted(world, *node, &record.slot, voted.ballot, &voted.value)?;
                     }
                 }
                 Keyspace::Certificates => {

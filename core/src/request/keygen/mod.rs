@@ -294,7 +294,7 @@ impl Coordinator {
             request: active.body.clone(),
             deadline: active.schedule.deadline,
             attempt: ctx.attempt(u64::from(active.number)),
-            slot: parts.activation.slot(wallet).number,
+            slot: parts.activation.slot_asked_for(wallet).number,
             participants: nodes.iter().filter_map(|n| Some((*n, ctx.incarnation_of(*n)?))).collect(),
             nonce,
         };

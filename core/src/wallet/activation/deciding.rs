@@ -1,14 +1,19 @@
 //! Proposer and acceptor of the decision which prepared session becomes the epoch, or that none of a slot does.
+//!
+//! An acceptor votes for what the signed promises of others allow, so a proposer that lies has nothing decided that
+//! they do not ([`consensus`](crate::consensus)). Nor can it hold a decision up: rounds go no higher than the clock in
+//! milliseconds, so that there are always higher ones that everybody takes part in; and an acceptor promises each
+//! member's next ballot only after a while that grows with their number, so that the others' are left alone.
 
 use super::{Activation, After, Message, Parts, is_absent, own_committee, send, tell};
 use crate::{
     NodeId, Time,
-    consensus::{Action, Ballot, Promise, Proposer, VoteAnswer},
+    consensus::{Action, Ballot, Decree as _, Promise, Proposer, VoteAnswer, Voted},
     context::{After as ContextAfter, Context},
     limits,
     report::Report,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, Certificate, Choice, Closing, Promised, Slot, Value, Vote, record::Stored as _},
+    wallet::{AcceptorRecord, Certificate, Choice, Closing, Grounds, Promised, Slot, Value, Vote, record::Stored as _},
 };
 
 /// A decision that this node drives.
@@ -18,8 +23,38 @@ pub(super) struct Deciding {
     votes: Vec<Vote>,
     /// For acceptors that have prepared nothing.
     request: Option<Vec<u8>>,
+    /// Whether votes are asked for in this ballot that are not to be waited for.
+    over: bool,
     /// When to say again what is not answered, or to try a higher ballot.
     pub say_at: Time,
+}
+
+/// The ballots of one member that this node has promised about a wallet.
+pub(super) struct Tried {
+    highest: Ballot,
+    /// How many they were, and when the last one came.
+    number: u32,
+    at: Time,
+}
+
+impl Tried {
+    /// Whether another ballot of the member is promised now. Otherwise it is not answered: it comes again.
+    fn admits(&mut self, now: Time, ballot: Ballot) -> bool {
+        if ballot <= self.highest {
+            return true;
+        }
+        let wait = limits::BALLOT_WAIT_MIN * (1 << self.number.min(16));
+        if now < self.at.after(wait.min(limits::BALLOT_WAIT_MAX)) {
+            return false;
+        }
+        *self = Self { highest: ballot, number: self.number.saturating_add(1), at: now };
+        true
+    }
+}
+
+/// The highest round that an honest proposer can have reached by now: they begin at 1 and go up by one.
+fn highest_round(ctx: &Context) -> u64 {
+    ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
 }
 
 /// How soon unanswered questions are repeated.
@@ -34,9 +69,26 @@ impl Activation {
             let after_round = self.rounds.get(wallet).copied().unwrap_or(0);
             let proposer = Proposer::new(&own_committee(ctx), ctx.me, ctx.incarnation, choice, after_round);
             let (slot, say_at) = (self.slot(wallet), ctx.now.time);
-            self.deciding.insert(wallet.to_owned(), Deciding { slot, proposer, votes: Vec::new(), request, say_at });
+            let deciding = Deciding { slot, proposer, votes: Vec::new(), request, over: false, say_at };
+            self.deciding.insert(wallet.to_owned(), deciding);
         }
         self.say(ctx, wallet);
+    }
+
+    /// From now on proposes to close the slot, where this node drives a decision already: a session that lacks promises
+    /// or votes of members that are gone must not keep it from that.
+    pub(super) fn propose_close(&mut self, ctx: &mut Context, wallet: &str, request: &[u8]) -> bool {
+        let Some(deciding) = self.deciding.get_mut(wallet) else { return false };
+        if *deciding.proposer.own() != Choice::Close {
+            deciding.request = Some(request.to_vec());
+            let waits_for_votes = |proposer: &Proposer<_>| matches!(proposer.current(), Some(Action::Vote { .. }));
+            deciding.over = waits_for_votes(&deciding.proposer);
+            deciding.proposer.propose(Choice::Close);
+            if !deciding.over && waits_for_votes(&deciding.proposer) {
+                self.say(ctx, wallet);
+            }
+        }
+        true
     }
 
     pub(super) fn drive_deciding(&mut self, ctx: &mut Context) {
@@ -44,8 +96,9 @@ impl Activation {
             self.deciding.iter().filter(|(_, d)| d.say_at <= ctx.now.time).map(|(wallet, _)| wallet.clone()).collect();
         for wallet in due {
             if let Some(deciding) = self.deciding.get_mut(&wallet)
-                && deciding.proposer.is_beaten()
+                && (deciding.proposer.is_beaten() || deciding.over)
             {
+                deciding.over = false;
                 deciding.votes.clear();
                 if deciding.proposer.retry().is_none() {
                     self.deciding.remove(&wallet);
@@ -66,8 +119,8 @@ impl Activation {
             Some(Action::Prepare { ballot }) => {
                 Message::Prepare { slot: deciding.slot.clone(), ballot, request: deciding.request.clone() }
             }
-            Some(Action::Vote { ballot, value }) => {
-                Message::VoteFor { slot: deciding.slot.clone(), ballot, choice: value }
+            Some(Action::Vote { ballot, value, grounds }) => {
+                Message::VoteFor { slot: deciding.slot.clone(), ballot, choice: value, grounds }
             }
             None => return,
         };
@@ -91,15 +144,18 @@ impl Activation {
             return;
         }
         let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, request) else { return };
-        match acceptor.acceptor.prepare(ballot) {
-            Promise::Rejected { promised } => send(ctx, from, Message::Rejected { slot, ballot, promised }),
-            Promise::Promised { voted } => {
-                let hash = voted.as_ref().map(|(ballot, choice)| (*ballot, choice.hash(&slot)));
-                let statement = Promised::sign(slot, ballot, hash, &ctx.identity);
-                let choice = voted.map(|(_, choice)| choice);
-                self.keep(ctx, acceptor, After::Promised(Box::new(statement), choice, (from, incarnation)));
-            }
+        if let Err(promised) = acceptor.acceptor.prepare(ballot) {
+            send(ctx, from, Message::Rejected { slot, ballot, promised });
+            return;
         }
+        let first = Tried { highest: ballot, number: 0, at: ctx.now.time };
+        let tried = self.tried.entry(slot.wallet.clone()).or_default().entry(from).or_insert(first);
+        if !tried.admits(ctx.now.time, ballot) {
+            return;
+        }
+        let statement = Promised::sign(slot, ballot, acceptor.acceptor.votes(), &ctx.identity);
+        let voted = acceptor.acceptor.voted().map(|voted| (voted.value.clone(), voted.grounds.clone()));
+        self.keep(ctx, acceptor, After::Promised(Box::new(statement), voted, (from, incarnation)));
     }
 
     /// As an acceptor: check everything, vote, durably, then say so.
@@ -108,21 +164,22 @@ impl Activation {
         ctx: &mut Context,
         parts: &mut Parts<'_>,
         from: NodeId,
-        slot: Slot,
-        ballot: Ballot,
+        (slot, ballot): (Slot, Ballot),
         choice: Choice,
+        grounds: Grounds,
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
         let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, None) else { return };
-        if let Choice::Session(value) = &choice
-            && let Err(problem) = self.check_session(ctx, &acceptor, value)
-        {
-            let what = format!("a call to vote on wallet {}: {problem}", slot.wallet);
-            ctx.report(Report::Ignored { peer: ctx.name(from), what });
-            return;
+        let session = match &choice {
+            Choice::Session(value) => self.check_session(ctx, &acceptor, value),
+            Choice::Close => Ok(()),
+        };
+        if let Err(problem) = session.and_then(|()| check_grounds(ctx, &slot, &grounds)) {
+            return refuse_vote(ctx, from, &slot, &problem);
         }
         let hash = choice.hash(&slot);
-        match acceptor.acceptor.vote(ballot, choice) {
+        match acceptor.acceptor.vote(&own_committee(ctx), ballot, choice, grounds) {
+            VoteAnswer::Unfounded => refuse_vote(ctx, from, &slot, "the promises that come with it do not allow it"),
             VoteAnswer::Rejected { promised } => send(ctx, from, Message::Rejected { slot, ballot, promised }),
             VoteAnswer::Voted => {
                 let vote = Vote::sign(&slot.wallet, slot.epoch, ballot, hash, &ctx.identity);
@@ -170,17 +227,15 @@ impl Activation {
         if !is_absent(ctx, parts, from, wallet) {
             return None;
         }
-        if self.sits_out.contains(wallet) || !self.is_open_slot(ctx, from, wallet, slot.number) {
+        if self.sits_out.contains(wallet) || !self.is_open_slot(ctx, from, wallet, slot.number, request) {
             return None;
         }
         // Nobody can make this node keep state for wallets that no client asked for.
-        let known = self.prepared.contains_key(wallet) || self.acceptors.contains_key(wallet);
-        if !known && !request.is_some_and(|request| Self::is_asked_for(ctx, wallet, request)) {
+        if !self.keeps_of(wallet) && !request.is_some_and(|request| Self::is_asked_for(ctx, wallet, request)) {
             return None;
         }
-        let acceptor = self.acceptors.get(wallet).cloned().unwrap_or_else(|| AcceptorRecord::new(wallet, slot.epoch));
-        let highest = acceptor.acceptor.promised().map_or(0, |promised| promised.round);
-        (ballot.round <= highest.saturating_add(limits::ROUND_LEAD_MAX)).then_some(acceptor)
+        let acceptor = || AcceptorRecord::new(wallet, slot.epoch);
+        (ballot.round <= highest_round(ctx)).then(|| self.acceptors.get(wallet).cloned().unwrap_or_else(acceptor))
     }
 
     fn keep(&mut self, ctx: &mut Context, acceptor: AcceptorRecord, after: After) {
@@ -190,29 +245,39 @@ impl Activation {
         ctx.persist(batch, ContextAfter::Wallet(after));
     }
 
-    pub(super) fn on_promised(&mut self, ctx: &mut Context, from: NodeId, promised: &Promised, choice: Option<Choice>) {
+    pub(super) fn on_promised(
+        &mut self,
+        ctx: &mut Context,
+        from: NodeId,
+        promised: Promised,
+        voted: Option<(Choice, Grounds)>,
+    ) {
         let Some(deciding) = self.deciding.get_mut(&promised.slot.wallet) else { return };
         let keys = |id| ctx.config.peer(id).map(|p| p.key);
         if promised.node != from || promised.slot != deciding.slot || promised.verify(&keys).is_err() {
             return;
         }
+        let Promised { slot, ballot, votes, signature, .. } = promised;
         let possible = |choice: &Choice| match choice {
             Choice::Session(value) => {
-                value.facts().wallet == promised.slot.wallet
+                value.facts().wallet == slot.wallet
                     && value.facts().committee == own_committee(ctx)
                     && value.verify(None, &keys).is_ok()
             }
             Choice::Close => true,
         };
-        let voted = match (promised.voted, choice) {
+        let voted = match (votes.last, voted) {
             (None, None) => None,
-            (Some((ballot, hash)), Some(choice)) if choice.hash(&promised.slot) == hash && possible(&choice) => {
-                Some((ballot, choice))
+            (Some((ballot, name)), Some((value, grounds)))
+                if value.name() == name && possible(&value) && check_grounds(ctx, &slot, &grounds).is_ok() =>
+            {
+                Some(Voted { ballot, value, grounds })
             }
             _ => return,
         };
-        if deciding.proposer.on_promise(from, promised.ballot, Promise::Promised { voted }).is_some() {
-            self.say(ctx, &promised.slot.wallet);
+        let promise = Promise::Promised { voted, other: votes.other, proof: signature };
+        if deciding.proposer.on_promise(from, ballot, promise).is_some() {
+            self.say(ctx, &slot.wallet);
         }
     }
 
@@ -220,7 +285,7 @@ impl Activation {
         let Some(deciding) = self.deciding.get_mut(&vote.wallet) else { return };
         let keys = |id| ctx.config.peer(id).map(|p| p.key);
         let expected = match deciding.proposer.current() {
-            Some(Action::Vote { ballot, value }) => {
+            Some(Action::Vote { ballot, value, .. }) => {
                 ballot == vote.ballot && value.hash(&deciding.slot) == vote.value_hash
             }
             _ => false,
@@ -260,13 +325,28 @@ impl Activation {
     ) {
         let pause = crate::Duration::from_millis(50 + ctx.random_below(450));
         let Some(deciding) = self.deciding.get_mut(&slot.wallet) else { return };
-        let lead = promised.round.saturating_sub(deciding.proposer.ballot().round);
-        if *slot != deciding.slot || lead > limits::ROUND_LEAD_MAX {
+        // Nobody that is honest has promised more.
+        if *slot != deciding.slot || promised.round > highest_round(ctx) {
             return;
         }
-        deciding.proposer.on_promise(from, ballot, Promise::Rejected { promised });
-        if deciding.proposer.is_beaten() {
+        let proposer = &mut deciding.proposer;
+        let known = proposer.is_hopeless();
+        proposer.on_promise(from, ballot, Promise::Rejected { promised });
+        if proposer.is_hopeless() && !known {
             deciding.say_at = ctx.now.time.after(pause);
         }
     }
+}
+
+/// Whether all of these promises were made.
+fn check_grounds(ctx: &Context, slot: &Slot, grounds: &Grounds) -> Result<(), String> {
+    if !grounds.is_small() {
+        return Err("more promises come with it than there can be".to_owned());
+    }
+    grounds.verify(slot, &|id| ctx.config.peer(id).map(|p| p.key)).map_err(|error| format!("a promise: {error}"))
+}
+
+fn refuse_vote(ctx: &mut Context, from: NodeId, slot: &Slot, problem: &str) {
+    let what = format!("a call to vote on wallet {}: {problem}", slot.wallet);
+    ctx.report(Report::Ignored { peer: ctx.name(from), what });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Activation, After, Answer, Message, Parts, Proposal, is_absent, own_committee, send, tell};
 use crate::{
-    NodeId, Time,
+    NodeId, Time, WallTime,
     context::{After as ContextAfter, Context},
     input::RequestKind,
     limits,
@@ -41,7 +41,8 @@ pub(super) struct Incoming {
 pub(super) struct Joining {
     pub facts: SessionFacts,
     request: Vec<u8>,
-    coordinator: NodeId,
+    pub coordinator: NodeId,
+    pub deadline: WallTime,
     /// Statements of members that were faster.
     statements: BTreeMap<NodeId, Statement>,
 }
@@ -166,7 +167,7 @@ impl Activation {
         if !ctx.unfit.is_empty() {
             return Err(Decline::Unfit);
         }
-        if !self.is_open_slot(ctx, incoming.from.0, wallet, proposal.slot) {
+        if !self.is_open_slot(ctx, incoming.from.0, wallet, proposal.slot, Some(&proposal.request)) {
             return Err(Decline::Lacks("the wallet's creation is decided in another slot".to_owned()));
         }
         if self.refused.get(wallet).is_some_and(|sessions| sessions.contains_key(&session)) {
@@ -180,8 +181,9 @@ impl Activation {
         if self.joining.values().any(|j| j.facts.wallet == wallet) {
             return Err(Decline::Lacks("another session for the wallet runs here".to_owned()));
         }
-        let open = self.prepared.get(wallet).map_or(0, |sessions| sessions.values().filter(|p| !p.is_lost()).count());
-        if open >= limits::PREPARED_PER_EPOCH_MAX {
+        // Also those that seem to be lost: whoever said so may have lied. Once the slot is closed there is room again.
+        if self.prepared.get(wallet).map_or(0, BTreeMap::len) >= limits::PREPARED_PER_EPOCH_MAX {
+            self.close(ctx, wallet, &proposal.request);
             return Err(Decline::Lacks("too many prepared sessions for the wallet wait for a decision".to_owned()));
         }
         let suite = ctx.suites.keygen.clone();
@@ -200,6 +202,7 @@ impl Activation {
                 facts,
                 request: proposal.request.clone(),
                 coordinator: proposal.attempt.coordinator,
+                deadline: proposal.deadline,
                 statements: BTreeMap::new(),
             },
         );
@@ -369,7 +372,7 @@ impl Activation {
             return;
         }
         let (wallet, session) = (&facts.wallet, facts.session);
-        if !is_absent(ctx, parts, from, wallet) || !self.is_open_slot(ctx, from, wallet, slot) {
+        if !is_absent(ctx, parts, from, wallet) || !self.is_open_slot(ctx, from, wallet, slot, Some(request)) {
             return;
         }
         if let Some(prepared) = self.prepared.get(wallet).and_then(|s| s.get(&session)) {

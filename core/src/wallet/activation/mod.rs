@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    deciding::Deciding,
+    deciding::{Deciding, Tried},
     member::{Joining, Prepared as PreparedHere},
 };
 use super::{
-    AcceptorRecord, Activated, Certificate, Choice, Closing, PendingRecord, Prepared, Promised, Refused, SessionFacts,
-    Slot, StoppedRecord, Vote, cache::Wallets, record::Stored as _,
+    AcceptorRecord, Activated, Certificate, CertificateRecord, Choice, Closing, Grounds, PendingRecord, Prepared,
+    Promised, Refused, SessionFacts, Slot, StoppedRecord, Vote, cache::Wallets, record::Stored as _,
 };
 use crate::{
     NodeId, Secret, Time, WallTime,
@@ -106,10 +106,10 @@ pub(crate) enum Message {
     Refused(Box<Refused>),
     /// Proposer to acceptors. Carries the request where they may have prepared nothing.
     Prepare { slot: Slot, ballot: Ballot, request: Option<Vec<u8>> },
-    /// Acceptor to proposer: a promise, with what it voted for last.
-    Promised(Box<Promised>, Option<Choice>),
-    /// Proposer to acceptors.
-    VoteFor { slot: Slot, ballot: Ballot, choice: Choice },
+    /// Acceptor to proposer: a promise, with what it voted for last, and why it could.
+    Promised(Box<Promised>, Option<(Choice, Grounds)>),
+    /// Proposer to acceptors, with the promises that allow it.
+    VoteFor { slot: Slot, ballot: Ballot, choice: Choice, grounds: Grounds },
     /// Acceptor to proposer.
     Voted(Box<Vote>),
     /// Acceptor to proposer: it promised a higher ballot.
@@ -143,7 +143,7 @@ pub(crate) enum After {
     /// Nobody waits for it.
     Nothing,
     /// A promise is durable.
-    Promised(Box<Promised>, Option<Choice>, Participant),
+    Promised(Box<Promised>, Option<(Choice, Grounds)>, Participant),
     /// A vote is durable.
     Voted(Box<Vote>, Participant),
     /// A certificate is durable.
@@ -165,14 +165,21 @@ pub(crate) struct Activation {
     deciding: BTreeMap<String, Deciding>,
     /// The highest round this incarnation used per wallet that is undecided.
     rounds: BTreeMap<String, u64>,
+    /// Whose ballots this node has promised as an acceptor, by wallet.
+    tried: BTreeMap<String, BTreeMap<NodeId, Tried>>,
     /// Proposals that wait for the wallet's records.
     incoming: BTreeMap<SessionId, member::Incoming>,
     /// Decisions in which an earlier life of this node, since rolled back, may have promised or voted.
     sits_out: std::collections::BTreeSet<String>,
+    /// Wallets that do not exist and that valid requests have named lately. Of these, and of those of which something is
+    /// kept, closings are believed.
+    asked_for: std::collections::BTreeSet<String>,
     /// Certificates that are being stored, by wallet.
-    storing: BTreeMap<String, Certificate>,
+    storing: BTreeMap<String, CertificateRecord>,
     /// Decisions of this node's own that wait for the wallet's records.
     decided: BTreeMap<String, Certificate>,
+    /// The same, where a slot was closed.
+    closed: BTreeMap<String, Closing>,
     /// Who holds which certificate durably, by its hash, for coordinators that wait for it. Others may be faster than
     /// this node, so what they say is kept before the certificate is known here.
     activated: BTreeMap<[u8; 32], Activations>,
@@ -225,8 +232,10 @@ impl Activation {
             Message::Prepare { slot, ballot, request } => {
                 self.on_prepare(ctx, parts, from, slot, ballot, request.as_deref());
             }
-            Message::Promised(promised, choice) => self.on_promised(ctx, from, &promised, choice),
-            Message::VoteFor { slot, ballot, choice } => self.on_vote_for(ctx, parts, from, slot, ballot, choice),
+            Message::Promised(promised, voted) => self.on_promised(ctx, from, *promised, voted),
+            Message::VoteFor { slot, ballot, choice, grounds } => {
+                self.on_vote_for(ctx, parts, from, (slot, ballot), choice, grounds);
+            }
             Message::Voted(vote) => self.on_voted(ctx, parts, from, *vote),
             Message::Rejected { slot, ballot, promised } => self.on_rejected(ctx, from, &slot, ballot, promised),
             Message::Closing(closing) => self.on_closing(ctx, parts, Some(from), *closing),
@@ -242,7 +251,7 @@ impl Activation {
             After::Prepared(wallet, session) => self.on_share_durable(ctx, &wallet, session),
             After::Refused(refused) => tell(ctx, &Message::Refused(refused)),
             After::Nothing => {}
-            After::Promised(promised, choice, to) => reply(ctx, to, Message::Promised(promised, choice)),
+            After::Promised(promised, voted, to) => reply(ctx, to, Message::Promised(promised, voted)),
             After::Voted(vote, to) => reply(ctx, to, Message::Voted(vote)),
             After::Certified(certificate) => self.on_certified(ctx, parts, *certificate),
         }
@@ -258,6 +267,9 @@ impl Activation {
     pub fn on_wallet_loaded(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         if let Some(certificate) = self.decided.remove(wallet) {
             self.adopt(ctx, parts, None, certificate);
+        }
+        if let Some(closing) = self.closed.remove(wallet) {
+            self.on_closing(ctx, parts, None, closing);
         }
         self.drive_incoming(ctx, parts, wallet);
     }
@@ -311,9 +323,12 @@ impl Activation {
             ("acceptors", self.acceptors.len(), None),
             ("decisions under way", self.deciding.len(), None),
             ("wallets whose rounds are remembered", self.rounds.len(), None),
+            ("wallets with promised ballots", self.tried.len(), None),
             ("key generation proposals that wait", self.incoming.len(), Some(limits::REQUESTS_MAX)),
             ("decisions sat out", self.sits_out.len(), None),
             ("certificates being stored", self.storing.len() + self.decided.len(), None),
+            ("closings that wait for records", self.closed.len(), None),
+            ("wallets that were asked for", self.asked_for.len(), Some(limits::REQUESTS_MAX)),
             ("activations", self.activated.len(), Some(limits::REQUESTS_MAX)),
         ]
     }
@@ -368,11 +383,11 @@ impl Activation {
         }
         let found = parts.wallets.lookup(ctx, &facts.wallet);
         let known = match &found {
-            super::cache::Lookup::Found(known) => Some(&known.certificate),
-            _ => self.storing.get(&facts.wallet),
+            super::cache::Lookup::Found(known) => Some((&known.certificate, &known.vote)),
+            _ => self.storing.get(&facts.wallet).map(|record| (&record.certificate, &record.vote)),
         };
-        if let Some(known) = known.filter(|known| known.hash() != certificate.hash()) {
-            let record = StoppedRecord { known: known.clone(), other: certificate };
+        if let Some((known, vote)) = known.filter(|(known, _)| known.hash() != certificate.hash()) {
+            let record = StoppedRecord { known: known.clone(), other: certificate, vote: vote.clone() };
             return parts.wallets.stop(ctx, &record);
         }
         match found {
@@ -387,9 +402,11 @@ impl Activation {
             super::cache::Lookup::Absent if self.storing.contains_key(&facts.wallet) => {}
             super::cache::Lookup::Absent => {
                 let mut batch = crate::store::Batch::default();
-                Wallets::store(&mut batch, &certificate);
+                let vote = self.acceptors.get(&facts.wallet).and_then(AcceptorRecord::cast_vote);
+                let record = CertificateRecord { certificate: certificate.clone(), vote };
+                Wallets::store(&mut batch, &record);
                 self.forget_decided(&mut batch, &facts);
-                self.storing.insert(facts.wallet, certificate.clone());
+                self.storing.insert(facts.wallet, record);
                 ctx.persist(batch, crate::context::After::Wallet(After::Certified(Box::new(certificate))));
             }
         }
@@ -401,6 +418,8 @@ impl Activation {
         self.storing.remove(&facts.wallet);
         self.deciding.remove(&facts.wallet);
         self.rounds.remove(&facts.wallet);
+        self.tried.remove(&facts.wallet);
+        self.asked_for.remove(&facts.wallet);
         let running: Vec<SessionId> =
             self.joining.iter().filter(|(_, j)| j.facts.wallet == facts.wallet).map(|(id, _)| *id).collect();
         for session in running {
