@@ -57,6 +57,8 @@ pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 pub const GROUNDS_LEVELS_MAX: usize = 4;
 /// How many slots a closing may lie ahead of the one that is open here: no liars can use slots up.
 pub const SLOT_LEAD_MAX: u32 = 1024;
+/// Undecided wallets that one member may name to a node which catches up; each is remembered for ever.
+pub const SAT_OUT_PER_MEMBER_MAX: usize = 65_536;
 /// How soon an acceptor promises another ballot of the same member; doubles with each, up to [`BALLOT_WAIT_MAX`].
 pub const BALLOT_WAIT_MIN: Duration = Duration::from_millis(25);
 /// The longest such wait: so long other members are left alone, whatever one of them does.

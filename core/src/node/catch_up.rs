@@ -4,6 +4,9 @@
 //! It asks the other members for every certificate and for the wallets whose creation is undecided. Once
 //! `min(t, n − 1)` of them have told everything, and no request from before the restore can be answered any more, it is
 //! fit again. Decisions that were open then it sits out for ever: it may have promised or voted in them.
+//!
+//! What it is told of these is written for ever, so nobody tells more than it is asked: one page per question, in which
+//! names only grow, and no more of one member than so many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +56,14 @@ pub(crate) struct Cursor {
     undecided: String,
 }
 
+#[cfg(test)]
+impl Cursor {
+    /// Behind an undecided wallet and before all certificates.
+    pub fn new(undecided: String) -> Self {
+        Self { certificate: Vec::new(), undecided }
+    }
+}
+
 /// Name of the record that says that the store was found to be rolled back.
 const ROLLED_BACK: &[u8] = b"rolled back";
 /// Names of the records of decisions that this node sits out begin with this.
@@ -77,11 +88,14 @@ struct Behind {
     earliest: Time,
     /// Where each member's listing stands.
     cursors: BTreeMap<NodeId, Cursor>,
+    /// Who has not answered yet what it was asked last.
+    open: BTreeSet<NodeId>,
+    /// How many undecided wallets each has named.
+    named: BTreeMap<NodeId, usize>,
     /// What comes after the page of each member that is being taken in: its `next`.
     pages: BTreeMap<NodeId, Option<Cursor>>,
     /// Certificates of those pages that wait for what is known of their wallets here.
     unread: BTreeMap<(NodeId, String), Certificate>,
-    asked: BTreeSet<NodeId>,
     done: BTreeSet<NodeId>,
     ask_at: Time,
 }
@@ -98,7 +112,7 @@ impl CatchUp {
                 let reason = String::from_utf8_lossy(value.expose()).into_owned();
                 catch_up.begin(ctx, reason);
             } else if let Some(wallet) = key.strip_prefix(SITS_OUT) {
-                activation.sit_out(String::from_utf8_lossy(wallet).into_owned());
+                activation.sit_out(&String::from_utf8_lossy(wallet));
             }
         }
         catch_up
@@ -128,9 +142,10 @@ impl CatchUp {
             reason,
             earliest: ctx.now.time.after(ctx.config.signing_deadline + ctx.config.clock_skew),
             cursors: BTreeMap::new(),
+            open: BTreeSet::new(),
+            named: BTreeMap::new(),
             pages: BTreeMap::new(),
             unread: BTreeMap::new(),
-            asked: BTreeSet::new(),
             done: BTreeSet::new(),
             ask_at: ctx.now.time,
         });
@@ -157,8 +172,8 @@ impl CatchUp {
         behind.ask_at = now.after(ASK_AGAIN);
         let asked: Vec<NodeId> =
             ctx.reachable().into_iter().filter(|n| *n != ctx.me && !behind.done.contains(n)).collect();
-        behind.asked.extend(&asked);
-        for node in asked {
+        for node in asked.into_iter().filter(|node| !behind.pages.contains_key(node)) {
+            behind.open.insert(node);
             let after = behind.cursors.get(&node).cloned().unwrap_or_default();
             ctx.send(node, Lane::Bulk, Envelope::CatchUp(Message::Ask { after }));
         }
@@ -186,18 +201,30 @@ impl CatchUp {
             }
             Message::Page { certificates, undecided, next } => {
                 let Some(behind) = &mut self.behind else { return };
-                let busy = behind.pages.contains_key(&from);
-                if !behind.asked.contains(&from) || behind.done.contains(&from) || busy {
+                // Names only grow, so nobody keeps this node asking, or writing, for ever with the same ones. A page that was
+                // asked for twice comes twice.
+                let after = behind.cursors.get(&from).cloned().unwrap_or_default();
+                let grows = undecided.is_sorted_by(|a, b| a < b)
+                    && undecided.first().is_none_or(|first| *first > after.undecided)
+                    && next.as_ref().is_none_or(|next| *next > after && next.undecided >= after.undecided);
+                if !grows || !behind.open.remove(&from) {
+                    return;
+                }
+                let named = behind.named.entry(from).or_default();
+                *named = named.saturating_add(undecided.len());
+                let short = undecided.iter().all(|wallet| wallet.len() <= limits::ID_BYTES_MAX);
+                if !short || undecided.len() > UNDECIDED || *named > limits::SAT_OUT_PER_MEMBER_MAX {
+                    let what = "it names more undecided wallets than there can be".to_owned();
+                    ctx.report(Report::Ignored { peer: ctx.name(from), what });
                     return;
                 }
                 behind.pages.insert(from, next);
                 let mut batch = Batch::default();
-                for wallet in undecided.into_iter().take(UNDECIDED) {
-                    if wallet.len() <= limits::ID_BYTES_MAX {
+                for wallet in undecided {
+                    if activation.sit_out(&wallet) {
                         let mut key = SITS_OUT.to_vec();
                         key.extend(wallet.as_bytes());
                         batch.put(Keyspace::Meta, key, Vec::new());
-                        activation.sit_out(wallet);
                     }
                 }
                 if !batch.writes.is_empty() {
@@ -239,16 +266,16 @@ impl CatchUp {
             return;
         }
         match behind.pages.remove(&from) {
-            // Names only grow, so a peer cannot keep this node asking for ever with the same ones.
-            Some(Some(next)) if behind.cursors.get(&from).is_none_or(|cursor| *cursor < next) => {
+            Some(Some(next)) => {
                 behind.cursors.insert(from, next.clone());
+                behind.open.insert(from);
                 ctx.send(from, Lane::Bulk, Envelope::CatchUp(Message::Ask { after: next }));
             }
             Some(None) => {
                 behind.done.insert(from);
                 self.drive(ctx);
             }
-            Some(Some(_)) | None => {}
+            None => {}
         }
     }
 

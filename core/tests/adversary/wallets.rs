@@ -10,6 +10,7 @@ use crate::{
     limits,
     link::Lane,
     message::Message,
+    node::{CatchUpCursor, CatchUpMessage as CatchUp},
     report::Report,
     request::answers::Attempt,
     store::Keyspace,
@@ -749,4 +750,42 @@ fn a_proposer_that_has_to_read_the_wallets_records_first_does_not_forget_that_th
     }
     let closed = |_: &Liar, world: &mut World| acceptor(world, node).is_some_and(|record| record.slot.number == 1);
     assert!(open.liar.until(&mut open.world, closed), "{:#?}", open.world.last_reports());
+}
+
+/// A node whose store was put back asks what is undecided. What it is told it writes for ever, so nobody tells it more
+/// than it asks.
+#[test]
+fn a_node_that_catches_up_writes_no_more_than_it_asks_for() {
+    let (mut world, mut liar) = world();
+    let older = world.disk(0).clone();
+    liar.restart(&mut world, 0);
+    world.kill(0);
+    *world.disk(0) = older;
+    world.start(0);
+    let ask = |message: &Message| match message {
+        Message::CatchUp(CatchUp::Ask { after }) => Some(after.clone()),
+        _ => None,
+    };
+    let asked = |liar: &Liar| liar.heard.iter().filter(|(_, message)| ask(message).is_some()).count();
+    assert!(liar.until(&mut world, |liar, _| asked(liar) > 0), "{:#?}", world.last_reports());
+    // It is asked again every few seconds; meanwhile it says the same page, further ones, and smaller names.
+    for round in 0..40_u32 {
+        let undecided: Vec<String> =
+            (0..200).map(|name| format!("w{}", 100_000 + 1000 * (round % 20) + name)).collect();
+        let next = Some(CatchUpCursor::new(undecided.last().cloned().unwrap_or_default()));
+        let page = Message::CatchUp(CatchUp::Page { certificates: Vec::new(), undecided, next });
+        liar.say(&mut world, 0, Lane::Bulk, &page);
+        liar.run_for(&mut world, Duration::from_millis(1));
+    }
+    let sat_out = world.disk(0).keys().filter(|(_, key)| key.starts_with(b"sits out")).count();
+    assert!(sat_out > 0 && sat_out <= 200 * asked(&liar), "{sat_out} for {} questions", asked(&liar));
+    let before = asked(&liar);
+    // What does not go on is no answer.
+    let small = vec!["a".to_owned()];
+    let next = Some(CatchUpCursor::new("a".to_owned()));
+    let page = Message::CatchUp(CatchUp::Page { certificates: Vec::new(), undecided: small, next });
+    liar.say(&mut world, 0, Lane::Bulk, &page);
+    liar.run_for(&mut world, Duration::from_millis(50));
+    assert!(!world.disk(0).keys().any(|(_, key)| key == b"sits out a"));
+    assert_eq!(asked(&liar), before);
 }

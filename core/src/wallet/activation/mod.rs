@@ -333,9 +333,9 @@ impl Activation {
         ]
     }
 
-    /// Takes no part in the decision about a wallet, for ever.
-    pub fn sit_out(&mut self, wallet: String) {
-        self.sits_out.insert(wallet);
+    /// Takes no part in the decision about a wallet, for ever. Whether that is new.
+    pub fn sit_out(&mut self, wallet: &str) -> bool {
+        self.sits_out.insert(wallet.to_owned())
     }
 
     /// Wallets whose creation is prepared and undecided.
