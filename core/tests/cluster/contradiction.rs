@@ -5,10 +5,10 @@ use mpcium_core::{
     consensus::Ballot,
     report::Report,
     store::Keyspace,
-    wallet::{Certificate, CertificateRecord, Prepared, SessionId, Value, Vote, record::Stored as _},
+    wallet::{Certificate, CertificateRecord, Prepared, SessionId, StoppedRecord, Value, Vote, record::Stored as _},
 };
 
-use crate::world::{World, keygen, query, sign};
+use crate::world::{World, code, keygen, query, sign};
 
 fn identity(node: usize) -> Identity {
     let number = node as u8 + 1;
@@ -94,4 +94,22 @@ fn a_node_that_sees_two_certificates_stops_the_keys_for_ever_even_if_it_held_non
     world.request(&sign("w", "ed25519", "tx", &[5; 32], &[]));
     let answer = world.result("w", Some("tx"));
     assert_eq!(answer["result_type"], "error", "{answer}");
+}
+
+/// A client that asks for a wallet again whose keys sign no more is told so, and not that all is well.
+#[test]
+fn a_wallet_whose_keys_are_stopped_is_no_success() {
+    let (mut world, known, other) = divided();
+    let record = StoppedRecord { known, other, vote: None };
+    for node in 0..3 {
+        world.kill(node);
+        world.disk(node).insert((Keyspace::Meta, record.key()), mpcium_core::Secret::new(record.encode()));
+    }
+    for node in 0..3 {
+        world.start(node);
+    }
+    world.run_for(Duration::from_secs(2));
+    world.results.clear();
+    world.request(&keygen("w"));
+    assert_eq!(code(&world.result("w", None)), "ERROR_DATA_CORRUPTION");
 }

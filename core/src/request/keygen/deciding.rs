@@ -105,6 +105,7 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(wallet) else { return };
         active.phase = Phase::Closing {
             answers: BTreeMap::new(),
+            closed: false,
             ask_again: ctx.now.time,
             close_at: ctx.now.time,
             give_up: ctx.now.time.after(limits::QUORUM_WAIT),
@@ -114,8 +115,11 @@ impl Coordinator {
 
     /// None of the sessions so far becomes the wallet: asks who has prepared anything since.
     pub fn on_slot_closed(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
-        if let Some(Active { phase: Phase::Closing { answers, ask_again, .. }, .. }) = self.active.get_mut(wallet) {
+        if let Some(Active { phase: Phase::Closing { answers, closed, ask_again, .. }, .. }) =
+            self.active.get_mut(wallet)
+        {
             answers.clear();
+            *closed = true;
             *ask_again = ctx.now.time;
             self.drive_closing(ctx, parts, wallet);
         }
@@ -124,15 +128,18 @@ impl Coordinator {
     pub(super) fn drive_closing(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
         let request_digest = tags::REQUEST.hash(&active.request.all_fields);
-        let Phase::Closing { answers, ask_again, close_at, give_up } = &mut active.phase else { return };
-        // A session lacks a statement for ever if one honest member has not prepared it and never will: so many say so
-        // that one of any `t` is among them. Fewer than `t` that lie can neither hide a session nor keep one alive.
+        let Phase::Closing { answers, closed, ask_again, close_at, give_up } = &mut active.phase else { return };
+        // A session lacks a statement for ever if one honest member has not prepared it and never will: if `t` say so, one
+        // of them is honest. Where fewer than `t` answer, the slot is closed: then nothing that was prepared in it is left,
+        // and what has been since only a coordinator that lies can have proposed, so late. That as many as close a slot
+        // have not prepared it is then enough, or one member could name such sessions for ever.
         let committee = own_committee(ctx);
         let quorum = committee.meeting_quorum();
+        let needed = if *closed { quorum } else { usize::from(committee.threshold) };
         if answers.len() >= quorum {
             let mut named = answers.values().flatten().copied().collect::<BTreeSet<SessionId>>();
-            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < quorum);
-            if named.is_empty() {
+            named.retain(|session| answers.values().filter(|open| !open.contains(session)).count() < needed);
+            if named.is_empty() && answers.len() >= needed {
                 let own = given_up(ctx, active);
                 self.conclude(ctx, parts, wallet, Some(own));
                 return;
@@ -226,6 +233,10 @@ impl Coordinator {
             let verdict = match (asking.decision.bound(delivery), &deciding.own) {
                 (Bound::Error(body), _) => Verdict::Error(body),
                 (Bound::Success(_), _) if found.is_some() => Verdict::Success,
+                (_, _) if found.is_some_and(|found| found.frozen) => {
+                    let reason = "the wallet has two certificates for one epoch, so its keys sign no more".to_owned();
+                    Verdict::Error(error(&(ErrorCode::DataCorruption, reason)))
+                }
                 (_, _) if ours => Verdict::Success,
                 (_, _) if found.is_some() => {
                     let reason = "Key already exists: the wallet has another committee or threshold".to_owned();

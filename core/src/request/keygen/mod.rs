@@ -85,7 +85,14 @@ enum Phase {
     /// The wallet exists; more members are to store its certificate.
     Settling { give_up: Time },
     /// The deadline has passed: members say what is prepared, and the slot is closed if anything is.
-    Closing { answers: BTreeMap<NodeId, BTreeSet<SessionId>>, ask_again: Time, close_at: Time, give_up: Time },
+    Closing {
+        answers: BTreeMap<NodeId, BTreeSet<SessionId>>,
+        /// Whether the slot has been closed meanwhile.
+        closed: bool,
+        ask_again: Time,
+        close_at: Time,
+        give_up: Time,
+    },
     /// The nodes decide what the deliveries are answered with.
     Deciding(deciding::Deciding),
 }
