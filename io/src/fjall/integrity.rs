@@ -1,9 +1,11 @@
 //! What must exist: a count and a set hash per keyspace, kept in the database and in a file beside it.
 //!
-//! Invariant: a commit is acknowledged only after the database holds it (synced, with the integrity record of the same
-//! batch) *and* the file beside holds the same integrity record. So at start the database is where the file says, or
-//! exactly one commit ahead (a crash between the two); a database that is behind has lost acknowledged records, and one
-//! whose rows do not add up to its own integrity record has lost or gained some.
+//! Invariant: a commit is acknowledged once the database holds it (synced, with the integrity record of the same batch),
+//! and the next one begins only when the file beside holds that record too (synced). So at start the database is where
+//! the file says, or exactly one commit ahead (a crash between the two); a database that is behind has lost acknowledged
+//! records, and one whose rows do not add up to its own integrity record has lost or gained some. What stays unnoticed
+//! here is a disk that loses the very last commit, which it had called durable, in the instant before it calls the file
+//! beside so as well; peers remember the number of that commit (`core/src/link/mark.rs`).
 //!
 //! The set hash is the sum modulo 2^256 of keyed hashes of (row name, nonce, tag). It is only ever stored sealed, so
 //! nobody without the data key can compute or steer it.

@@ -9,9 +9,9 @@
 //!   records/          the engine's files: keyed hashes of names, sealed records
 //! ```
 //!
-//! Invariants: a batch is acknowledged only when it is durable together with the integrity record that counts it, in
-//! the database and beside it; at start every record is read, opened and counted, and what does not add up is said in
-//! words ([`BootRecord::damage`]); an erased record's key is durably gone before the erasure is acknowledged.
+//! Invariants: a batch is acknowledged only when it is durable together with the integrity record that counts it, which
+//! the file beside holds before the next one; at start every record is read, opened and counted, and what does not add up
+//! is said in words ([`BootRecord::damage`]); an erased record's key is durably gone before the erasure is acknowledged.
 //!
 //! All work is done by one thread, in order; batches that have queued up meanwhile share their syncs.
 

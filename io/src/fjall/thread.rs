@@ -178,6 +178,8 @@ fn serve(vault: &mut Vault, names: &SharedNames, orders: &mpsc::Receiver<Order>,
             group.removed.iter().for_each(|(keyspace, name)| names.removal_is_durable(*keyspace, name));
         }
         group.answers.into_iter().for_each(|answer| inbox.put(answer));
+        // After the answers: they need not wait for a second sync.
+        vault.settle()?;
     }
     Ok(())
 }

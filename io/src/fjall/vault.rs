@@ -1,8 +1,8 @@
 //! The open store: engine, key table, index of names and integrity record, and how a group of batches becomes durable.
 //!
 //! A commit takes these steps, each durable before the next: new keys into the key table; rows and integrity record
-//! into the engine; keys of what was removed or replaced out of the key table; integrity record into the file beside
-//! ([`Beside`]).
+//! into the engine; keys of what was removed or replaced out of the key table. Then it may be acknowledged. The integrity
+//! record goes into the file beside ([`Beside`]) after that and before the next commit.
 //! A crash after any step is healed at the next start: keys that nothing needs are destroyed, and the file beside may
 //! be one commit behind.
 //!
@@ -145,6 +145,8 @@ pub(super) struct Vault {
     table: KeyTable,
     pub(super) state: State,
     beside: Beside,
+    /// The integrity record of the last commit, sealed, which the file beside does not hold yet.
+    pending: Option<Vec<u8>>,
     names: Names,
     /// Held for as long as the store is open.
     _lock: File,
@@ -248,7 +250,7 @@ impl Vault {
         }
 
         let (folder, names) = (folder.to_owned(), survey.names);
-        let mut vault = Self { folder, keys, engine, table, state, beside: file, names, _lock: lock };
+        let mut vault = Self { folder, keys, engine, table, state, beside: file, pending: None, names, _lock: lock };
         if damage.is_empty() {
             // What a crash left open. After damage nothing is destroyed.
             let path = vault.folder.clone();
@@ -260,8 +262,9 @@ impl Vault {
         Ok((vault, BootRecord { records: survey.boot, damage }))
     }
 
-    /// Makes changes durable as a whole. After an error nothing more may be written.
+    /// Makes changes durable as a whole: they may be acknowledged. After an error nothing more may be written.
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<(), Reason> {
+        self.settle()?;
         if changes.is_empty() {
             return Ok(());
         }
@@ -302,8 +305,16 @@ impl Vault {
         self.table.add(&self.keys, &added)?;
         batch.commit().map_err(|error| named(&format_args!("the engine cannot write: {error}")))?;
         self.table.destroy(&self.keys, &destroyed)?;
-        let written = self.beside.write(self.state.sequence, &sealed);
-        written.map_err(|error| named(&format_args!("the integrity file cannot be written: {error}")))
+        self.pending = Some(sealed);
+        Ok(())
+    }
+
+    /// Brings the file beside to the last commit. Nobody waits for it.
+    pub(super) fn settle(&mut self) -> Result<(), Reason> {
+        let Some(sealed) = self.pending.take() else { return Ok(()) };
+        self.beside
+            .write(self.state.sequence, &sealed)
+            .map_err(|error| format!("{}: the integrity file cannot be written: {error}", self.folder.display()))
     }
 
     /// The names of all records, for whoever orders.
