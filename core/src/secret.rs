@@ -1,10 +1,13 @@
-//! A value that must not be seen: `Debug` prints nothing of it and dropping it erases it.
+//! A value that must not be seen: `Debug` prints nothing of it, comparing it takes the same time whatever it is, and
+//! dropping it erases it.
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bytes of a share, a prime, a key: zeroized on drop, printed as `Secret(..)`.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
+/// Bytes of a share, a prime, a key: zeroized on drop, compared in constant time (but for their number), printed as
+/// `Secret(..)`.
+#[derive(Clone, Eq, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(#[serde(with = "serde_bytes")] Vec<u8>);
 
@@ -19,6 +22,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
 

@@ -1,10 +1,18 @@
 //! A password or passphrase: erased when dropped, never printed.
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// Secret text; `Debug` prints nothing of it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Eq)]
 pub struct SecretText(Zeroizing<String>);
+
+impl PartialEq for SecretText {
+    /// Takes the same time wherever two texts of one length differ.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
 
 impl SecretText {
     /// Takes ownership of secret text.

@@ -29,6 +29,7 @@ pub use keygen::DistributedKeyGeneration;
 pub use keys::Checked;
 use mpcium_client::MessageHash;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use crate::{Duration, Secret};
 
@@ -57,6 +58,12 @@ pub struct Run {
     pub parties: u16,
     /// Seed of the run's generator: a hash of core's generator and the execution id, mixed with fresh entropy on the worker.
     pub seed: [u8; 32],
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.seed.zeroize();
+    }
 }
 
 impl std::fmt::Debug for Run {
