@@ -54,8 +54,8 @@ planted: prerequisites ## Shows that the simulator notices every planted bug, an
 	MPCIUM_PLANTED_BUGS=1 $(CARGO) run -p sim --target-dir $(TARGET_DIR)/planted -- --planted all --iterations 2000
 
 bench: prerequisites servers ## Measures the libraries alone and the same operations through clusters (BENCH="dkls23:3 ..." chooses)
-	$(CARGO) build --workspace --bins
-	$(TARGET_DIR)/debug/bench $(BENCH)
+	$(CARGO) build --release -p mpcium -p e2e --bins
+	$(TARGET_DIR)/release/bench $(BENCH)
 
 gen-configs: build ## Makes the folders of a development cluster in dev/
 	$(MPCIUM) generate-configs --output-dir $(DEV) --number $(NODES) \

@@ -69,8 +69,10 @@ fn pass(nats: &str, [from, to]: [&'static str; 2], subscribed: &Barrier) -> Resu
     let runtime = runtime.map_err(|error| error.to_string())?;
     let connected = runtime.block_on(async {
         let client = async_nats::connect(nats).await.map_err(|error| error.to_string())?;
-        let subscription = client.subscribe(from).await.map_err(|error| error.to_string())?;
-        client.flush().await.map_err(|error| error.to_string())?;
+        let mut subscription = client.subscribe(from).await.map_err(|error| error.to_string())?;
+        // What comes back from the server shows that it knows of the subscription.
+        client.publish(from, "here".into()).await.map_err(|error| error.to_string())?;
+        subscription.next().await.ok_or("the connection was closed")?;
         Ok::<_, String>((client, subscription))
     });
     // Also after a failure: the other one waits here.
