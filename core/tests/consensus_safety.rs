@@ -776,6 +776,8 @@ impl Treacherous {
             .chain(convinced)
             .map(|below| Grounds([vec![level.clone()], below].concat()))
             .find(|grounds| grounds.allow::<Value>(&self.committee, ballot, &value))
+            // Nothing that it can show allows it: it tries all the same.
+            .or_else(|| Some(Grounds(vec![level])))
     }
 
     fn decided(&self) -> Vec<Election<Value>> {

@@ -789,35 +789,3 @@ fn a_node_that_catches_up_writes_no_more_than_it_asks_for() {
     assert!(!world.disk(0).keys().any(|(_, key)| key == b"sits out a"));
     assert_eq!(asked(&liar), before);
 }
-
-/// Of three that are all needed to sign, one says that it has not prepared the session for which it holds everybody's
-/// statements. That is not enough to tell the client that nothing comes of it: first the slot is closed.
-#[test]
-fn a_member_that_denies_a_session_does_not_make_it_be_given_up_while_it_can_win() {
-    let mut world = World::quiet(3, 3, |_| {});
-    let mut liar = Liar::new(&mut world, LIAR);
-    world.request(&keygen("w"));
-    let (facts, _, shares) = liar.join_keygen(&mut world);
-    let (session, _) = PreparedSession::new(facts, liar.id(), &shares).expect("its shares");
-    stated(&mut world, &mut liar, session);
-    let limit = world.now().time.after(world.config(0).keygen_deadline + Duration::from_secs(60));
-    let mut read = liar.heard.len();
-    while world.results.is_empty() && world.now().time < limit {
-        liar.run_for(&mut world, Duration::from_millis(200));
-        let heard = liar.heard.split_off(read);
-        for (from, message) in &heard {
-            if let Message::Wallet(Wallet::Close { wallet, request_digest }) = message {
-                let answer =
-                    Wallet::Closed { wallet: wallet.clone(), request_digest: *request_digest, prepared: Vec::new() };
-                let to = world.number(*from);
-                liar.say(&mut world, to, Lane::Control, &Message::Wallet(answer));
-            }
-        }
-        liar.heard.extend(heard);
-        read = liar.heard.len();
-    }
-    assert_eq!(code(&world.result("w", None)), "ERROR_NETWORK_TIMEOUT");
-    for node in [0, 1] {
-        assert_eq!(acceptor(&mut world, node).map(|record| record.slot.number), Some(1), "node{node}");
-    }
-}
