@@ -21,12 +21,18 @@ impl Bucket {
 
     /// Whether an event may pass; if so, it is paid for.
     pub fn admits(&mut self, now: Time) -> bool {
+        self.admits_many(now, 1)
+    }
+
+    /// Whether so many events may pass at once; if so, they are paid for.
+    pub fn admits_many(&mut self, now: Time, events: u64) -> bool {
         let passed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
         self.credit = self.credit.saturating_add(passed).min(self.most);
         self.at = now;
-        let admitted = self.credit >= self.cost;
+        let price = self.cost.saturating_mul(events);
+        let admitted = self.credit >= price;
         if admitted {
-            self.credit -= self.cost;
+            self.credit -= price;
         }
         admitted
     }
@@ -53,5 +59,9 @@ mod tests {
         assert_eq!(passed(&mut bucket, start.after(Duration::from_secs(3600))), 20, "no more is saved");
         bucket.refund();
         assert_eq!(passed(&mut bucket, start.after(Duration::from_secs(3600))), 1);
+        let much_later = start.after(Duration::from_secs(7200));
+        assert!(!bucket.admits_many(much_later, 21));
+        assert!(bucket.admits_many(much_later, 15));
+        assert_eq!(passed(&mut bucket, much_later), 5);
     }
 }

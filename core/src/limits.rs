@@ -51,6 +51,30 @@ pub const PROPOSALS_PER_SECOND: u32 = 64;
 pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Deliveries of one request that one attempt answers; further ones are answered by looking the result up.
 pub const PROPOSAL_DELIVERIES_MAX: usize = 16;
+/// Deliveries of one request that one peer may be the first to name, in all its ballots, until they are forgotten: that
+/// many verdicts of a request it can have stored.
+pub const DELIVERIES_NAMED_MAX: usize = 64;
+/// After this long it is forgotten who has named what: some clients repeat their requests for ever.
+pub const NAMES_FORGOTTEN: Duration = Duration::from_secs(600);
+/// Ballots about one request that one peer may begin at once.
+pub const REQUEST_BALLOTS_BURST: u32 = 8;
+/// Ballots about one request that one peer may begin per second in the long run: who coordinates it rests for longer.
+pub const REQUEST_BALLOTS_PER_SECOND: u32 = 1;
+/// Ballots without a signature that one peer may begin at once, about all requests: it takes no more of them.
+pub const BALLOTS_BURST: u32 = 2 * REQUESTS_MAX as u32;
+/// Ballots without a signature that one peer may begin per second in the long run.
+pub const BALLOTS_PER_SECOND: u32 = 64;
+/// How long nobody else begins anything about a request when it is a peer's turn: it may have to ask twice for a number
+/// that is high enough.
+pub const TURN: Duration = Duration::from_secs(3 * RETRY_MAX.as_secs());
+/// How often a peer's patience with another one's ballot doubles, at most.
+pub const PATIENCE_DOUBLINGS: u32 = 3;
+/// What of the ledger's room a peer's verdicts take up is counted in units of so many bytes.
+pub const VERDICT_UNIT: usize = 128;
+/// Units that one peer may have stored at once: 16 MiB.
+pub const VERDICT_UNITS_BURST: u32 = 16 * 1024 * 1024 / VERDICT_UNIT as u32;
+/// Units that one peer may have stored per second in the long run: 16 KiB, or a hundred verdicts that say success.
+pub const VERDICT_UNITS_PER_SECOND: u32 = 16 * 1024 / VERDICT_UNIT as u32;
 /// Bytes of an error that is stored as a verdict.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Levels of the grounds on which an acceptor votes: one, but for ballots that competed with votes for different things.

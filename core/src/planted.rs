@@ -95,8 +95,8 @@ bugs! {
     BallotsForgotten = "ballots-forgotten",
     /// A verdict counts as decided when one member fewer than a majority holds it.
     DecidedTooEarly = "decided-too-early",
-    /// A promise that comes after the choice is not compared with it.
-    LatePromiseIgnored = "late-promise-ignored",
+    /// A member that starts again promises ballots below those that it may have promised before.
+    PromisesForgotten = "promises-forgotten",
     /// A redelivered request is answered with other bytes.
     SecondAnswer = "second-answer",
     /// What a node holds or runs is not kept alive in the queue.

@@ -28,7 +28,7 @@ use crate::{
     request::{
         admission::admit,
         answers::{
-            self,
+            self, Attempt,
             acceptor::{self, Acceptor},
         },
         deliveries::{Deliveries, error_answer, kind_name},
@@ -98,6 +98,8 @@ impl Node {
         let mut wallets = Wallets::default();
         wallets.restore(&mut ctx, &boot.records);
         let catch_up = CatchUp::restore(&mut ctx, &mut activation, &boot);
+        // Whatever an earlier start has promised, it took the number for possible.
+        let forgotten = if starts.own.is_empty() { 0 } else { Attempt::highest_plausible(&ctx) };
         let link_config = boot::begin(&mut ctx, &boot, starts);
         let mut node = Self {
             ctx,
@@ -108,7 +110,7 @@ impl Node {
             auxiliary,
             activation,
             deliveries: Deliveries::default(),
-            acceptor: Acceptor::default(),
+            acceptor: Acceptor::after(forgotten),
             queries: Queries::default(),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),

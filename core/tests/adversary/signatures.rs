@@ -343,9 +343,13 @@ fn only_what_answers_the_request_is_stored_and_only_in_the_promised_ballot() {
     assert!(matches!(cluster.store(&request, ballot, of(None, error_for("t"))), Some(Answers::Stored { .. })));
     assert!(cluster.records() > 0, "durable before it is said");
     // Whoever asks later is told, also by another life of the node.
-    for (restarted, number) in [(false, 6), (true, 7)] {
+    for restarted in [false, true] {
+        let mut number = 6;
         if restarted {
             cluster.liar.restart(&mut cluster.world, 0);
+            cluster.liar.run_for(&mut cluster.world, Duration::from_secs(1));
+            // Above what the earlier life may have promised.
+            number = cluster.world.now().wall.after(highest_lead(&cluster) - Duration::from_millis(200)).0;
         }
         let expected = Report { result: None, verdicts: [(delivery, (ballot, error_for("t")))].into() };
         let promised = cluster.prepare(&request, cluster.ballot(number));
@@ -358,8 +362,108 @@ fn only_what_answers_the_request_is_stored_and_only_in_the_promised_ballot() {
             "nothing is signed after an error"
         );
     }
-    // A restarted node has promised nothing, but what it holds counts as a promise.
+    // What may have been promised in an earlier life is.
     let low = cluster.ballot(3);
     let rejected = cluster.prepare(&request, low);
     assert!(matches!(rejected, Some(Answers::Rejected { .. })), "{rejected:?}");
+}
+
+/// How far ahead of a member's clock a ballot's number may be.
+fn highest_lead(cluster: &Cluster) -> Duration {
+    cluster.world.config(0).clock_skew * 2 + limits::PROPOSAL_WAIT
+}
+
+/// What a member can do that is not among those who sign: it asks everybody for the highest ballot that may be promised,
+/// again and again, and says that it has promised a higher one to whoever asks.
+fn raise_ballots_until(cluster: &mut Cluster, request: &Request, patience: Duration, id: &str) -> Option<String> {
+    let end = cluster.world.now().time.after(patience);
+    let mut serial = 1;
+    while cluster.world.now().time < end {
+        let number = cluster.world.now().wall.after(highest_lead(cluster) - Duration::from_millis(1)).0;
+        let highest = Attempt { serial, ..cluster.ballot(number) };
+        serial += 1;
+        let prepare = Answers::Prepare {
+            kind: RequestKind::Sign,
+            request: request.to_json(),
+            ballot: highest,
+            deliveries: vec![[1; 32]],
+        };
+        for node in 0..LIAR {
+            cluster.liar.say(&mut cluster.world, node, Lane::Control, &Message::Answers(prepare.clone()));
+        }
+        for (from, message) in std::mem::take(&mut cluster.liar.heard) {
+            if let Message::Answers(Answers::Prepare { ballot, .. }) = message {
+                let key = read(RequestKind::Sign, &request.to_json()).expect("a request").key;
+                let rejected = Answers::Rejected { key, ballot, higher: highest };
+                let to = cluster.world.number(from);
+                cluster.liar.say(&mut cluster.world, to, Lane::Control, &Message::Answers(rejected));
+            }
+        }
+        cluster.liar.run_for(&mut cluster.world, Duration::from_millis(5));
+        if let Some(result) = cluster.world.results.iter().find(|result| result.2["tx_id"] == id) {
+            return Some(code(&result.2).to_owned());
+        }
+    }
+    None
+}
+
+#[test]
+fn a_member_that_raises_ballots_stops_no_signature() {
+    let mut cluster = Cluster::new();
+    for tx in ["t1", "t2"] {
+        let request = message(tx);
+        // It may even come first.
+        let early = raise_ballots_until(&mut cluster, &request, Duration::from_millis(20), tx);
+        assert_eq!(early, None, "nobody has asked yet");
+        cluster.world.request_to(0, &request);
+        let answer = raise_ballots_until(&mut cluster, &request, Duration::from_secs(60), tx);
+        assert_eq!(answer.as_deref(), Some(""), "{:#?}", cluster.world.last_reports());
+    }
+}
+
+#[test]
+fn a_member_that_raises_ballots_stops_no_error() {
+    let mut cluster = Cluster::new();
+    let request = sign("unknown", "ed25519", "t", b"m", &[]);
+    cluster.world.request_to(0, &request);
+    let answer = raise_ballots_until(&mut cluster, &request, Duration::from_secs(30), "t");
+    assert_eq!(answer.as_deref(), Some("ERROR_KEY_NOT_FOUND"), "{:#?}", cluster.world.last_reports());
+}
+
+/// As large an error as may be stored, for so many deliveries that nobody knows.
+fn filling(tx: &str, first: u64) -> Value {
+    let reason = "x".repeat(limits::ANSWER_BYTES_MAX - 1024);
+    let error = SigningResult::error("test", "w", tx, ErrorCode::NetworkTimeout, &reason).to_json();
+    let deliveries = (first..).take(limits::PROPOSAL_DELIVERIES_MAX).map(|number| {
+        let mut delivery = [7; 32];
+        delivery[..8].copy_from_slice(&number.to_be_bytes());
+        (delivery, Verdict::Error(error.clone()))
+    });
+    Value { result: None, verdicts: deliveries.collect() }
+}
+
+impl Cluster {
+    /// Whether node 0 stores verdicts for as many deliveries as a ballot may name.
+    fn fills(&mut self, tx: &str, number: u64) -> bool {
+        let (request, ballot) = (message(tx), self.ballot(number));
+        let value = filling(tx, number * 100);
+        let deliveries = value.verdicts.keys().copied().collect();
+        let prepare = Answers::Prepare { kind: RequestKind::Sign, request: request.to_json(), ballot, deliveries };
+        matches!(self.ask(prepare), Some(Answers::Promised { .. }))
+            && matches!(self.store(&request, ballot, value), Some(Answers::Stored { .. }))
+    }
+}
+
+#[test]
+fn one_member_fills_nobodys_ledger() {
+    let mut cluster = Cluster::new();
+    // With one request, however long it goes on.
+    let stored = (1..20).filter(|number| cluster.fills("t", *number)).count() * limits::PROPOSAL_DELIVERIES_MAX;
+    assert_eq!(cluster.records(), stored);
+    assert!(stored > 0 && stored <= limits::PROPOSAL_DELIVERIES_MAX + limits::DELIVERIES_NAMED_MAX, "{stored}");
+    // With many.
+    let full = (0..100).find(|number| !cluster.fills(&format!("t{number}"), 1));
+    assert!(full.is_some(), "a hundred requests' worth of what nobody asked for");
+    let told = |report: &Fact| matches!(report, Fact::Ignored { what, .. } if what.contains("one node may ask for"));
+    assert!(cluster.world.reports.iter().any(|(_, report)| told(report)));
 }

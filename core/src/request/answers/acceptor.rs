@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{After, Attempt, DeliveryKey, Message, Report, Value, Verdict, is_error_for, promises};
 use crate::{
-    Time, WallTime,
+    NodeId, Time, WallTime,
+    bucket::Bucket,
     context::{After as ContextAfter, Context},
     input::RequestKind,
     limits,
@@ -57,9 +58,34 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Acceptor {
     pub promises: promises::Promises,
     incoming: BTreeMap<(Attempt, RequestKey, bool), Incoming>,
+    meters: BTreeMap<NodeId, Meter>,
+}
+
+/// How much of this node a peer takes up by ballots without a signature. Nothing is given back: whether they came to
+/// something cannot be seen here.
+struct Meter {
+    ballots: Bucket,
+    /// Of room in the ledger.
+    verdicts: Bucket,
+    told: Option<Time>,
+}
+
+impl Meter {
+    fn new(now: Time) -> Self {
+        Self {
+            ballots: Bucket::new(now, limits::BALLOTS_PER_SECOND, limits::BALLOTS_BURST),
+            verdicts: Bucket::new(now, limits::VERDICT_UNITS_PER_SECOND, limits::VERDICT_UNITS_BURST),
+            told: None,
+        }
+    }
 }
 
 impl Acceptor {
+    /// Of a life that follows others, which may have promised numbers up to this one.
+    pub fn after(forgotten: u64) -> Self {
+        Self { promises: promises::Promises::after(forgotten), ..Self::default() }
+    }
+
     pub fn tables(&self) -> [Table; 2] {
         [
             ("promises", self.promises.len(), Some(limits::PROMISES_MAX)),
@@ -169,9 +195,19 @@ impl Acceptor {
             ballot,
             deliveries,
             until: last_moment(ctx, *kind),
+            needs: limits::PROPOSAL_WAIT,
             to_sign: false,
         };
         let key = request.key;
+        let again = self.promises.ballot(&key) == Some(ballot);
+        if !again && !self.affords(ctx, from.0, |meter, now| meter.ballots.admits(now)) {
+            return;
+        }
+        let lives = |attempt: &Attempt| ctx.incarnation_of(attempt.coordinator) == Some(attempt.incarnation);
+        // Whoever has to wait asks again.
+        if !self.promises.take_turn(ctx.now.time, &asked, ctx.me, lives) {
+            return;
+        }
         match self.promises.promise(ctx.now.wall, &asked, &held) {
             Ok(()) => {
                 // Whoever is told of a new wallet is shown it.
@@ -214,6 +250,16 @@ impl Acceptor {
                 return;
             }
         }
+        let units = value.verdicts.values().map(|verdict| match verdict {
+            Verdict::Success => 1,
+            Verdict::Error(body) => 1 + (body.len() / limits::VERDICT_UNIT) as u64,
+        });
+        let units = units.sum();
+        // It is asked again.
+        if !self.affords(ctx, from.0, |meter, now| meter.verdicts.admits_many(now, units)) {
+            return;
+        }
+        self.promises.finished(&key, ballot);
         let mut batch = Batch::default();
         if let Some(signed) = &value.result {
             parts.ledger.hold(&mut batch, ctx.now.wall, key, ballot, signed.clone());
@@ -227,6 +273,22 @@ impl Acceptor {
             return Self::on_persisted(ctx, after);
         }
         ctx.persist(batch, ContextAfter::Answers(after));
+    }
+
+    /// Whether a peer may take up more of this node; what it is refused is told now and then.
+    fn affords(&mut self, ctx: &mut Context, peer: NodeId, pay: impl FnOnce(&mut Meter, Time) -> bool) -> bool {
+        let now = ctx.now.time;
+        if peer == ctx.me {
+            return true;
+        }
+        let meter = self.meters.entry(peer).or_insert_with(|| Meter::new(now));
+        let affords = pay(meter, now);
+        if !affords && meter.told.is_none_or(|told| now >= told.after(limits::TROUBLE_INTERVAL)) {
+            meter.told = Some(now);
+            let what = "more ballots, or more to be stored in them, than one node may ask for".to_owned();
+            ctx.report(Fact::Ignored { peer: ctx.name(peer), what });
+        }
+        affords
     }
 
     /// A value is durable: say so, to the life that asked.

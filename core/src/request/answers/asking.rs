@@ -11,6 +11,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Asking {
     pub decision: Decision,
     ask_again: Time,
+    /// Whether everybody has been asked once.
+    asked: bool,
 }
 
 impl Asking {
@@ -22,7 +24,7 @@ impl Asking {
         acceptors: Vec<NodeId>,
         deliveries: Vec<DeliveryKey>,
     ) -> Self {
-        Self { decision: Decision::new(ballot, payload, acceptors, deliveries), ask_again: ctx.now.time }
+        Self { decision: Decision::new(ballot, payload, acceptors, deliveries), ask_again: ctx.now.time, asked: false }
     }
 
     /// Chooses, and asks everybody who promised to store it.
@@ -32,12 +34,19 @@ impl Asking {
         self.ask(ctx, kind, request);
     }
 
+    /// When it is time to ask again: whether somebody has rejected the ballot for a higher one, and the others have not
+    /// become a quorum without it. They may not answer at all, so the next ballot is above that number.
+    pub fn outbid(&self, ctx: &Context) -> Option<u64> {
+        self.decision.outbid().filter(|_| self.asked && ctx.now.time >= self.ask_again)
+    }
+
     /// Asks those that have not answered, if it is time. Returns who is to store what was chosen.
     pub fn ask(&mut self, ctx: &mut Context, kind: RequestKind, request: &[u8]) -> Vec<NodeId> {
         if ctx.now.time < self.ask_again {
             return Vec::new();
         }
         self.ask_again = ctx.now.time.after(ASK_AGAIN);
+        self.asked = true;
         let ballot = self.decision.ballot();
         let mut asked = Vec::new();
         if let Some((value, missing)) = self.decision.unstored() {

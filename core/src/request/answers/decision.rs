@@ -21,10 +21,6 @@ pub(crate) enum Bound {
     Error(Vec<u8>),
 }
 
-/// A promise shows something that does not fit what the ballot stores: the ballot is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overtaken;
-
 /// One ballot.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -34,6 +30,8 @@ pub(crate) struct Decision {
     deliveries: Vec<DeliveryKey>,
     pub(super) quorum: usize,
     promises: BTreeMap<NodeId, (Incarnation, Report)>,
+    /// The numbers of the higher ballots that acceptors say they have promised.
+    rejections: BTreeMap<NodeId, u64>,
     storing: Option<Storing>,
 }
 
@@ -52,38 +50,63 @@ impl Decision {
     /// Nobody has promised anything yet.
     pub fn new(ballot: Attempt, payload: [u8; 32], acceptors: Vec<NodeId>, deliveries: Vec<DeliveryKey>) -> Self {
         let quorum = majority(acceptors.len());
-        Self { ballot, payload, acceptors, deliveries, quorum, promises: BTreeMap::new(), storing: None }
+        Self {
+            ballot,
+            payload,
+            acceptors,
+            deliveries,
+            quorum,
+            promises: BTreeMap::new(),
+            rejections: BTreeMap::new(),
+            storing: None,
+        }
     }
 
     pub fn ballot(&self) -> Attempt {
         self.ballot
     }
 
-    pub fn is_acceptor(&self, node: NodeId) -> bool {
-        self.acceptors.contains(&node)
-    }
-
     pub fn deliveries(&self) -> &[DeliveryKey] {
         &self.deliveries
     }
 
-    /// Takes a promise, also a late or repeated one.
-    pub fn on_promise(&mut self, from: NodeId, incarnation: Incarnation, mut report: Report) -> Result<(), Overtaken> {
+    /// Takes a promise, also a late or repeated one. What it shows after the choice changes nothing: the majority that was
+    /// heard before would have shown it too if anything had been decided.
+    pub fn on_promise(&mut self, from: NodeId, incarnation: Incarnation, mut report: Report) {
         if !self.acceptors.contains(&from) {
-            return Ok(());
+            return;
         }
         // Nothing was asked about others.
         report.verdicts.retain(|delivery, _| self.deliveries.contains(delivery));
         self.promises.insert(from, (incarnation, report));
-        match &self.storing {
-            Some(storing) if !self.fits(&storing.value) && !planted(Bug::LatePromiseIgnored) => Err(Overtaken),
-            _ => Ok(()),
+        self.rejections.remove(&from);
+    }
+
+    /// An acceptor says that it has promised a higher ballot, and stores nothing of this one. One that says so ends
+    /// nothing as long as the others are a quorum. If they are not, the ballot is over, and a later one needs a higher
+    /// number than the one that is returned: so high a one was named by more than may lie.
+    pub fn on_rejected(&mut self, from: NodeId, higher: u64) -> Option<u64> {
+        let stored = self.storing.as_ref().is_some_and(|storing| storing.stored.contains(&from));
+        if stored || !self.acceptors.contains(&from) {
+            return None;
         }
+        self.rejections.insert(from, higher);
+        let spare = self.acceptors.len().saturating_sub(self.quorum);
+        let mut numbers: Vec<u64> = self.rejections.values().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().rev().nth(spare)
+    }
+
+    /// The highest ballot's number that somebody has rejected this one for, while it has no quorum of promises.
+    pub fn outbid(&self) -> Option<u64> {
+        let waits = self.storing.is_none() && self.promises.len() < self.quorum;
+        self.rejections.values().copied().max().filter(|_| waits)
     }
 
     /// A promise holds for one life only. What was stored stays stored.
     pub fn on_link_down(&mut self, peer: NodeId) {
         self.promises.remove(&peer);
+        self.rejections.remove(&peer);
     }
 
     /// Whether enough have promised, and nothing is chosen yet.
@@ -152,13 +175,18 @@ impl Decision {
 
     /// Who is still to promise.
     pub fn unpromised(&self) -> Vec<NodeId> {
-        self.acceptors.iter().copied().filter(|node| !self.promises.contains_key(node)).collect()
+        let open = |node: &NodeId| !self.promises.contains_key(node) && !self.rejections.contains_key(node);
+        self.acceptors.iter().copied().filter(open).collect()
     }
 
     /// Who promised and is still to store, and what.
     pub fn unstored(&self) -> Option<(&Value, Vec<NodeId>)> {
         let storing = self.storing.as_ref()?;
-        let missing = self.promises.keys().copied().filter(|node| !storing.stored.contains(node)).collect();
-        Some((&storing.value, missing))
+        let missing = self
+            .promises
+            .keys()
+            .copied()
+            .filter(|node| !storing.stored.contains(node) && !self.rejections.contains_key(node));
+        Some((&storing.value, missing.collect()))
     }
 }

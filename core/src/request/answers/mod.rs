@@ -14,24 +14,25 @@
 //!   of its own ([`Decision`]). Signers store the result they made, others what they are asked to.
 //! - A member *stores* something of a ballot only if it promised exactly that ballot, in this life. A result and the
 //!   verdicts that go with it are one batch.
+//! - Promises are not written. So a member that starts again promises no ballot that an earlier life of it may have known
+//!   of: none whose number it would have taken for possible at the moment of the start.
 //! - A delivery is answered once `M` members hold its verdict of one ballot durably.
 //!
 //! # Why no delivery gets two different answers
-//! Say a value was chosen for a register in ballot `b` (by `M` members), and let `c > b` be the lowest later ballot for
-//! which another value is counted by a majority. Some member `a` is in both majorities.
-//! 1. The coordinator counts a store only from a life of `a` whose promise of `c` it has, and has chosen so that this
-//!    promise fits: a late promise that does not ends the ballot.
-//! 2. If `a` stored in `b` before it promised `c`, then that promise reported a ballot of `b` or later. Between `b` and
-//!    `c` nothing else was proposed (`c` is the lowest exception), so the highest report is the value of `b`, and the
-//!    coordinator of `c` had to choose it.
-//! 3. If `a` promised `c` first, then in the same life it refuses `b`. In a later life its promises are forgotten, which
-//!    is why they need no write; but the store of `c` was in the life of the promise, so it was durable before, and what
-//!    is durable counts as a promise ([`Report::highest`]).
+//! Say a value was chosen for a register in ballot `b` (by `M` members), and let `c > b` be the lowest later ballot whose
+//! coordinator chose another value. Some member `a` is among those that stored in `b` and those whose promises of `c` the
+//! coordinator had when it chose.
+//! 1. If `a` stored in `b` before it promised `c`, then that promise reported a ballot of `b` or later. Between `b` and
+//!    `c` nothing else was chosen by any coordinator (`c` is the lowest exception), so the highest report is the value of
+//!    `b`, and the coordinator of `c` had to choose it.
+//! 2. If `a` promised `c` first, then it refuses `b`: in the same life because it remembers, in a later one because the
+//!    number of `c`, and so that of `b`, was possible before that began. It cannot have stored in `b`.
 //!
 //! A verdict that says success is a statement about the result: both are stored together, in one ballot, so a chosen
 //! success has a chosen result, and that one is never replaced. Where the highest result belongs to another payload, a
 //! success of a lower ballot was not chosen, and the delivery is free to be told so. A ballot has one value: its
-//! coordinator makes each once, and chooses once.
+//! coordinator makes each once, and chooses once. That what is durable counts as a promise ([`Report::highest`]) is a
+//! second hold for clocks that go back.
 //!
 //! All of this holds among members that crash, restart and lose messages. A member that lies can spoil a request with an
 //! error, but cannot make up a signature or a key: whoever is shown a result verifies it.
@@ -57,9 +58,9 @@ pub(crate) type DeliveryKey = [u8; 32];
 
 /// A ballot: the attempt's number, its coordinator, and which of the coordinator's it is.
 ///
-/// Promises are kept in memory only, so numbers must grow even where promises were forgotten: the number is at least
-/// the coordinator's wall clock in milliseconds. Later attempts are then higher, whoever makes them, as far as the
-/// clocks agree; and a number far ahead of the clock is refused, so that nobody can use numbers up.
+/// The number is at least the coordinator's wall clock in milliseconds. Later attempts are then higher, whoever makes them,
+/// as far as the clocks agree; and a number far ahead of the clock is refused, so that nobody can use numbers up, and a
+/// member that has forgotten its promises knows up to where they may have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     pub number: u64,
@@ -77,7 +78,12 @@ impl Attempt {
 
     /// Whether the number is one that an honest coordinator could have chosen by now.
     pub fn is_plausible(&self, ctx: &Context) -> bool {
-        self.number <= ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
+        self.number <= Self::highest_plausible(ctx)
+    }
+
+    /// The highest number that an honest coordinator could have chosen by now.
+    pub fn highest_plausible(ctx: &Context) -> u64 {
+        ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
     }
 }
 

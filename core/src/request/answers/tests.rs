@@ -13,7 +13,7 @@ use super::{
     decision::{Bound, Decision, majority},
     promises::{Asked, Promises, Refusal},
 };
-use crate::{Incarnation, NodeId, WallTime, request::ledger::RequestKey};
+use crate::{Duration, Incarnation, NodeId, WallTime, request::ledger::RequestKey};
 
 const KEY: RequestKey = [7; 32];
 const COORDINATORS: usize = 4;
@@ -63,8 +63,8 @@ enum Mutation {
     ForgetsVerdicts,
     /// Verdicts of success are not kept, only results.
     ForgetsSuccesses,
-    /// Late promises are not compared with the choice.
-    IgnoresLatePromises,
+    /// A later life promises ballots below those that an earlier one has promised.
+    ForgetsPromises,
     /// A member stores what it promised in another ballot.
     StoresAnything,
 }
@@ -110,7 +110,7 @@ struct Member {
 
 enum Works {
     Attempt { ballot: Attempt, payload: [u8; 32], deliveries: Vec<DeliveryKey>, stored: BTreeSet<usize> },
-    Ballot { decision: Decision, payload: [u8; 32], gives_up: bool },
+    Ballot { decision: Box<Decision>, payload: [u8; 32], gives_up: bool },
 }
 
 /// A verdict, the result that goes with it, and who holds it.
@@ -210,7 +210,7 @@ impl World {
                 let ballot = self.ballot(at, choice);
                 let (payload, deliveries) = Self::deliveries(choice / 3);
                 let acceptors = (0..self.n).map(node).collect();
-                let mut decision = Decision::new(ballot, payload, acceptors, deliveries);
+                let mut decision = Box::new(Decision::new(ballot, payload, acceptors, deliveries));
                 decision.quorum = self.quorum();
                 self.coordinators[at] = Some(Works::Ballot { decision, payload, gives_up });
                 self.ask(at);
@@ -269,7 +269,9 @@ impl World {
         }
         member.memory = member.disk.clone();
         member.life += 1;
-        member.promises = Promises::default();
+        let forgotten = self.known.iter().copied().max().unwrap_or(0);
+        let forgotten = if self.mutation == Mutation::ForgetsPromises { 0 } else { forgotten };
+        member.promises = Promises::after(forgotten);
         member.signing.clear();
         for works in self.coordinators.iter_mut().flatten() {
             if let Works::Ballot { decision, .. } = works {
@@ -343,8 +345,10 @@ impl World {
             report.verdicts.retain(|delivery, _| deliveries.contains(delivery));
             report
         };
-        let asked =
-            |deliveries, to_sign| Asked { key: KEY, payload, ballot, deliveries, until: WallTime(u64::MAX), to_sign };
+        let asked = |deliveries, to_sign| {
+            let (key, until, needs) = (KEY, WallTime(u64::MAX), Duration::ZERO);
+            Asked { key, payload, ballot, deliveries, until, needs, to_sign }
+        };
         let say = match packet.say.clone() {
             Say::Propose(deliveries) => {
                 let held = report(&deliveries, &member.memory);
@@ -405,16 +409,15 @@ impl World {
             (Some(Works::Attempt { ballot: own, .. }), Say::Holds | Say::Rejected(_)) if *own == ballot => {
                 self.coordinators[at] = None;
             }
-            (Some(Works::Ballot { decision, .. }), Say::Rejected(_)) if decision.ballot() == ballot => {
-                self.coordinators[at] = None;
+            (Some(Works::Ballot { decision, .. }), Say::Rejected(higher)) if decision.ballot() == ballot => {
+                let over = decision.on_rejected(node(member), higher.number).is_some();
+                if over {
+                    self.coordinators[at] = None;
+                }
             }
             (Some(Works::Ballot { decision, .. }), Say::Promised(report)) if decision.ballot() == ballot => {
-                let overtaken = decision.on_promise(node(member), life(member_life), report).is_err();
-                if overtaken && self.mutation != Mutation::IgnoresLatePromises {
-                    self.coordinators[at] = None;
-                } else {
-                    self.choose(at);
-                }
+                decision.on_promise(node(member), life(member_life), report);
+                self.choose(at);
             }
             (Some(Works::Ballot { decision, .. }), Say::Stored) if decision.ballot() == ballot => {
                 if let Some(value) = decision.on_stored(node(member), life(member_life)).cloned() {
@@ -550,9 +553,55 @@ fn every_rule_is_needed() {
         Mutation::ForgetsBallots,
         Mutation::ForgetsVerdicts,
         Mutation::ForgetsSuccesses,
-        Mutation::IgnoresLatePromises,
+        Mutation::ForgetsPromises,
         Mutation::StoresAnything,
     ];
     let missed: Vec<Mutation> = mutations.into_iter().filter(|m| search(*m, 60_000).0.is_none()).collect();
     assert_eq!(missed, [], "rules without which nothing was found");
+}
+
+fn error(text: &str) -> Value {
+    Value { result: None, verdicts: [([0; 32], Verdict::Error(text.as_bytes().to_vec()))].into() }
+}
+
+/// A ballot of the first coordinator about one delivery, promised by two acceptors of three.
+fn promised() -> Decision {
+    let ballot = Attempt { number: 5, coordinator: node(0), incarnation: life(0), serial: 1 };
+    let mut decision = Decision::new(ballot, [0; 32], (0..3).map(node).collect(), vec![[0; 32]]);
+    (0..2).for_each(|member| decision.on_promise(node(member), life(0), Report::default()));
+    decision
+}
+
+#[test]
+fn a_member_that_shows_something_else_after_the_choice_ends_no_ballot() {
+    let mut decision = promised();
+    decision.choose(error("chosen"));
+    let higher = Attempt { number: 7, coordinator: node(2), incarnation: life(0), serial: 1 };
+    let other = Verdict::Error(b"made up".to_vec());
+    let report = Report { result: None, verdicts: [([0; 32], (higher, other))].into() };
+    // Neither one who says it for the first time, nor one who has promised before.
+    for member in [2, 1] {
+        decision.on_promise(node(member), life(0), report.clone());
+    }
+    assert_eq!(decision.on_stored(node(0), life(0)), None);
+    assert_eq!(decision.on_stored(node(1), life(0)), Some(&error("chosen")));
+}
+
+#[test]
+fn one_acceptor_that_rejects_ends_no_ballot_and_chooses_nobodys_number() {
+    let mut decision = promised();
+    assert_eq!(decision.on_rejected(node(2), u64::MAX), None);
+    assert_eq!(decision.on_rejected(node(2), u64::MAX), None, "twice the same is once");
+    assert!(decision.unpromised().is_empty(), "it is not asked again");
+    assert_eq!(decision.outbid(), None, "the others are enough");
+    decision.on_link_down(node(1));
+    assert_eq!(decision.outbid(), Some(u64::MAX), "the others are not");
+    decision.on_promise(node(1), life(0), Report::default());
+    decision.choose(error("chosen"));
+    assert_eq!(decision.on_stored(node(0), life(0)), None);
+    assert_eq!(decision.on_rejected(node(1), 9), Some(9), "two of three have promised another one");
+    let mut decision = promised();
+    decision.choose(error("chosen"));
+    assert!(decision.on_stored(node(0), life(0)).is_none() && decision.on_stored(node(1), life(0)).is_some());
+    assert_eq!(decision.on_rejected(node(1), 9), None, "what is stored is stored");
 }

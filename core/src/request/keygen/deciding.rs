@@ -14,12 +14,7 @@ use crate::{
     planted::{Bug, planted},
     protocol::Curve,
     request::{
-        answers::{
-            Attempt, Report, Value, Verdict,
-            asking::Asking,
-            decision::{Bound, Overtaken},
-            is_error_for,
-        },
+        answers::{Attempt, Report, Value, Verdict, asking::Asking, decision::Bound, is_error_for},
         attestation,
         deliveries::error_answer,
         ledger::RequestKey,
@@ -67,6 +62,10 @@ impl Coordinator {
     /// Keeps the ballot about the deliveries going.
     pub(super) fn ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         let Some(active) = self.active.get_mut(wallet) else { return };
+        if let Some(number) = active.asking.as_ref().and_then(|asking| asking.outbid(ctx)) {
+            active.ballot = active.ballot.max(number);
+            active.step_back(ctx);
+        }
         if active.asking.is_none() && ctx.now.time >= active.ask_at {
             let names = parts.deliveries.keys(&active.deliveries);
             let ballot = ctx.next_attempt(active.ballot);
@@ -328,15 +327,13 @@ impl Coordinator {
         }
         let Some(asking) = &mut active.asking else { return };
         let late = asking.decision.is_storing();
-        match asking.decision.on_promise(from.0, from.1, report) {
-            Err(Overtaken) => active.step_back(ctx),
-            Ok(()) if late => {
-                self.show_certificate(ctx, parts, &wallet, &[from.0]);
-                if let Some(Active { asking: Some(asking), body, .. }) = self.active.get(&wallet) {
-                    asking.ask_late(ctx, RequestKind::Keygen, body, from.0);
-                }
-            }
-            Ok(()) => self.drive(ctx, parts, &wallet),
+        asking.decision.on_promise(from.0, from.1, report);
+        if !late {
+            return self.drive(ctx, parts, &wallet);
+        }
+        self.show_certificate(ctx, parts, &wallet, &[from.0]);
+        if let Some(Active { asking: Some(asking), body, .. }) = self.active.get(&wallet) {
+            asking.ask_late(ctx, RequestKind::Keygen, body, from.0);
         }
     }
 
@@ -364,8 +361,11 @@ impl Coordinator {
         higher: Attempt,
     ) {
         let Some((_, active)) = self.asked(key, ballot) else { return };
-        if higher.is_plausible(ctx) && active.asking.as_ref().is_some_and(|a| a.decision.is_acceptor(from)) {
-            active.ballot = active.ballot.max(higher.number);
+        let Some(asking) = &mut active.asking else { return };
+        if higher.is_plausible(ctx)
+            && let Some(number) = asking.decision.on_rejected(from, higher.number)
+        {
+            active.ballot = active.ballot.max(number);
             active.step_back(ctx);
         }
     }

@@ -11,12 +11,7 @@ use crate::{
     limits,
     planted::{Bug, planted},
     request::{
-        answers::{
-            Attempt, Report, Value, Verdict,
-            asking::Asking,
-            decision::{Bound, Overtaken},
-            is_error_for,
-        },
+        answers::{Attempt, Report, Value, Verdict, asking::Asking, decision::Bound, is_error_for},
         ledger::RequestKey,
         signing::{are_attested, verifies},
     },
@@ -92,6 +87,9 @@ impl Coordinator {
             } else {
                 self.fail(ctx, parts, name, "too few members answer");
             }
+        } else if let Some(number) = asking.outbid(ctx) {
+            active.number = active.number.max(number);
+            self.fail(ctx, parts, name, "another node coordinates the same request");
         } else {
             asking.ask(ctx, RequestKind::Sign, &active.body);
         }
@@ -148,10 +146,11 @@ impl Coordinator {
         }
         let Phase::Deciding { asking, .. } = &mut active.phase else { return };
         let late = asking.decision.is_storing();
-        match asking.decision.on_promise(from.0, from.1, report) {
-            Err(Overtaken) => self.fail(ctx, parts, name, "a member holds more than was known"),
-            Ok(()) if late => asking.ask_late(ctx, RequestKind::Sign, &active.body, from.0),
-            Ok(()) => self.drive_deciding(ctx, parts, name),
+        asking.decision.on_promise(from.0, from.1, report);
+        if late {
+            asking.ask_late(ctx, RequestKind::Sign, &active.body, from.0);
+        } else {
+            self.drive_deciding(ctx, parts, name);
         }
     }
 
@@ -183,9 +182,11 @@ impl Coordinator {
     ) {
         let Some(name) = self.deciding(key, ballot) else { return };
         let Some(active) = self.active.get_mut(&name) else { return };
-        let Phase::Deciding { asking, .. } = &active.phase else { return };
-        if higher.is_plausible(ctx) && asking.decision.is_acceptor(from) {
-            active.number = active.number.max(higher.number);
+        let Phase::Deciding { asking, .. } = &mut active.phase else { return };
+        if higher.is_plausible(ctx)
+            && let Some(number) = asking.decision.on_rejected(from, higher.number)
+        {
+            active.number = active.number.max(number);
             self.fail(ctx, parts, name, "another node coordinates the same request");
         }
     }
