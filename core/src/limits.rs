@@ -47,8 +47,11 @@ pub const SESSIONS_PER_COORDINATOR: usize = 128;
 pub const PROPOSALS_BURST: u32 = REQUESTS_MAX as u32;
 /// Proposals of one coordinator that may come to nothing per second in the long run.
 pub const PROPOSALS_PER_SECOND: u32 = 64;
-/// Bytes of one session's messages that wait for its worker.
-pub const SESSION_INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages of one participant in one session: the longest protocol has ten rounds. How many bytes they may have is said
+/// by the suite.
+pub const SESSION_MESSAGES_MAX: usize = 16;
+/// Bytes of one peer's messages that wait for the workers of all sessions: no honest one comes near.
+pub const PEER_INBOX_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Deliveries of one request that one attempt answers; further ones are answered by looking the result up.
 pub const PROPOSAL_DELIVERIES_MAX: usize = 16;
 /// Deliveries of one request that one peer may be the first to name, in all its ballots, until they are forgotten: that
@@ -87,8 +90,6 @@ pub const SAT_OUT_PER_MEMBER_MAX: usize = 65_536;
 pub const BALLOT_WAIT_MIN: Duration = Duration::from_millis(25);
 /// The longest such wait: so long other members are left alone, whatever one of them does.
 pub const BALLOT_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Messages of one session that wait for its proposal or its worker.
-pub const SESSION_INBOX_MAX: usize = 1024;
 /// Sessions for which messages of one peer wait that overtook their proposal.
 pub const EARLY_SESSIONS_MAX: usize = 64;
 /// Bytes of one peer's messages that overtook their proposal.

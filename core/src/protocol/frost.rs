@@ -29,6 +29,9 @@ use crate::{Duration, tags};
 type E = generic_ec::curves::Ed25519;
 type Share = CoreKeyShare<E>;
 
+/// Most bytes of one message: two points or a scalar, the echo and lengths.
+const BYTES_MAX: usize = 256;
+
 /// Signs on Ed25519: see the [module](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frost;
@@ -44,7 +47,12 @@ impl SigningSuite for Frost {
 
     fn pace(&self, parties: u16) -> Pace {
         // A millisecond of work; the time goes into messages and queues.
-        Pace { progress: Duration::from_secs(10), cap: Duration::from_secs(30 + u64::from(parties)), heavy: false }
+        Pace {
+            bytes: 2 * BYTES_MAX,
+            progress: Duration::from_secs(10),
+            cap: Duration::from_secs(30 + u64::from(parties)),
+            heavy: false,
+        }
     }
 
     fn auxiliary(&self) -> Option<&dyn AuxiliarySuite> {
@@ -209,8 +217,7 @@ impl Guard for CommitmentsGuard {
     type Wire = Wire;
 
     fn bytes_max(&self) -> usize {
-        // Two points or a scalar, the echo and lengths.
-        256
+        BYTES_MAX
     }
 
     fn message(wire: &Wire) -> &Msg<E> {

@@ -30,7 +30,13 @@ impl KeyGeneration for DistributedKeyGeneration {
     fn pace(&self, parties: u16) -> Pace {
         // Milliseconds of work; the time goes into messages and queues.
         let parties = u64::from(parties);
-        Pace { progress: Duration::from_secs(15), cap: Duration::from_secs(60 + 2 * parties), heavy: false }
+        Pace {
+            // Both curves have five rounds.
+            bytes: 10 * bytes_max(usize::try_from(parties).unwrap_or(usize::MAX)),
+            progress: Duration::from_secs(15),
+            cap: Duration::from_secs(60 + 2 * parties),
+            heavy: false,
+        }
     }
 
     fn start(&self, run: Run, threshold: u16) -> Result<Box<dyn Party>, Abort> {
@@ -53,6 +59,12 @@ fn tag(curve: Curve) -> u8 {
     }
 }
 
+/// Most bytes of one message. The largest is round 2's broadcast: `threshold` points of at most 33 bytes and five
+/// fixed-size fields.
+fn bytes_max(threshold: usize) -> usize {
+    1024 + 64 * threshold
+}
+
 struct RoundsGuard<E> {
     threshold: u16,
     curve: std::marker::PhantomData<fn() -> E>,
@@ -63,8 +75,7 @@ impl<E: LibraryCurve> Guard for RoundsGuard<E> {
     type Wire = Message<E>;
 
     fn bytes_max(&self) -> usize {
-        // The largest is round 2's broadcast: `threshold` points of at most 33 bytes and five fixed-size fields.
-        1024 + 64 * usize::from(self.threshold)
+        bytes_max(usize::from(self.threshold))
     }
 
     fn message(wire: &Self::Wire) -> &Self::Message {

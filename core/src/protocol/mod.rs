@@ -314,9 +314,11 @@ impl std::fmt::Debug for dyn Presignature {
     }
 }
 
-/// How long a run may take, so that load never turns into retries.
+/// How long a run may take, so that load never turns into retries; and how much there is to say in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
+    /// Most bytes that one party sends another in the whole run.
+    pub bytes: usize,
     /// Without any progress for this long, while no participant says that it is computing, the run has failed.
     pub progress: Duration,
     /// Hard cap on the whole run.

@@ -35,7 +35,8 @@ impl Room {
             drop(self.take(oldest));
         }
         let waiting = self.sessions.entry(session).or_insert(Waiting { since: now, messages: Vec::new() });
-        if waiting.messages.len() < limits::SESSION_INBOX_MAX {
+        // One more, so that the session notices.
+        if waiting.messages.len() <= limits::SESSION_MESSAGES_MAX {
             self.bytes += size;
             waiting.messages.push((incarnation, incoming));
         }

@@ -135,11 +135,30 @@ struct Running {
     lane: Lane,
     place: Place,
     inbox: Vec<Incoming>,
+    /// What each participant has sent so far.
+    received: Vec<Received>,
     /// Positions that sent something since this node's last step.
     heard: BTreeSet<u16>,
     started: Time,
     progress: Time,
     said_computing: Time,
+}
+
+/// What one participant has sent in a session.
+#[derive(Clone, Copy, Default)]
+struct Received {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What becomes of a message.
+enum Absorbed {
+    /// It waits for the party.
+    Taken,
+    /// Its sender does not take part, under that incarnation.
+    Strange,
+    /// It is more than its sender has to say in the whole run. A link delivers once, so nobody honest repeats itself.
+    Surplus,
 }
 
 /// While a step takes long, the others hear so this often.
@@ -154,6 +173,8 @@ pub(crate) struct Sessions {
     running: BTreeMap<SessionId, Running>,
     early: Early,
     quotas: Quotas,
+    /// Bytes of each peer's messages that wait for parties.
+    waiting: BTreeMap<NodeId, usize>,
     ended: BTreeSet<SessionId>,
     ended_order: VecDeque<SessionId>,
 }
@@ -175,6 +196,8 @@ impl Sessions {
             ("sessions", self.running.len(), Some(limits::SESSIONS_MAX)),
             ("ended sessions", self.ended.len(), Some(ENDED_REMEMBERED)),
         ];
+        let most = self.waiting.values().max().copied().unwrap_or(0);
+        tables.push(("bytes of one peer's messages that wait for sessions", most, Some(limits::PEER_INBOX_BYTES_MAX)));
         tables.extend(self.early.tables());
         tables
     }
@@ -245,17 +268,23 @@ impl Sessions {
             lane: plan.lane,
             place: Place::Away,
             inbox: Vec::new(),
+            received: vec![Received::default(); usize::from(parties)],
             heard: BTreeSet::new(),
             started: ctx.now.time,
             progress: ctx.now.time,
             said_computing: ctx.now.time,
         };
+        let mut surplus = None;
         for (from, incoming) in self.early.take(plan.id) {
-            running.absorb(from, incoming);
+            if matches!(running.absorb(&mut self.waiting, from, incoming), Absorbed::Surplus) {
+                surplus = Some(from.0);
+            }
         }
         let given_up = self.early.given_up(plan.id).into_iter().find(|from| running.participants.contains(from));
         self.running.insert(plan.id, running);
-        if let Some((from, _)) = given_up {
+        if let Some(from) = surplus {
+            self.end_for_surplus(ctx, plan.id, from);
+        } else if let Some((from, _)) = given_up {
             let reason = format!("{} gave up before this node had started", ctx.name(from));
             self.end(ctx, plan.id, Err(Failure { reason, culprits: Vec::new(), silent: Vec::new() }), false);
         }
@@ -267,17 +296,17 @@ impl Sessions {
             SessionMessage::Round { session, broadcast, bytes } => {
                 let incoming = Incoming { from: 0, broadcast, bytes };
                 match self.running.get_mut(&session) {
-                    Some(running) => {
-                        if !running.absorb((from, incarnation), incoming) {
-                            ctx.report(Report::Ignored {
-                                peer: ctx.name(from),
-                                what: format!("a message for session {session}, in which it does not take part"),
-                            });
-                            return;
+                    Some(running) => match running.absorb(&mut self.waiting, (from, incarnation), incoming) {
+                        Absorbed::Taken => {
+                            running.progress = ctx.now.time;
+                            self.step(ctx, session);
                         }
-                        running.progress = ctx.now.time;
-                        self.step(ctx, session);
-                    }
+                        Absorbed::Strange => ctx.report(Report::Ignored {
+                            peer: ctx.name(from),
+                            what: format!("a message for session {session}, in which it does not take part"),
+                        }),
+                        Absorbed::Surplus => self.end_for_surplus(ctx, session, from),
+                    },
                     None if self.ended.contains(&session) => {}
                     None => self.early.keep(ctx.now.time, session, (from, incarnation), incoming),
                 }
@@ -463,6 +492,7 @@ impl Sessions {
         }
         let Place::Here(party) = std::mem::replace(&mut running.place, Place::Away) else { return };
         let inbox = std::mem::take(&mut running.inbox);
+        forget_waiting(&mut self.waiting, &running.participants, &inbox);
         running.said_computing = ctx.now.time;
         let wish = Arc::downgrade(&running.wanted);
         let work =
@@ -505,9 +535,15 @@ impl Sessions {
         ctx.event(Event::SessionEnded { session: id, owner: running.owner, result });
     }
 
+    fn end_for_surplus(&mut self, ctx: &mut Context, id: SessionId, from: NodeId) {
+        let reason = format!("{} said more than there is to say", ctx.name(from));
+        self.end(ctx, id, Err(Failure { reason, culprits: vec![from], silent: Vec::new() }), true);
+    }
+
     /// Forgets a session, but for its name, and reports its end.
     fn take_out(&mut self, ctx: &mut Context, id: SessionId, failure: Option<&Failure>) -> Option<Running> {
         let running = self.running.remove(&id)?;
+        forget_waiting(&mut self.waiting, &running.participants, &running.inbox);
         if self.ended.insert(id) {
             self.ended_order.push_back(id);
         }
@@ -534,18 +570,27 @@ impl Sessions {
 }
 
 impl Running {
-    /// Takes a message in if its sender takes part, under that incarnation. `false`: it does not.
-    fn absorb(&mut self, from: Participant, mut incoming: Incoming) -> bool {
-        let Some(at) = self.participants.iter().position(|p| *p == from) else { return false };
-        let Ok(at) = u16::try_from(at) else { return false };
-        self.heard.insert(at);
-        // More than any protocol sends: the surplus is noise, and the party would refuse it anyway.
-        let bytes = self.inbox.iter().map(|i| i.bytes.len()).sum::<usize>() + incoming.bytes.len();
-        if self.inbox.len() < limits::SESSION_INBOX_MAX && bytes <= limits::SESSION_INBOX_BYTES_MAX {
-            incoming.from = at;
-            self.inbox.push(incoming);
+    /// Takes a message in. What one participant sends takes nobody else's room.
+    fn absorb(&mut self, waiting: &mut BTreeMap<NodeId, usize>, from: Participant, mut incoming: Incoming) -> Absorbed {
+        let Some(at) = self.participants.iter().position(|p| *p == from) else { return Absorbed::Strange };
+        let (Ok(position), Some(received)) = (u16::try_from(at), self.received.get_mut(at)) else {
+            return Absorbed::Strange;
+        };
+        let size = incoming.bytes.len();
+        received.messages += 1;
+        received.bytes += size;
+        let waiting = waiting.entry(from.0).or_default();
+        if received.messages > limits::SESSION_MESSAGES_MAX
+            || received.bytes > self.pace.bytes
+            || *waiting + size > limits::PEER_INBOX_BYTES_MAX
+        {
+            return Absorbed::Surplus;
         }
-        true
+        *waiting += size;
+        self.heard.insert(position);
+        incoming.from = position;
+        self.inbox.push(incoming);
+        Absorbed::Taken
     }
 
     fn fails_at(&self) -> Time {
@@ -564,6 +609,17 @@ impl Running {
             .filter(|(at, p)| p.0 != me && !u16::try_from(*at).is_ok_and(|at| self.heard.contains(&at)))
             .map(|(_, p)| p.0)
             .collect()
+    }
+}
+
+/// Messages are handed to a party, or dropped.
+fn forget_waiting(waiting: &mut BTreeMap<NodeId, usize>, participants: &[Participant], inbox: &[Incoming]) {
+    for incoming in inbox {
+        if let Some((node, _)) = participants.get(usize::from(incoming.from))
+            && let Some(waiting) = waiting.get_mut(node)
+        {
+            *waiting -= incoming.bytes.len();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     input::RequestKind,
     limits,
     link::Lane,
-    message::Message,
+    message::{Message, SessionMessage},
     protocol::{Curve, KeyShare, Outcome, Run, Signing as ToSign},
     report::Report as Fact,
     request::{
@@ -466,4 +466,34 @@ fn one_member_fills_nobodys_ledger() {
     assert!(full.is_some(), "a hundred requests' worth of what nobody asked for");
     let told = |report: &Fact| matches!(report, Fact::Ignored { what, .. } if what.contains("one node may ask for"));
     assert!(cluster.world.reports.iter().any(|(_, report)| told(report)));
+}
+
+/// Its own message again and again, while the others' party is with a worker: it must not take the room of what others
+/// say, whom nobody could tell from those that are silent then.
+#[test]
+fn who_says_more_than_there_is_to_say_is_named_and_ends_the_run() {
+    for large in [false, true] {
+        let mut cluster = Cluster::new();
+        cluster.world.work.insert(0, None);
+        let proposal = cluster.proposal(&message("t"), 1);
+        let session = proposal.session();
+        assert_eq!(cluster.propose(proposal), Some(String::new()));
+        let most = cluster.world.suites(0).ed25519.pace(2).bytes;
+        let (size, times) = if large { (most / 2 + 1, 2) } else { (1, limits::SESSION_MESSAGES_MAX + 1) };
+        let round = |bytes| Message::Session(SessionMessage::Round { session, broadcast: true, bytes });
+        let ended = |cluster: &Cluster| {
+            cluster.world.reports.iter().find_map(|(_, report)| match report {
+                Fact::SessionEnded { session: ended, culprits, .. } if *ended == session.to_string() => {
+                    Some(culprits.clone())
+                }
+                _ => None,
+            })
+        };
+        for time in 0..times {
+            assert_eq!(ended(&cluster), None, "after {time} messages");
+            cluster.liar.say(&mut cluster.world, 0, Lane::Signing, &round(vec![1; size]));
+            cluster.liar.run_for(&mut cluster.world, Duration::from_millis(50));
+        }
+        assert_eq!(ended(&cluster), Some(vec!["node2".to_owned()]));
+    }
 }

@@ -28,7 +28,7 @@ pub use witness::{PairSeen, Reveal, Witness};
 
 /// How long ideal runs may take.
 pub(crate) fn pace() -> Pace {
-    Pace { progress: Duration::from_secs(5), cap: Duration::from_secs(30), heavy: false }
+    Pace { bytes: 64 * 1024, progress: Duration::from_secs(5), cap: Duration::from_secs(30), heavy: false }
 }
 
 /// The suites of an ideal cluster; all of its nodes share the witness. A bug may be planted in them.

@@ -31,6 +31,12 @@ pub(super) struct Wire<L: SecurityLevel> {
     pub(super) proof: Option<Proof>,
 }
 
+/// Most bytes of one message. The decommitment: 256 numbers of the modulus' size in hexadecimal, the same again in bytes
+/// in our proof.
+pub(super) fn bytes_max<L: SecurityLevel>() -> usize {
+    1024 * (modulus_bytes::<L>() + 16)
+}
+
 pub(super) fn start<L: SecurityLevel>(run: Run, ingredient: &[Secret]) -> Result<Box<dyn Party>, Abort> {
     runner::check_positions(&run)?;
     let primes = primes::read_ingredient::<L>(ingredient)?;
@@ -108,8 +114,7 @@ impl<L: SecurityLevel> Guard for ParametersGuard<L> {
     type Wire = Wire<L>;
 
     fn bytes_max(&self) -> usize {
-        // The decommitment: 256 numbers of the modulus' size in hexadecimal, the same again in bytes in our proof.
-        1024 * (modulus_bytes::<L>() + 16)
+        bytes_max::<L>()
     }
 
     fn message(wire: &Wire<L>) -> &Self::Message {

@@ -70,7 +70,12 @@ impl<L: SecurityLevel> SigningSuite for Cggmp<L> {
         // One step is below a second and a whole run is 1 to 4 seconds of work per party, on a machine that may be
         // ten times slower or busy with ten others.
         let parties = u64::from(parties);
-        Pace { progress: Duration::from_secs(20), cap: Duration::from_secs(60 + 10 * parties), heavy: false }
+        Pace {
+            bytes: 6 * signing::bytes_max::<L>(),
+            progress: Duration::from_secs(20),
+            cap: Duration::from_secs(60 + 10 * parties),
+            heavy: false,
+        }
     }
 
     fn auxiliary(&self) -> Option<&dyn AuxiliarySuite> {
@@ -106,6 +111,7 @@ impl<L: SecurityLevel> AuxiliarySuite for Cggmp<L> {
         // seconds; nobody waits for it, so slow machines get ten times that.
         let parties = u64::from(parties);
         Pace {
+            bytes: 4 * auxiliary::bytes_max::<L>(),
             progress: Duration::from_secs(120 + 30 * parties),
             cap: Duration::from_secs(600 + 120 * parties),
             heavy: true,

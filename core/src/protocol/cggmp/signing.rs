@@ -99,7 +99,7 @@ pub(super) fn prepare<L: SecurityLevel>(
     let execution_id = runner::execution_id(run, purpose);
     let guard = RangeProofsGuard {
         verifier: Verifier::new::<L>(execution_id.clone(), own_row, &rows),
-        bytes_max: 4096 + 160 * modulus_bytes::<L>(),
+        bytes_max: bytes_max::<L>(),
         run: run.clone(),
         digest,
         first_messages: BTreeMap::new(),
@@ -123,6 +123,11 @@ struct Third {
 
 /// Lets a round 1b through only with two good range proofs, and remembers what names the sender of a wrong partial
 /// signature.
+/// Most bytes of one message.
+pub(super) fn bytes_max<L: SecurityLevel>() -> usize {
+    4096 + 160 * modulus_bytes::<L>()
+}
+
 pub(super) struct RangeProofsGuard {
     run: Run,
     verifier: Verifier,

@@ -44,7 +44,12 @@ impl SigningSuite for Dkls {
 
     fn pace(&self, parties: u16) -> Pace {
         // Below 20 milliseconds of work per signer; the time goes into messages and queues.
-        Pace { progress: Duration::from_secs(10), cap: Duration::from_secs(30 + u64::from(parties)), heavy: false }
+        Pace {
+            bytes: signing::BYTES_MAX,
+            progress: Duration::from_secs(10),
+            cap: Duration::from_secs(30 + u64::from(parties)),
+            heavy: false,
+        }
     }
 
     fn auxiliary(&self) -> Option<&dyn AuxiliarySuite> {
@@ -67,7 +72,7 @@ impl AuxiliarySuite for Dkls {
 
     fn pace(&self, _: u16) -> Pace {
         // Half a second of work, behind those of all other pairs at low priority.
-        Pace { progress: Duration::from_secs(60), cap: Duration::from_secs(180), heavy: false }
+        Pace { bytes: setup::BYTES_MAX, progress: Duration::from_secs(60), cap: Duration::from_secs(180), heavy: false }
     }
 
     fn ingredient_pieces(&self) -> u16 {

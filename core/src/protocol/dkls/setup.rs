@@ -32,6 +32,8 @@ const FIRST_BYTES_MAX: usize = 192 * 1024;
 const SALT: usize = 64;
 /// Bytes of round 1.
 const SECOND_BYTES: usize = 32 + SALT + 32;
+/// Most bytes that one member sends the other in a whole run, each message behind the number of its round.
+pub(super) const BYTES_MAX: usize = FIRST_BYTES_MAX + SECOND_BYTES + 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct First {

@@ -36,6 +36,9 @@ use crate::tags;
 
 type K = Secp256k1;
 
+/// Most bytes that one signer sends another in a whole run, each message behind the number of its round.
+pub(super) const BYTES_MAX: usize = wire::FIRST + wire::SECOND + wire::THIRD + 3;
+
 pub(super) fn start(run: Run, signing: &Signing) -> Result<Box<dyn Party>, Abort> {
     runner::check_positions(&run)?;
     let signers = signing.signers.len();
