@@ -143,6 +143,31 @@ fn a_rolled_back_node_and_its_peer_both_learn_of_it() {
     }
 }
 
+/// As when a machine goes on from an earlier state of its memory: the same start, with fewer commits.
+#[test]
+fn a_process_that_is_put_back_with_its_memory_is_told_by_whoever_heard_of_a_later_commit() {
+    let put_back =
+        |net: &Net| net.log.iter().any(|(n, output)| *n == 0 && matches!(output, LinkOutput::PutBack { .. }));
+    for later in [false, true] {
+        let mut net = Net::new(2, 5, CLEAN);
+        let memory = net.config(0);
+        net.links[0] = Some(Links::new(memory.clone(), net.now));
+        net.drain(0);
+        net.start(1);
+        net.bring_up();
+        if later {
+            commit(&mut net, 0);
+            net.send(0, 1, Lane::Control, b"stored".to_vec());
+            net.run_until(Duration::from_secs(1), "delivery", |n| n.count(1, Lane::Control) == 1);
+        }
+        net.links[0] = Some(Links::new(memory.clone(), net.now));
+        net.drain(0);
+        let ups = net.ups(1).len();
+        net.run_until(Duration::from_secs(20), "another handshake", |n| n.ups(1).len() > ups || put_back(n));
+        assert_eq!(put_back(&net), later);
+    }
+}
+
 #[test]
 fn a_store_that_is_put_back_within_its_last_run_is_noticed_by_whoever_heard_of_a_later_commit() {
     for node in [0, 1] {

@@ -406,7 +406,7 @@ impl Responder {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn party(from: u8, to: u8) -> Party {
@@ -420,7 +420,7 @@ mod tests {
         }
     }
 
-    fn node(id: u8) -> (Identity, PeerInfo) {
+    pub fn node(id: u8) -> (Identity, PeerInfo) {
         let identity = Identity::new(NodeId::from_bytes([id; 16]), &[id; 32]);
         let info = PeerInfo { id: identity.id(), name: format!("node{id}"), key: identity.public() };
         (identity, info)
@@ -430,15 +430,20 @@ mod tests {
         Hello::read(me.id(), peer, bytes)?.verified(peer)
     }
 
-    #[test]
-    fn both_sides_derive_the_same_keys_crosswise() {
+    /// What nodes 1 and 2 agree on when node 1 begins.
+    pub fn agreed() -> (Agreed, Agreed) {
         let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
         let initiator = Initiator::new(&alice, party(1, 2), [7; 8], 1, [3; 32]);
         let hello = hello_of(&bob, &alice_info, &initiator.hello).expect("genuine");
         let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
         let verified = initiator.verify(&bob_info, &responder.reply).expect("genuine");
         let (ours, confirm) = initiator.confirm(&alice, verified, false);
-        let theirs = responder.finish(&alice_info, &confirm).expect("genuine");
+        (ours, responder.finish(&alice_info, &confirm).expect("genuine"))
+    }
+
+    #[test]
+    fn both_sides_derive_the_same_keys_crosswise() {
+        let (ours, theirs) = agreed();
         assert_eq!(ours.keys.send, theirs.keys.receive);
         assert_eq!(ours.keys.receive, theirs.keys.send);
         assert_ne!(ours.keys.send, ours.keys.receive);

@@ -94,6 +94,8 @@ pub(super) enum Claim {
     Lost(Start),
     /// The same, of a start whose loss is known.
     Conceded,
+    /// This very process has said it, and does not know: it was put back with its memory, or copied while it ran.
+    PutBack,
     /// This node never said that.
     False,
 }
@@ -131,8 +133,7 @@ impl History {
             return Claim::False;
         }
         if claim.incarnation == self.current {
-            // Told by this very process.
-            return Claim::Sound;
+            return if claim.commits <= self.commits { Claim::Sound } else { Claim::PutBack };
         }
         match self.starts.get(&claim.incarnation) {
             Some(Start { found: Some(found), .. }) if claim.commits <= self.end(*found) => Claim::Sound,
@@ -197,6 +198,7 @@ mod tests {
             assert_eq!(judge(&history, start(incarnation), reached + 1), lost);
         }
         assert_eq!(judge(&history, start(3), 17), Claim::Sound);
+        assert_eq!(judge(&history, start(3), 18), Claim::PutBack);
         assert_eq!(judge(&history, start(9), 1), Claim::Lost(Start { found: None, conceded: true }));
     }
 

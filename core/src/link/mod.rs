@@ -179,6 +179,13 @@ pub enum LinkOutput {
         /// What the store is to say of that start from now on.
         start: Start,
     },
+    /// The peer has shown, with this node's own seal, that this very process had said more than it knows: the machine was
+    /// put back with its memory, or copied while it ran. Nothing that the process holds may be used any more: it must
+    /// end.
+    PutBack {
+        /// The peer.
+        peer: NodeId,
+    },
     /// The peer answers.
     Up {
         /// The peer.

@@ -81,8 +81,9 @@ pub(super) enum Rejected {
 /// An established link.
 pub(super) struct Link {
     pub agreed: Agreed,
-    /// The newest mark that the peer has said.
+    /// The newest mark that the peer has said, and the packet that it came in.
     pub said: Mark,
+    said_in: u64,
     pub since: Time,
     pub last_heard: Time,
     last_sent: Time,
@@ -108,6 +109,7 @@ impl Link {
     pub fn new(agreed: Agreed, now: Time) -> Self {
         Self {
             said: agreed.peer.mark,
+            said_in: 0,
             agreed,
             since: now,
             last_heard: now,
@@ -212,6 +214,12 @@ impl Link {
                 Frame::Mark { commits, seal } => {
                     if commits > self.said.commits {
                         self.said = Mark::from_parts(self.incarnation(), commits, seal);
+                        self.said_in = header.counter;
+                    } else if commits < self.said.commits && header.counter > self.said_in {
+                        // The next handshake tells it so.
+                        return Err(Rejected::Violation(
+                            "it has forgotten what it had said: it was put back or copied",
+                        ));
                     }
                 }
                 Frame::Leaving => self.left = true,
@@ -334,6 +342,7 @@ fn nonce(counter: u64) -> [u8; 12] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::handshake;
 
     #[test]
     fn the_replay_window_takes_every_counter_once_in_any_order() {
@@ -363,5 +372,25 @@ mod tests {
             seen.insert(counter);
             highest = highest.max(counter);
         }
+    }
+
+    #[test]
+    fn a_peer_that_has_forgotten_what_it_said_goes_on_with_no_link() {
+        let (sending, receiving) = handshake::tests::agreed();
+        let identity = handshake::tests::node(1).0;
+        let mark = |commits| Mark::of(&identity, receiving.peer.mark.incarnation, commits);
+        let mut sender = Link::new(sending, Time(0));
+        let mut say = |commits| {
+            sender.speak();
+            sender.seal_next(Time(0), || mark(commits)).expect("something is said")
+        };
+        let packets = [say(5), say(6), say(6), say(8), say(7)];
+        let mut receiver = Link::new(receiving.clone(), Time(0));
+        // Packets that overtake each other are no such thing.
+        for at in [1, 0, 3, 2] {
+            receiver.open(Time(0), &packets[at], |_, _| {}).unwrap_or_else(|_| panic!("packet {at}"));
+        }
+        assert_eq!(receiver.said.commits, 8);
+        assert!(matches!(receiver.open(Time(0), &packets[4], |_, _| {}), Err(Rejected::Violation(_))));
     }
 }

@@ -176,6 +176,10 @@ impl Peer {
                 }
                 None
             }
+            (Claim::PutBack, _) => {
+                common.outputs.push_back(LinkOutput::PutBack { peer: self.info.id });
+                None
+            }
             (Claim::False, _) => {
                 self.complain(common, now, Trouble::FalseClaim { peer: self.info.name.clone() });
                 Some(true)

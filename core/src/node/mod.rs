@@ -450,6 +450,12 @@ impl Node {
         match output {
             LinkOutput::Datagram { to, bytes } => self.ctx.output(Output::Datagram { to, bytes }),
             LinkOutput::Remember { peer, mark } => self.ctx.remember(peer, mark),
+            LinkOutput::PutBack { peer } => panic!(
+                "{} remembers what this very process has said and does not know: the machine was put back with its \
+                 memory, or copied while it ran; nothing that is in this memory may be used any more, so the process \
+                 ends",
+                self.ctx.name(peer)
+            ),
             LinkOutput::RolledBack { peer, incarnation, start } => self.on_rolled_back(peer, incarnation, start),
             LinkOutput::Up { peer, incarnation } => self.on_link_up(peer, incarnation),
             LinkOutput::Down { peer, incarnation, reason } => {

@@ -18,7 +18,7 @@ use self::world::World;
 use crate::{
     Duration, Identity, Incarnation, NodeId,
     input::RequestKind,
-    link::{Lane, LinkConfig, LinkOutput, Links},
+    link::{Lane, LinkConfig, LinkOutput, Links, Mark},
     message::{Message, SessionMessage},
     node::facets,
     protocol::{Incoming, Outcome, Party, Run, Status},
@@ -64,6 +64,11 @@ struct Liar {
 impl Liar {
     /// Takes the place of a node, and meets the others.
     fn new(world: &mut World, number: usize) -> Self {
+        Self::remembering(world, number, BTreeMap::new())
+    }
+
+    /// Takes the place of a node that remembers these marks of others.
+    fn remembering(world: &mut World, number: usize, remembered: BTreeMap<NodeId, Mark>) -> Self {
         world.play(number);
         let config = world.config(number).clone();
         let identity = Identity::new(config.me, &[u8::try_from(number).expect("few nodes") + 1; 32]);
@@ -77,7 +82,7 @@ impl Liar {
                 found: 0,
                 commits: 1,
                 history: BTreeMap::new(),
-                remembered: BTreeMap::new(),
+                remembered,
                 seed: [0xdd; 32],
             },
             world.now().time,
@@ -215,7 +220,10 @@ impl Liar {
                     }
                     message => self.heard.push((peer, message)),
                 },
-                LinkOutput::Up { .. } | LinkOutput::Down { .. } | LinkOutput::Trouble(_) => {}
+                LinkOutput::PutBack { .. }
+                | LinkOutput::Up { .. }
+                | LinkOutput::Down { .. }
+                | LinkOutput::Trouble(_) => {}
             }
         }
         self.play(world);

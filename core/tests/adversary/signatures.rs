@@ -7,10 +7,10 @@ use super::{
     world::{World, code, keygen, sign},
 };
 use crate::{
-    Duration, Incarnation, NodeId,
+    Duration, Identity, Incarnation, NodeId,
     input::RequestKind,
     limits,
-    link::Lane,
+    link::{Lane, Mark},
     message::{Message, SessionMessage},
     protocol::{Curve, KeyShare, Outcome, Run, Signing as ToSign},
     report::Report as Fact,
@@ -466,6 +466,18 @@ fn one_member_fills_nobodys_ledger() {
     assert!(full.is_some(), "a hundred requests' worth of what nobody asked for");
     let told = |report: &Fact| matches!(report, Fact::Ignored { what, .. } if what.contains("one node may ask for"));
     assert!(cluster.world.reports.iter().any(|(_, report)| told(report)));
+}
+
+/// The machine was put back with its memory: what a presignature signed then it might sign another message with now.
+#[test]
+#[should_panic(expected = "the machine was put back with its memory")]
+fn a_process_that_has_said_more_than_it_knows_ends() {
+    let mut world = World::quiet(3, 2, |_| {});
+    let liar = Liar::new(&mut world, LIAR);
+    let incarnation = liar.links.incarnation_of(id(1)).expect("a link");
+    // Only the node itself can seal this.
+    let mark = Mark::of(&Identity::new(id(1), &[1; 32]), incarnation, 1_000_000);
+    Liar::remembering(&mut world, LIAR, [(id(1), mark)].into());
 }
 
 /// Its own message again and again, while the others' party is with a worker: it must not take the room of what others

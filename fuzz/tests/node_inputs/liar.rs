@@ -85,7 +85,10 @@ impl Liar {
                         self.heard.push(bytes);
                     }
                 }
-                LinkOutput::Up { .. } | LinkOutput::Down { .. } | LinkOutput::Trouble(_) => {}
+                LinkOutput::PutBack { .. }
+                | LinkOutput::Up { .. }
+                | LinkOutput::Down { .. }
+                | LinkOutput::Trouble(_) => {}
             }
         }
     }

@@ -339,7 +339,7 @@ impl World {
                     let _ = links.send(now, me, lane, bytes);
                 }
             }
-            LinkOutput::RolledBack { .. } | LinkOutput::Trouble(_) => {}
+            LinkOutput::RolledBack { .. } | LinkOutput::PutBack { .. } | LinkOutput::Trouble(_) => {}
         }
     }
 
@@ -371,6 +371,7 @@ impl World {
                 }
             }
             LinkOutput::RolledBack { .. }
+            | LinkOutput::PutBack { .. }
             | LinkOutput::Up { .. }
             | LinkOutput::Down { .. }
             | LinkOutput::Trouble(_) => {}

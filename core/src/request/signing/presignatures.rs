@@ -6,7 +6,8 @@
 //! none, and the others see another incarnation and drop theirs. It is a value that cannot be copied, and it
 //! leaves this pool before the run begins that uses it, whatever becomes of that run. That run waits until a commit of
 //! the node's own is durable, which the peers learn of with the partial signature: a process whose memory was put back
-//! to before it is told so by the next handshake, and a node that learns of such a loss drops all that it holds.
+//! to before it is told so by the next handshake, and ends; and a node whose store turns out to have been rolled back
+//! drops all that it holds.
 //!
 //! Each belongs to one leader, who proposed it and alone may use it as a coordinator. Participants check for themselves
 //! that a proposal to make one is for a wallet and signers with whom that leader lately signed for a client.
