@@ -34,8 +34,9 @@ pub(crate) enum Event {
     SessionEnded { session: SessionId, owner: Owner, result: Result<Outcome, Failure> },
     /// A peer computes for a run that is over here: it is at its last step.
     StillComputing { session: SessionId, from: NodeId },
-    /// A check failed that says something about the secrets of auxiliary sets; nobody has heard of it yet.
-    Ban { sets: Vec<[u8; 32]>, reason: String, unsaid: Vec<crate::session::Unsaid> },
+    /// A check failed that says something about the secrets of auxiliary sets, which this node has with these peers;
+    /// nobody has heard of it yet.
+    Ban { sets: Vec<(NodeId, [u8; 32])>, reason: String, unsaid: Vec<crate::session::Unsaid> },
     /// A wallet's records are in memory now, or known to be absent.
     WalletLoaded(String),
     /// A ledger record of this request is in memory now, or known to be absent.

@@ -6,7 +6,8 @@
 //! A failed consistency check says something about the secrets of the set that it was made with, so that set is banned:
 //! its record is replaced by one without secrets. Invariant: from the moment of the failure nothing that has to do with
 //! the set leaves this node until that is durable, the other runs with it included. Both members keep the ban and say so
-//! whenever they meet; the pair signs again once it has made a new set, which it does on its own only after a wait that
+//! whenever they meet, also of a set that a newer one has replaced, because runs that began with it hold its secrets; the
+//! pair signs again once it has made a new set, which it does on its own only after a wait that
 //! grows with every ban. The nodes themselves are not excluded: each goes on with all others.
 
 use super::*;
@@ -241,21 +242,24 @@ impl Auxiliary {
         &mut self,
         ctx: &mut Context,
         sessions: &mut Sessions,
-        names: &[[u8; 32]],
+        sets: &[(NodeId, [u8; 32])],
         by: NodeId,
         reason: &str,
         mut unsaid: Vec<Unsaid>,
     ) {
         let mut batch = Batch::default();
-        for name in names {
-            // Banned already, or superseded while the run was under way: its secrets are gone either way.
-            let Some(set) = self.sets.remove(name) else { continue };
-            let peer = set.members.iter().copied().find(|member| *member != ctx.me).unwrap_or(ctx.me);
-            let count = self.forget_old_bans(&set.members, &mut batch) + 1;
+        for (peer, name) in sets {
+            if self.bans.contains_key(name) {
+                continue;
+            }
+            // It may have been replaced while the run was under way: runs that began with it hold its secrets still.
+            self.sets.remove(name);
+            let members = vec![ctx.me.min(*peer), ctx.me.max(*peer)];
+            let count = self.forget_old_bans(&members, &mut batch) + 1;
             let suite = ctx.suites.secp256k1.name().to_owned();
-            let ban = Ban { suite, members: set.members, by, reason: reason.to_owned(), at: ctx.now.wall, count };
+            let ban = Ban { suite, members, by, reason: reason.to_owned(), at: ctx.now.wall, count };
             ctx.report(Report::PairBanned {
-                peer: ctx.name(peer),
+                peer: ctx.name(*peer),
                 set: short(name),
                 by: ctx.name(by),
                 reason: reason.to_owned(),
@@ -276,15 +280,13 @@ impl Auxiliary {
 
     /// Bans what the other member has banned.
     pub(super) fn on_banned(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, banned: &[[u8; 32]]) {
-        let names: Vec<[u8; 32]> = banned
-            .iter()
-            .filter(|name| {
-                self.sets.get(*name).is_some_and(|set| set.members.len() == 2 && set.members.contains(&from))
-            })
-            .copied()
-            .collect();
-        if is_pairwise(ctx) && !names.is_empty() {
-            self.ban(ctx, sessions, &names, from, "a consistency check failed there", Vec::new());
+        let held = |name: &[u8; 32]| {
+            self.sets.get(name).is_some_and(|set| set.members.len() == 2 && set.members.contains(&from))
+        };
+        let sets: Vec<_> =
+            banned.iter().filter(|name| held(name) || sessions.uses(from, **name)).map(|name| (from, *name)).collect();
+        if is_pairwise(ctx) && !sets.is_empty() {
+            self.ban(ctx, sessions, &sets, from, "a consistency check failed there", Vec::new());
         }
     }
 

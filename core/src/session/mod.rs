@@ -368,8 +368,8 @@ impl Sessions {
             Status::Failed(abort) => {
                 let banned: Vec<NodeId> =
                     abort.bans.iter().filter_map(|at| participants.get(usize::from(*at)).copied()).collect();
-                let sets: Vec<[u8; 32]> =
-                    running.pairs.iter().filter(|(node, _)| banned.contains(node)).map(|(_, set)| *set).collect();
+                let sets: Vec<(NodeId, [u8; 32])> =
+                    running.pairs.iter().filter(|(node, _)| banned.contains(node)).copied().collect();
                 let culprits =
                     abort
                         .culprits
@@ -498,6 +498,11 @@ impl Sessions {
         let work =
             Box::new(move |_entropy: [u8; 32]| if is_over(&wish) { Done::Nothing } else { advance(party, inbox) });
         ctx.compute(JobFor::Session(id), running.priority, "session step", running.pace.heavy, work);
+    }
+
+    /// Whether a session runs here whose party uses an auxiliary set of this node's with `peer`.
+    pub fn uses(&self, peer: NodeId, set: [u8; 32]) -> bool {
+        self.running.values().any(|r| r.pairs.contains(&(peer, set)))
     }
 
     /// Ends every session whose party here uses an auxiliary set, without a word.

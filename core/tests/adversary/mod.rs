@@ -6,6 +6,7 @@
 //! cheaters find what nobody thought of.
 
 mod presignatures;
+mod sessions;
 mod signatures;
 mod wallets;
 #[allow(dead_code, reason = "the behaviour tests, with which it is shared, use the rest")]
