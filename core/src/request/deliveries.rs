@@ -15,7 +15,7 @@ use super::{
     attestation,
 };
 use crate::{
-    Duration, Time,
+    Duration, Time, WallTime,
     context::Context,
     input::{Delivery, DeliveryId, RequestKind},
     limits,
@@ -82,12 +82,36 @@ impl Answer {
     }
 }
 
+/// A delivery of a request that is under way. A client that asks again may allow more time than it had before: how long
+/// a delivery is worked for, and what it is told if that was not enough, follows from its own document and its own time in
+/// the queue.
+pub(crate) struct Joined {
+    pub id: DeliveryId,
+    /// Until when it is worked for.
+    pub deadline: WallTime,
+    /// What it is told after that, if its document's own expiry is why.
+    pub expired: Option<(ErrorCode, String)>,
+}
+
+impl Joined {
+    /// A delivery of this document that the queue took at `taken`, given how long requests of its kind are.
+    pub fn new(ctx: &Context, id: DeliveryId, taken: WallTime, request: &Admitted, within: Duration) -> Self {
+        let deadline = request.deadline(ctx, taken, within);
+        Self { id, deadline, expired: request.expired(ctx, deadline) }
+    }
+
+    /// Whether its deadline has passed for everybody, however clocks differ.
+    pub fn is_late(&self, ctx: &Context) -> bool {
+        ctx.now.wall > self.deadline.after(ctx.config.clock_skew)
+    }
+}
+
 struct Taken {
     kind: RequestKind,
     client: Option<String>,
     stream: String,
     sequence: u64,
-    timestamp: crate::WallTime,
+    timestamp: WallTime,
     deliveries: u64,
     since: Time,
     keep_alive: Time,
@@ -142,8 +166,8 @@ impl Deliveries {
     }
 
     /// The names of these deliveries, in order and without repetition, as many as one ballot may name.
-    pub fn keys(&self, ids: &[DeliveryId]) -> Vec<DeliveryKey> {
-        let keys: BTreeSet<DeliveryKey> = ids.iter().filter_map(|id| self.key(*id)).collect();
+    pub fn keys(&self, ids: impl Iterator<Item = DeliveryId>) -> Vec<DeliveryKey> {
+        let keys: BTreeSet<DeliveryKey> = ids.filter_map(|id| self.key(id)).collect();
         keys.into_iter().take(limits::PROPOSAL_DELIVERIES_MAX).collect()
     }
 

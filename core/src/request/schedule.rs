@@ -37,11 +37,12 @@ impl Schedule {
         ctx.now.time.after(rest)
     }
 
-    /// When a request that waits for something, at most until then, is looked at again.
-    pub fn wakes_at(&self, ctx: &Context, until: Option<Time>) -> Time {
+    /// When a request that waits for something, at most until then, is looked at again; at the latest when a `deadline`
+    /// of it has passed for everybody.
+    pub fn wakes_at(&self, ctx: &Context, until: Option<Time>, deadline: WallTime) -> Time {
         // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is being read:
         // its arrival drives the request, the timer only helps out.
-        let left = self.deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
+        let left = deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
         let left = if left.is_zero() { self.looked_at.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
         // What is past has been looked at.
         until.filter(|until| *until > self.looked_at).map_or(left, |until| until.min(left))

@@ -104,3 +104,56 @@ fn a_signed_client_id_decides_where_the_answer_goes_whatever_the_header_says() {
     world.result("w", None);
     assert_eq!(world.results[0].0, "mpc.mpc_keygen_result.other.w", "without one the header counts");
 }
+
+/// What the two deliveries of one id are told, first those that are told an error.
+fn told(world: &mut World) -> [String; 2] {
+    let both = world.run_until(Duration::from_secs(1200), |w| w.results.len() >= 2);
+    assert!(both, "{:#?}", world.last_reports());
+    let mut codes: Vec<String> = world.results.iter().map(|result| code(&result.2).to_owned()).collect();
+    codes.sort_by_key(String::is_empty);
+    codes.try_into().expect("two answers")
+}
+
+#[test]
+fn who_asks_again_with_more_time_gets_it_and_who_had_less_is_told_in_time() {
+    for longer_first in [false, true] {
+        let mut world = World::quiet(3, 2, |_| {});
+        world.request(&keygen("w"));
+        assert_eq!(code(&world.result("w", None)), "");
+        world.results.clear();
+        for node in [1, 2] {
+            for other in 0..3 {
+                world.cut.insert((node, other));
+                world.cut.insert((other, node));
+            }
+        }
+        let now = i64::try_from(world.now().time.0 / 1000).expect("small");
+        let mut requests =
+            [20_000, 100_000].map(|left| in_full(sign("w", "ed25519", "t", b"m", &[]), now + left, None));
+        if longer_first {
+            requests.reverse();
+        }
+        requests.iter().for_each(|request| world.request_to(0, request));
+        world.run_for(Duration::from_secs(40));
+        assert!(world.results.is_empty());
+        world.cut.clear();
+        assert_eq!(told(&mut world), ["ERROR_SESSION_STALE", ""], "longer first: {longer_first}");
+    }
+}
+
+#[test]
+fn a_wallet_is_still_made_for_who_asks_again_with_more_time() {
+    let mut world = World::quiet(3, 2, |_| {});
+    world.run_for(Duration::from_secs(2));
+    world.kill(2);
+    let now = i64::try_from(world.now().time.0 / 1000).expect("small");
+    for left in [20_000, 200_000] {
+        world.request_to(0, &in_full(keygen("w"), now + left, None));
+    }
+    let first = world.run_until(Duration::from_secs(100), |w| !w.results.is_empty());
+    assert!(first, "{:#?}", world.last_reports());
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.results.len(), 1, "the other one has time left: {:#?}", world.last_reports());
+    world.start(2);
+    assert_eq!(told(&mut world), ["ERROR_SESSION_STALE", ""]);
+}

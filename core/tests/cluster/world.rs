@@ -342,7 +342,12 @@ impl World {
 
     /// A client's signing request that the queue gives to this node.
     pub fn request_to(&mut self, i: usize, request: &Request) {
-        let delivery = self.delivery(None, RequestKind::Sign, request.to_json(), 1);
+        let kind = match request {
+            Request::Keygen(_) => RequestKind::Keygen,
+            Request::Sign(_) => RequestKind::Sign,
+            Request::Reshare(_) => RequestKind::Reshare,
+        };
+        let delivery = self.delivery(None, kind, request.to_json(), 1);
         self.hosts[i].held.insert(delivery.id, delivery.clone());
         self.later(i, 500, Input::Request(delivery));
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_client::result::{ErrorCode, KeygenResult};
 
-use super::{ASK_AGAIN, Active, Coordinator, Parts, Phase, SETTLE_WAIT};
+use super::{ASK_AGAIN, Active, Asked, Coordinator, Parts, Phase, SETTLE_WAIT};
 use crate::{
     NodeId, Time,
     context::{Context, Event},
@@ -18,6 +18,7 @@ use crate::{
         attestation,
         deliveries::error_answer,
         ledger::RequestKey,
+        schedule::Schedule,
     },
     session::{Participant, SessionId},
     tags,
@@ -36,6 +37,13 @@ pub(super) struct Deciding {
     pub give_up: Time,
 }
 
+impl Asked {
+    /// Whether the time of this delivery is over, for this reason.
+    fn is_over_for(&self, ctx: &Context, expired: Option<&(ErrorCode, String)>) -> bool {
+        self.joined.is_late(ctx) && self.joined.expired.as_ref() == expired
+    }
+}
+
 impl Active {
     /// Whether a majority has promised this node's ballot.
     pub(super) fn is_promised(&self) -> bool {
@@ -49,6 +57,19 @@ impl Active {
                 let decision = &asking.decision;
                 decision.deliveries().iter().any(|d| matches!(decision.bound(d), Bound::Error(_)))
             })
+    }
+
+    /// The time of the document is over, nothing can come of it any more, and who asked for it has been told: the others
+    /// are worked for with one of their own.
+    fn begin_anew(&mut self, ctx: &Context) {
+        let over = self.request.expired(ctx, self.schedule.deadline);
+        if self.schedule.is_late(ctx)
+            && !self.deliveries.iter().any(|asked| asked.is_over_for(ctx, over.as_ref()))
+            && let Some(next) = self.deliveries.first()
+        {
+            self.schedule = Schedule::new(ctx, next.joined.deadline);
+            (self.request, self.body) = (next.request.clone(), next.body.clone());
+        }
     }
 
     /// A higher ballot was met: another one is begun after a random while.
@@ -67,7 +88,7 @@ impl Coordinator {
             active.step_back(ctx);
         }
         if active.asking.is_none() && ctx.now.time >= active.ask_at {
-            let names = parts.deliveries.keys(&active.deliveries);
+            let names = parts.deliveries.keys(active.deliveries.iter().map(|asked| asked.joined.id));
             let ballot = ctx.next_attempt(active.ballot);
             active.ballot = ballot.number;
             let acceptors = own_committee(ctx).members;
@@ -227,9 +248,14 @@ impl Coordinator {
         let error = |(code, reason): &(ErrorCode, String)| {
             error_answer(RequestKind::Keygen, Some(&active.request.request), *code, reason).attested(ctx)
         };
+        // Whoever asked again and has time left, or ran out of it for another reason, is not told the reason of this one.
+        let over = active.request.expired(ctx, active.schedule.deadline);
+        let told = active.deliveries.iter().filter(|asked| !late || asked.is_over_for(ctx, over.as_ref()));
+        let told: BTreeSet<_> = told.filter_map(|asked| parts.deliveries.key(asked.joined.id)).collect();
         let mut value = Value::default();
         for delivery in asking.decision.deliveries() {
-            let verdict = match (asking.decision.bound(delivery), &deciding.own) {
+            let own = deciding.own.as_ref().filter(|_| told.contains(delivery));
+            let verdict = match (asking.decision.bound(delivery), own) {
                 (Bound::Error(body), _) => Verdict::Error(body),
                 (Bound::Success(_), _) if found.is_some() => Verdict::Success,
                 (_, _) if found.is_some_and(|found| found.frozen) => {
@@ -248,6 +274,7 @@ impl Coordinator {
         }
         if value.verdicts.is_empty() {
             active.phase = Phase::Waiting { until: Some(ctx.now.time.after(limits::RETRY_MIN)) };
+            active.begin_anew(ctx);
             return;
         }
         deciding.give_up = ctx.now.time.after(limits::QUORUM_WAIT);
@@ -264,18 +291,19 @@ impl Coordinator {
         let Phase::Deciding(Deciding { success, .. }) = &active.phase else { return };
         let request = &active.request;
         active.deliveries.retain(|delivery| {
-            let Some(name) = parts.deliveries.key(*delivery) else { return false };
+            let Some(name) = parts.deliveries.key(delivery.joined.id) else { return false };
             let body = match (value.verdicts.get(&name), success) {
                 (Some(Verdict::Error(body)), _) => body.clone(),
                 (Some(Verdict::Success), Some(body)) => body.clone(),
                 _ => return true,
             };
-            parts.deliveries.publish(ctx, *delivery, request, body);
+            parts.deliveries.publish(ctx, delivery.joined.id, request, body);
             false
         });
         active.phase = Phase::Waiting { until: None };
         active.asking = None;
         active.ask_at = ctx.now.time;
+        active.begin_anew(ctx);
         if active.deliveries.is_empty() {
             self.active.remove(wallet);
         }
@@ -287,7 +315,7 @@ impl Coordinator {
     fn release(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) {
         if let Some(active) = self.active.remove(wallet) {
             for delivery in active.deliveries {
-                parts.deliveries.release(ctx, delivery, limits::RETRY_MAX);
+                parts.deliveries.release(ctx, delivery.joined.id, limits::RETRY_MAX);
             }
         }
     }

@@ -12,7 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use mpcium_client::result::ErrorCode;
 
 use super::{
-    admission::Admitted, answers::asking::Asking, deliveries::Deliveries, patience::Patience, schedule::Schedule,
+    admission::Admitted,
+    answers::asking::Asking,
+    deliveries::{Deliveries, Joined},
+    patience::Patience,
+    schedule::Schedule,
     signing::Decline,
 };
 use crate::{
@@ -59,7 +63,7 @@ struct Active {
     /// The client's document, for proposals.
     body: Vec<u8>,
     /// Those that are not answered yet.
-    deliveries: Vec<DeliveryId>,
+    deliveries: Vec<Asked>,
     /// Somebody else may have answered one of them.
     redelivered: bool,
     schedule: Schedule,
@@ -75,6 +79,14 @@ struct Active {
     /// The highest ballot's number known.
     ballot: u64,
     phase: Phase,
+}
+
+/// A delivery and its document. What runs for a request is bound to one document; whoever asks again with another one
+/// has that carried out if nothing comes of the first in its time.
+struct Asked {
+    joined: Joined,
+    request: Admitted,
+    body: Vec<u8>,
 }
 
 enum Phase {
@@ -128,8 +140,11 @@ impl Coordinator {
         elsewhere: bool,
     ) {
         let wallet = request.wallet().to_owned();
+        let joined = Joined::new(ctx, delivery.id, delivery.timestamp, &request, ctx.config.keygen_deadline);
+        let deadline = joined.deadline;
+        let asked = Asked { joined, request: request.clone(), body: body.clone() };
         if let Some(active) = self.active.get_mut(&wallet) {
-            active.deliveries.push(delivery.id);
+            active.deliveries.push(asked);
             active.redelivered |= !delivery.first;
             // What is stored already is decided first; the next ballot names those that are left.
             if active.asking.as_ref().is_some_and(|asking| !asking.decision.is_storing()) {
@@ -139,13 +154,12 @@ impl Coordinator {
             self.drive(ctx, parts, &wallet);
             return;
         }
-        let deadline = request.deadline(ctx, delivery.timestamp, ctx.config.keygen_deadline);
         self.active.insert(
             wallet.clone(),
             Active {
                 request,
                 body,
-                deliveries: vec![delivery.id],
+                deliveries: vec![asked],
                 redelivered: !delivery.first,
                 schedule: Schedule::new(ctx, deadline),
                 number: 0,
@@ -205,7 +219,7 @@ impl Coordinator {
         for wallet in idle {
             if let Some(active) = self.active.remove(&wallet) {
                 for delivery in active.deliveries {
-                    deliveries.release(ctx, delivery, Duration::ZERO);
+                    deliveries.release(ctx, delivery.joined.id, Duration::ZERO);
                 }
             }
         }
@@ -439,7 +453,7 @@ impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
         let ask_at = self.asking.as_ref().map_or(self.ask_at, |asking| asking.ask_again());
         ask_at.min(match &self.phase {
-            Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),
+            Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until, self.schedule.deadline),
             Phase::Running { accepted, accept_by, patience, .. } => {
                 if accepted.len() < ctx.config.peers.len() {
                     (*accept_by).min(patience.until)

@@ -88,7 +88,7 @@ impl Coordinator {
             participants,
             certificate: wallet.certificate_hash,
             auxiliary,
-            deliveries: deliveries.keys(&active.deliveries),
+            deliveries: deliveries.keys(active.deliveries.iter().map(|delivery| delivery.id)),
             presignature,
             nonce,
         };

@@ -38,7 +38,7 @@ impl Coordinator {
         let ballot = ctx.next_attempt(active.number);
         active.number = ballot.number;
         active.waiting_for = "the members to say what they hold".to_owned();
-        let names = parts.deliveries.keys(&active.deliveries);
+        let names = parts.deliveries.keys(active.told_now(ctx));
         let asking = Asking::new(ctx, ballot, active.request.payload, acceptors, names);
         active.phase = Phase::Deciding { asking, own, give_up: ctx.now.time.after(limits::QUORUM_WAIT) };
         self.drive_deciding(ctx, parts, name);

@@ -25,7 +25,7 @@ use crate::{
     request::{
         admission::Admitted,
         answers::{Signed, Value, Verdict, asking::Asking},
-        deliveries::{self, Deliveries},
+        deliveries::{self, Deliveries, Joined},
         ledger::{Ledger, RequestKey},
         schedule::Schedule,
     },
@@ -60,7 +60,8 @@ struct Active {
     /// The client's document, for proposals.
     body: Vec<u8>,
     /// Those that are not answered yet.
-    deliveries: Vec<DeliveryId>,
+    deliveries: Vec<Joined>,
+    /// Of the delivery that may be worked for longest; the document is that one's too.
     schedule: Schedule,
     /// The highest attempt number known.
     number: u64,
@@ -119,17 +120,22 @@ impl Coordinator {
         request: Admitted,
     ) {
         let name = (request.key, request.payload);
+        let joined = Joined::new(ctx, delivery, timestamp, &request, ctx.config.signing_deadline);
+        let deadline = joined.deadline;
         if let Some(active) = self.active.get_mut(&name) {
-            active.deliveries.push(delivery);
+            active.deliveries.push(joined);
+            if deadline > active.schedule.deadline {
+                active.schedule.deadline = deadline;
+                (active.request, active.body) = (request, body);
+            }
             return;
         }
-        let deadline = request.deadline(ctx, timestamp, ctx.config.signing_deadline);
         self.active.insert(
             name,
             Active {
                 request,
                 body,
-                deliveries: vec![delivery],
+                deliveries: vec![joined],
                 schedule: Schedule::new(ctx, deadline),
                 number: 0,
                 tries: 0,
@@ -217,7 +223,7 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(&name) else { return };
         let request = &active.request;
         active.deliveries.retain(|delivery| {
-            let Some(delivery_key) = parts.deliveries.key(*delivery) else { return false };
+            let Some(delivery_key) = parts.deliveries.key(delivery.id) else { return false };
             let body = match (value.verdicts.get(&delivery_key), &value.result) {
                 (Some(Verdict::Error(body)), _) => body.clone(),
                 (Some(Verdict::Success), Some(Signed { signature, attestations, .. })) => {
@@ -225,7 +231,7 @@ impl Coordinator {
                 }
                 _ => return true,
             };
-            parts.deliveries.publish(ctx, *delivery, request, body);
+            parts.deliveries.publish(ctx, delivery.id, request, body);
             false
         });
         active.phase = Phase::Waiting { until: None };
@@ -242,7 +248,7 @@ impl Coordinator {
     fn release(&mut self, ctx: &mut Context, deliveries: &mut Deliveries, name: Name, delay: Duration) {
         if let Some(active) = self.active.remove(&name) {
             for delivery in active.deliveries {
-                deliveries.release(ctx, delivery, delay);
+                deliveries.release(ctx, delivery.id, delay);
             }
         }
     }
@@ -272,6 +278,20 @@ impl Coordinator {
 }
 
 impl Active {
+    /// The deliveries that are told something now: those whose time is over for the same reason, if there are any; the
+    /// others may still wait for more than an error. Otherwise all.
+    fn told_now(&self, ctx: &Context) -> impl Iterator<Item = DeliveryId> {
+        let late = self.late(ctx);
+        let told =
+            move |delivery: &&Joined| late.is_none_or(|late| delivery.is_late(ctx) && delivery.expired == late.expired);
+        self.deliveries.iter().filter(told).map(|delivery| delivery.id)
+    }
+
+    /// A delivery whose time is over.
+    fn late(&self, ctx: &Context) -> Option<&Joined> {
+        self.deliveries.iter().find(|delivery| delivery.is_late(ctx))
+    }
+
     /// Whether others are preferred to this node.
     fn passes_over(&self, ctx: &Context, node: &NodeId) -> bool {
         ctx.is_blamed(*node) || self.avoided.get(node).is_some_and(|until| *until > ctx.now.time)
@@ -279,7 +299,10 @@ impl Active {
 
     fn wakes_at(&self, ctx: &Context) -> Time {
         match &self.phase {
-            Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until),
+            Phase::Waiting { until } => {
+                let earliest = self.deliveries.iter().map(|delivery| delivery.deadline).min();
+                self.schedule.wakes_at(ctx, *until, earliest.unwrap_or(self.schedule.deadline))
+            }
             Phase::Running(attempting) => attempting.wake_at(),
             Phase::Deciding { asking, give_up, .. } => asking.ask_again().min(*give_up),
         }

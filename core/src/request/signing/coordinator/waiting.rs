@@ -31,11 +31,12 @@ impl Coordinator {
         if matches!(active.phase, Phase::Waiting { until: Some(until) } if ctx.now.time < until) {
             return;
         }
+        if let Some(late) = active.late(ctx) {
+            let why = late.expired.clone().unwrap_or_else(|| given_up(active));
+            self.decide(ctx, parts, name, Some(why));
+            return;
+        }
         if ctx.now.wall > active.schedule.deadline {
-            if active.schedule.is_late(ctx) {
-                let why = given_up(ctx, active);
-                self.decide(ctx, parts, name, Some(why));
-            }
             return;
         }
         if let Some(held) = held {
@@ -117,10 +118,7 @@ fn unsignable(ctx: &Context, active: &Active, wallet: &Wallet) -> Option<(ErrorC
 }
 
 /// What the client is told when nothing came of its request in time.
-fn given_up(ctx: &Context, active: &Active) -> (ErrorCode, String) {
-    if let Some(expired) = active.request.expired(ctx, active.schedule.deadline) {
-        return expired;
-    }
+fn given_up(active: &Active) -> (ErrorCode, String) {
     let mut reason = "the request's deadline has passed".to_owned();
     if !active.last_failure.is_empty() {
         reason.push_str("; last attempt: ");
