@@ -118,6 +118,8 @@ const REACHED: [(Profile, &[&str]); 5] = [
             "cheater fell silent after preparing",
             "cheater flooded its peers",
             "cheater proposed what nobody asked for",
+            "cheater raised ballots",
+            "cheater repeated a message",
             "cheater replayed a message",
             "cheater reported another signature",
             "finished sign ed25519",

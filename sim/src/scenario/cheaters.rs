@@ -37,6 +37,10 @@ pub enum Lie {
     FalseClaim,
     /// What it says about the auxiliary data of a pair fails the other's check. Only where pairs have their own.
     WrongCheck,
+    /// Every request to sign that it hears of it coordinates itself: with ballots as high as can be, again and again.
+    Raise,
+    /// What it says in a protocol it says many times.
+    Repeat,
 }
 
 impl Lie {
@@ -73,6 +77,8 @@ impl Lie {
             Self::WrongResult => "cheater reported another signature",
             Self::Flood => "cheater flooded its peers",
             Self::WrongCheck => "cheater failed a check of a pair",
+            Self::Raise => "cheater raised ballots",
+            Self::Repeat => "cheater repeated a message",
         }
     }
 }
@@ -145,6 +151,18 @@ impl Scenario {
         for cheater in self.cheaters.iter_mut().filter(|_| self.pairs) {
             if dice.chance(0.8) {
                 cheater.lies.insert(Lie::WrongCheck, dice.skewed(50, 1_000));
+            }
+        }
+    }
+
+    /// Some cheaters take part in nothing so much as in others' requests.
+    pub(super) fn draw_zeal(&mut self) {
+        let dice = &mut Dice::new(self.seed, "zeal");
+        for cheater in self.cheaters.iter_mut().filter(|_| !self.conspiracy) {
+            for lie in [Lie::Raise, Lie::Repeat] {
+                if dice.chance(0.25) {
+                    cheater.lies.insert(lie, dice.skewed(50, 1_000));
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ impl Scenario {
         if self.profile == Profile::Byzantine {
             self.draw_cheaters();
             self.draw_pairs();
+            self.draw_zeal();
             if self.cheated_core() {
                 // Attempts with those that cheat take time before others are chosen.
                 self.signing_deadline_s = self.signing_deadline_s.max(45);

@@ -24,6 +24,10 @@ use crate::{
 
 /// Old messages of its own that a cheater may repeat.
 const REMEMBERED: usize = 128;
+/// How often, and how soon again, ballots about one request are raised.
+const RAISED: (u64, u64) = (40, 250 * MILLISECOND);
+/// How often a message is repeated.
+const REPEATED: u64 = 40;
 /// Invented sessions of one flood, and bytes of each message.
 const FLOOD: (u64, usize) = (90, 200);
 
@@ -142,6 +146,46 @@ mod anatomy {
         message.push(length as u8);
         message.resize(message.len() + bytes, 0);
         message
+    }
+
+    /// The number that stands at `at`, seven bits a byte, and where it ends.
+    fn number(message: &[u8], mut at: usize) -> Option<(usize, usize)> {
+        let (mut number, mut shift) = (0_usize, 0);
+        loop {
+            let byte = *message.get(at)?;
+            number |= usize::from(byte & 0x7f).checked_shl(shift)?;
+            (at, shift) = (at + 1, shift + 7);
+            if byte & 0x80 == 0 {
+                return Some((number, at));
+            }
+        }
+    }
+
+    /// Asks for a promise of a ballot about the request that a proposal to sign is for.
+    pub(super) fn prepare(
+        proposal: &[u8],
+        (number, serial): (u64, u64),
+        (coordinator, incarnation): (&[u8], &[u8]),
+        delivery: &[u8; 32],
+    ) -> Option<Vec<u8>> {
+        let (length, begin) = self::number(proposal, 2)?;
+        // Among the messages about answers the first one, for a request to sign.
+        let mut message = vec![4, 0, 1];
+        message.extend_from_slice(proposal.get(2..begin + length)?);
+        let write = |message: &mut Vec<u8>, mut number: u64| {
+            while number >= 0x80 {
+                message.push((number & 0x7f) as u8 | 0x80);
+                number >>= 7;
+            }
+            message.push(number as u8);
+        };
+        write(&mut message, number);
+        message.extend_from_slice(coordinator);
+        message.extend_from_slice(incarnation);
+        write(&mut message, serial);
+        message.push(1);
+        message.extend_from_slice(delivery);
+        Some(message)
     }
 
     /// Replaces the first occurrence of `old` by `new`, which is as long; whether there was one.
@@ -333,6 +377,9 @@ impl World {
                 }
             }
             LinkOutput::Message { peer, lane, bytes, .. } => {
+                if anatomy::kind(&bytes) == anatomy::PROPOSE_SIGN && self.lies(node, Lie::Raise) {
+                    self.raise(node, &bytes);
+                }
                 let (me, at) = (self.machines[node].id, self.at_of(peer));
                 if let Some(links) = at.and_then(|at| self.proxies.get_mut(&node)?.inner.get_mut(&at)) {
                     // What comes before the node has met this peer is lost.
@@ -375,6 +422,27 @@ impl World {
             | LinkOutput::Up { .. }
             | LinkOutput::Down { .. }
             | LinkOutput::Trouble(_) => {}
+        }
+    }
+
+    /// Everybody is asked to promise higher and higher ballots about the request of a proposal.
+    fn raise(&mut self, node: usize, proposal: &[u8]) {
+        let Some(proxy) = self.proxies.get(&node) else { return };
+        let (generation, incarnation) = (proxy.generation, proxy.incarnation);
+        let me = self.machines[node].id;
+        self.tells(node, Lie::Raise);
+        let delivery = self.cheating.dice.bytes32();
+        for step in 0..RAISED.0 {
+            let delay = step * RAISED.1;
+            let number = self.wall_ms() + delay / MILLISECOND + self.scenario.clock_skew_ms;
+            let of = (me.as_bytes().as_slice(), incarnation.0.as_slice());
+            let Some(message) = anatomy::prepare(proposal, (number, step), of, &delivery) else { return };
+            for to in (0..self.machines.len()).filter(|to| *to != node) {
+                self.later(
+                    delay + 1,
+                    Event::Lie { node, generation, to, lane: Lane::Control, message: message.clone() },
+                );
+            }
         }
     }
 
@@ -449,6 +517,10 @@ impl World {
                 message[at] ^= 1 << self.cheating.dice.below(8);
                 self.tells(node, Lie::Alter);
             }
+        }
+        if kind == a::ROUND && self.lies(node, Lie::Repeat) {
+            self.tells(node, Lie::Repeat);
+            out.extend((0..REPEATED).map(|_| Outgoing { delay: 0, to, lane, message: message.clone() }));
         }
         if kind == a::STORED && self.lies(node, Lie::WrongResult) {
             // The same of all who lie about one session, so that they agree.
