@@ -1,17 +1,23 @@
-//! A memory for good signatures, for processes that run many nodes in one thread.
+//! A memory for good signatures and for what several nodes compute alike, for processes that run many nodes in one thread.
 //!
 //! Every node verifies everything itself, so a simulation of `n` nodes verifies every signature `n` times, all of them
 //! made in the same thread, and spends most of its time on that. A thread that asks for it ([`remember`]) verifies no
 //! signature that it has made itself ([`made`]), and every other one once: what is remembered is the hash of scheme, key,
-//! message and signature together, so nothing else ever passes for it, and what does not verify is never remembered. A
-//! thread that does not ask verifies always, and no program that is shipped asks (`sim` has a test).
+//! message and signature together, so nothing else ever passes for it, and what does not verify is never remembered. What
+//! follows from known inputs alone is computed once ([`or_computed`]). A thread that does not ask verifies and computes
+//! always, and no program that is shipped asks (`sim` has a test).
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use sha2::{Digest as _, Sha256};
 
 thread_local! {
     static GOOD: RefCell<Option<BTreeSet<[u8; 32]>>> = const { RefCell::new(None) };
+    static COMPUTED: RefCell<BTreeMap<[u8; 32], Box<dyn Any>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// How a signature is made and verified.
@@ -26,8 +32,12 @@ pub enum Scheme {
 }
 
 fn name(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix([scheme as u8]);
-    for part in [key, message, signature] {
+    hash(&[scheme as u8], &[key, message, signature])
+}
+
+fn hash(prefix: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(prefix);
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -46,6 +56,23 @@ pub fn made(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) {
 /// From now on this thread remembers the signatures that it has verified, beginning with none.
 pub fn remember() {
     GOOD.set(Some(BTreeSet::new()));
+    COMPUTED.set(BTreeMap::new());
+}
+
+/// What `compute` gives, which follows from `inputs` alone and is of one kind for each `what`: computed, or remembered by
+/// this thread if it remembers.
+#[must_use]
+pub fn or_computed<T: Clone + 'static>(what: &str, inputs: &[&[u8]], compute: impl FnOnce() -> T) -> T {
+    if GOOD.with_borrow(Option::is_none) {
+        return compute();
+    }
+    let name = hash(what.as_bytes(), inputs);
+    let known = COMPUTED.with_borrow(|known| known.get(&name).and_then(|known| known.downcast_ref().cloned()));
+    known.unwrap_or_else(|| {
+        let computed = compute();
+        COMPUTED.with_borrow_mut(|known| known.insert(name, Box::new(computed.clone())));
+        computed
+    })
 }
 
 /// Whether a signature is good: `verify` says so, or this thread remembers one with exactly this `scheme`, `key`,
@@ -102,5 +129,22 @@ mod tests {
             assert_eq!(asked(b"k", b"m", false), (false, true));
         };
         std::thread::spawn(elsewhere).join().expect("another thread");
+    }
+
+    #[test]
+    fn what_follows_from_the_same_inputs_is_computed_once_and_only_where_somebody_asked() {
+        let computed = std::cell::Cell::new(0);
+        let ask = |what: &str, inputs: &[&[u8]]| {
+            or_computed(what, inputs, || {
+                computed.set(computed.get() + 1);
+                computed.get()
+            })
+        };
+        assert_eq!((ask("sum", &[b"a", b"b"]), ask("sum", &[b"a", b"b"])), (1, 2), "nobody asked");
+        remember();
+        assert_eq!((ask("sum", &[b"a", b"b"]), ask("sum", &[b"a", b"b"])), (3, 3));
+        assert_eq!((ask("sum", &[b"ab", b""]), ask("product", &[b"a", b"b"])), (4, 5), "all is kept apart");
+        remember();
+        assert_eq!(ask("sum", &[b"a", b"b"]), 6, "a new memory");
     }
 }

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac as _};
-use mpcium_client::verified::{Scheme, made, or_remembered};
+use mpcium_client::verified::{Scheme, made, or_computed, or_remembered};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -116,8 +116,12 @@ impl Identity {
     /// and for ever, so nothing may depend on it that must stay secret if an identity leaks.
     #[must_use]
     pub fn agree(&self, peer: &VerifyingKey) -> Zeroizing<[u8; 32]> {
-        let secret = StaticSecret::from(self.key.to_scalar_bytes());
-        Zeroizing::new(secret.diffie_hellman(&PublicKey::from(peer.to_montgomery().to_bytes())).to_bytes())
+        let mut both = [self.key.verifying_key(), *peer].map(|key| key.to_bytes());
+        both.sort_unstable();
+        or_computed("key of an acquaintance", &both.each_ref().map(|key| key.as_slice()), || {
+            let secret = StaticSecret::from(self.key.to_scalar_bytes());
+            Zeroizing::new(secret.diffie_hellman(&PublicKey::from(peer.to_montgomery().to_bytes())).to_bytes())
+        })
     }
 
     /// Seals `body`, under a domain tag, for this node itself: [`knows`](Self::knows) tells it from what anybody else made,

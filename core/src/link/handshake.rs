@@ -19,6 +19,7 @@
 //! with 32 more bytes that say at little cost whose it is: `acquaintance`.
 
 use hkdf::Hkdf;
+use mpcium_client::verified::or_computed;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -205,12 +206,21 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    fn derive(secret: &StaticSecret, theirs: [u8; 32], transcript: &[u8], initiator: bool) -> Result<Self, Refused> {
-        let shared = secret.diffie_hellman(&PublicKey::from(theirs));
-        if !shared.was_contributory() {
-            return Err(Refused::Keys);
-        }
-        let hkdf = Hkdf::<Sha256>::new(Some(Sha256::digest(transcript).as_slice()), shared.as_bytes());
+    /// `ours` is the public half of `secret`.
+    fn derive(
+        secret: &StaticSecret,
+        ours: [u8; 32],
+        theirs: [u8; 32],
+        transcript: &[u8],
+        initiator: bool,
+    ) -> Result<Self, Refused> {
+        let both = [ours.min(theirs), ours.max(theirs)];
+        let shared = or_computed("key of a link", &both.each_ref().map(|key| key.as_slice()), || {
+            let shared = secret.diffie_hellman(&PublicKey::from(theirs));
+            shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+        });
+        let shared = shared.ok_or(Refused::Keys)?;
+        let hkdf = Hkdf::<Sha256>::new(Some(Sha256::digest(transcript).as_slice()), shared.as_slice());
         let expand = |what: &str| -> Result<Zeroizing<[u8; 32]>, Refused> {
             let mut key = Zeroizing::new([0; 32]);
             hkdf.expand(&tags::LINK_KEYS.preimage(what.as_bytes()), key.as_mut_slice()).map_err(|_| Refused::Keys)?;
@@ -280,7 +290,7 @@ impl Initiator {
         if !identity::verify(&peer.key, tags::HANDSHAKE, &preimage(b'R', &[&self.hello, signed]), signature) {
             return Err(Refused::Signature);
         }
-        let keys = Keys::derive(&self.secret, party.key, &preimage(b'K', &[&self.hello, signed]), true)?;
+        let keys = Keys::derive(&self.secret, self.me.key, party.key, &preimage(b'K', &[&self.hello, signed]), true)?;
         if !bool::from(keys.confirm_responder.as_slice().ct_eq(confirmation)) {
             return Err(Refused::Keys);
         }
@@ -371,7 +381,7 @@ impl Responder {
         me.write(&mut reply);
         reply.push(u8::from(known));
         let signed = reply.len();
-        let keys = Keys::derive(&secret, hello.peer.key, &preimage(b'K', &[&hello.bytes, &reply]), false)?;
+        let keys = Keys::derive(&secret, me.key, hello.peer.key, &preimage(b'K', &[&hello.bytes, &reply]), false)?;
         let signature = identity.sign(tags::HANDSHAKE, &preimage(b'R', &[&hello.bytes, &reply]));
         reply.extend_from_slice(&signature);
         reply.extend_from_slice(&keys.confirm_responder);

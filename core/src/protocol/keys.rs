@@ -121,7 +121,7 @@ impl KeyShare {
     fn shifted_on<E: LibraryCurve>(&self, delta: &[u8; 32]) -> Result<Self, Abort> {
         let delta = E::scalar_from_bytes(delta)
             .ok_or_else(|| Abort::new("the shift to a child key is not less than the order of the group"))?;
-        let core = self.core::<E>()?;
+        let core = self.checked_core::<E>()?;
         let shift = Point::generator() * &delta;
         let secret_share: &Scalar<E> = core.x.as_ref();
         let mut secret = secret_share + delta.as_ref();

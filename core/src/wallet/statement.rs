@@ -5,7 +5,7 @@
 //! one is a change of protocol.
 
 use ed25519_dalek::VerifyingKey;
-use mpcium_client::result::KeygenResult;
+use mpcium_client::{result::KeygenResult, verified::or_computed};
 use serde::{Deserialize, Serialize};
 
 use super::closing::Votes;
@@ -391,7 +391,9 @@ impl PreparedSession {
         else {
             return None;
         };
-        let ecdsa = mpcium_client::derive::secp256k1_coordinates(ecdsa.as_slice().try_into().ok()?).ok()?;
+        let ecdsa = or_computed("coordinates", &[ecdsa], || {
+            mpcium_client::derive::secp256k1_coordinates(ecdsa.as_slice().try_into().ok()?).ok()
+        })?;
         let eddsa = eddsa.as_slice().try_into().ok()?;
         Some(KeygenResult::success(&self.facts.wallet, &ecdsa, eddsa).attested_bytes())
     }

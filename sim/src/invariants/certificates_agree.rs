@@ -3,13 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use mpcium_core::{
-    store::Keyspace,
-    wallet::{CertificateRecord, record::Stored},
-};
+use mpcium_core::{store::Keyspace, wallet::CertificateRecord};
 
 use super::{Fact, Invariant};
-use crate::world::World;
+use crate::{records, world::World};
 
 /// Bytes of the record that names a wallet's last epoch.
 const HEAD_BYTES: usize = 4;
@@ -37,7 +34,7 @@ impl Invariant for CertificatesAgree {
             if value.expose().len() == HEAD_BYTES {
                 continue;
             }
-            let record = CertificateRecord::decode(value.expose())
+            let record = records::read::<CertificateRecord>(value.expose())
                 .map_err(|error| format!("node{node} stored a certificate that cannot be read: {error}"))?;
             let facts = record.certificate.facts();
             if facts.committee.members.len() != world.scenario.nodes

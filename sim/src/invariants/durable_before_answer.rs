@@ -5,14 +5,13 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mpcium_core::{
-    protocol::Curve,
-    store::Keyspace,
-    wallet::{CertificateRecord, record::Stored},
-};
+use mpcium_core::{protocol::Curve, store::Keyspace, wallet::CertificateRecord};
 
 use super::{Fact, Invariant};
-use crate::world::{Answer, Machine, World};
+use crate::{
+    records,
+    world::{Answer, Machine, World},
+};
 
 #[derive(Default)]
 pub(super) struct DurableBeforeAnswer {
@@ -85,7 +84,7 @@ fn wallet(world: &World, answer: &Answer) -> Result<(), String> {
         machine
             .disk
             .records(Keyspace::Certificates)
-            .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+            .filter_map(|(_, value)| records::read::<CertificateRecord>(value.expose()).ok())
             .find(|record| record.certificate.facts().wallet == answer.wallet)
     });
     let Some(record) = certificate else {

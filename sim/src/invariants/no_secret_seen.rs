@@ -3,13 +3,10 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use mpcium_core::{
-    store::Keyspace,
-    wallet::{ShareRecord, record::Stored},
-};
+use mpcium_core::{store::Keyspace, wallet::ShareRecord};
 
 use super::{Fact, Invariant};
-use crate::world::World;
+use crate::{records, world::World};
 
 /// Leading bytes of a secret by which it is recognised.
 const PREFIX: usize = 8;
@@ -95,7 +92,9 @@ impl Invariant for NoSecretSeen {
             Fact::Secret { bytes } => self.add(bytes),
             Fact::Durable { batch, .. } => {
                 for write in batch.writes.iter().filter(|w| w.keyspace == Keyspace::Shares) {
-                    if let Some(record) = write.value.as_ref().and_then(|v| ShareRecord::decode(v.expose()).ok()) {
+                    if let Some(record) =
+                        write.value.as_ref().and_then(|v| records::read::<ShareRecord>(v.expose()).ok())
+                    {
                         self.add(record.share.secret.expose());
                     }
                 }

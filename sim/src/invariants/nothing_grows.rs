@@ -3,13 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use mpcium_core::{
-    store::Keyspace,
-    wallet::{AcceptorRecord, record::Stored as _},
-};
+use mpcium_core::{store::Keyspace, wallet::AcceptorRecord};
 
 use super::{Fact, Invariant};
-use crate::{scenario::Profile, world::World};
+use crate::{records, scenario::Profile, world::World};
 
 /// Statuses that are kept per node: at a single moment something is always under way.
 const KEPT: usize = 8;
@@ -79,8 +76,7 @@ impl NothingGrows {
         // A node remembers which slots of wallets that do not exist are closed.
         let open = |record: &AcceptorRecord| record.slot.number == 0 || record.acceptor.voted().is_some();
         let decisions = machine.disk.records(Keyspace::Decisions);
-        let left =
-            decisions.filter(|(_, value)| AcceptorRecord::decode(value.expose()).is_ok_and(|record| open(&record)));
+        let left = decisions.filter(|(_, value)| records::read(value.expose()).is_ok_and(|record| open(&record)));
         if left.count() > 0 {
             return Err(format!("node{node}, left alone, still has open decisions on disk"));
         }

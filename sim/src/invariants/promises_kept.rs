@@ -2,19 +2,16 @@
 //! the same slot promises no less and holds the vote; slots only go forward. Whoever was rolled back must sit out what
 //! it cannot remember.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use mpcium_core::{
-    store::Keyspace,
-    wallet::{AcceptorRecord, record::Stored},
-};
+use mpcium_core::{store::Keyspace, wallet::AcceptorRecord};
 
 use super::{Fact, Invariant};
-use crate::world::World;
+use crate::{records, world::World};
 
 #[derive(Default)]
 pub(super) struct PromisesKept {
-    last: BTreeMap<(usize, Vec<u8>), AcceptorRecord>,
+    last: BTreeMap<(usize, Vec<u8>), Arc<AcceptorRecord>>,
 }
 
 impl Invariant for PromisesKept {
@@ -35,7 +32,7 @@ impl Invariant for PromisesKept {
                 self.last.remove(&name);
                 continue;
             };
-            let record = AcceptorRecord::decode(value.expose())
+            let record = records::read::<AcceptorRecord>(value.expose())
                 .map_err(|error| format!("node{node} stored an acceptor that cannot be read: {error}"))?;
             if let Some(last) = self.last.get(&name) {
                 compare(last, &record).map_err(|what| format!("node{node}, wallet {}: {what}", record.slot.wallet))?;

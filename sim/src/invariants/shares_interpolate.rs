@@ -1,17 +1,17 @@
 //! The shares of a certified epoch that are durable interpolate to its public key, and each belongs to its public
 //! share; and every member still has its share, except where a disk was rolled back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mpcium_core::{
     protocol::{Curve, KeyShare},
     store::Keyspace,
-    wallet::{CertificateRecord, SessionId, ShareRecord, record::Stored},
+    wallet::{CertificateRecord, SessionId, ShareRecord},
 };
 
 use super::{Fact, Invariant};
 use crate::{
-    ideal,
+    ideal, records,
     world::{Machine, World},
 };
 
@@ -28,13 +28,12 @@ pub(super) struct SharesInterpolate {
 }
 
 /// The shares of one session that a machine holds durably.
-pub(super) fn shares(machine: &Machine, session: SessionId) -> Vec<KeyShare> {
+pub(super) fn shares(machine: &Machine, session: SessionId) -> Vec<Arc<ShareRecord>> {
     machine
         .disk
         .records(Keyspace::Shares)
-        .filter_map(|(_, value)| ShareRecord::decode(value.expose()).ok())
+        .filter_map(|(_, value)| records::read::<ShareRecord>(value.expose()).ok())
         .filter(|record| record.session == session)
-        .map(|record| record.share)
         .collect()
 }
 
@@ -45,18 +44,18 @@ impl Invariant for SharesInterpolate {
 
     fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
         // When an epoch is decided somewhere, and once more at the end for everything that was decided.
-        let certificates: Vec<CertificateRecord> = match fact {
+        let certificates: Vec<Arc<CertificateRecord>> = match fact {
             Fact::Durable { batch, .. } => batch
                 .writes
                 .iter()
                 .filter(|write| write.keyspace == Keyspace::Certificates)
-                .filter_map(|write| CertificateRecord::decode(write.value.as_ref()?.expose()).ok())
+                .filter_map(|write| records::read(write.value.as_ref()?.expose()).ok())
                 .collect(),
             Fact::End => world
                 .machines
                 .iter()
                 .flat_map(|machine| machine.disk.records(Keyspace::Certificates))
-                .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
+                .filter_map(|(_, value)| records::read(value.expose()).ok())
                 .collect(),
             _ => return Ok(()),
         };
@@ -68,7 +67,7 @@ impl SharesInterpolate {
     fn decided(&mut self, world: &World, record: &CertificateRecord) -> Result<(), String> {
         let certificate = &record.certificate;
         let facts = certificate.facts();
-        let mut held: Vec<KeyShare> = Vec::new();
+        let mut held: Vec<Arc<ShareRecord>> = Vec::new();
         for (node, machine) in world.machines.iter().enumerate() {
             let shares = shares(machine, facts.session);
             if shares.len() != facts.curves.len() && !machine.rolled_back {
@@ -83,7 +82,8 @@ impl SharesInterpolate {
             held.extend(shares);
         }
         for (curve, public_key) in facts.curves.iter().zip(&certificate.value.session.public_keys) {
-            let of_curve: Vec<&KeyShare> = held.iter().filter(|share| share.curve == *curve).collect();
+            let of_curve: Vec<&KeyShare> =
+                held.iter().map(|record| &record.share).filter(|share| share.curve == *curve).collect();
             self.interpolates(*curve, &of_curve, public_key, facts.committee.threshold)
                 .map_err(|what| format!("{} epoch {}: {what}", facts.wallet, facts.epoch))?;
         }

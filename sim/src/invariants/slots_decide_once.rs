@@ -9,11 +9,11 @@ use mpcium_core::{
     consensus::{Ballot, Decree as _},
     session::SessionId,
     store::Keyspace,
-    wallet::{AcceptorRecord, CertificateRecord, Choice, Slot, record::Stored},
+    wallet::{AcceptorRecord, CertificateRecord, Choice, Slot},
 };
 
 use super::{Fact, Invariant};
-use crate::world::World;
+use crate::{records, world::World};
 
 #[derive(Default)]
 pub(super) struct SlotsDecideOnce {
@@ -44,14 +44,14 @@ impl Invariant for SlotsDecideOnce {
             let Some(value) = write.value.as_ref().map(|value| value.expose()) else { continue };
             match write.keyspace {
                 Keyspace::Decisions => {
-                    let record = AcceptorRecord::decode(value).map_err(|error| error.to_string())?;
+                    let record = records::read::<AcceptorRecord>(value).map_err(|error| error.to_string())?;
                     if let Some(voted) = record.acceptor.voted() {
                         self.voted(world, *node, &record.slot, voted.ballot, &voted.value)?;
                     }
                 }
                 Keyspace::Certificates => {
                     // A wallet's newest epoch stands there too.
-                    let Ok(record) = CertificateRecord::decode(value) else { continue };
+                    let Ok(record) = records::read::<CertificateRecord>(value) else { continue };
                     let facts = record.certificate.facts();
                     let decided = self.slots.get(&facts.session).map(|slot| (facts.wallet.clone(), *slot));
                     if decided.and_then(|slot| self.decided.get(&slot)) == Some(&Choice::Close) {

@@ -50,7 +50,10 @@ pub type Shared = Arc<Mutex<World>>;
 
 /// Locks the world. A task that panicked while holding it has ended the run anyway.
 pub fn lock(shared: &Shared) -> MutexGuard<'_, World> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut world = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    // Time passes only while nothing runs.
+    world.now = u64::try_from(world.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    world
 }
 
 /// How a run ended.
@@ -107,6 +110,8 @@ pub struct World {
     dice: Dice,
     runtime: Handle,
     began: Instant,
+    /// Simulated time since then, in microseconds.
+    now: At,
     events: BTreeMap<(At, u64), Event>,
     scheduled: u64,
     waker: Option<Waker>,
@@ -124,7 +129,7 @@ impl World {
     /// Simulated time since the run began.
     #[must_use]
     pub fn now(&self) -> At {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.now
     }
 
     /// When the run began, for timers.

@@ -112,8 +112,9 @@ impl World {
             self.carry(to, damaged);
         }
         if chance(self, rates.replay) {
-            let old: Vec<Vec<u8>> = self.network.history[to].iter().cloned().collect();
-            if let Some(old) = self.dice.pick(&old).cloned() {
+            let history = &self.network.history[to];
+            let at = usize::try_from(self.dice.below(history.len() as u64)).unwrap_or(0);
+            if let Some(old) = history.get(at).cloned() {
                 self.carry(to, old);
             }
         }

@@ -60,6 +60,7 @@ impl World {
                 dice: Dice::new(seed, &world_stream(scenario.luck)),
                 runtime: Handle::current(),
                 began: Instant::now(),
+                now: 0,
                 events: BTreeMap::new(),
                 scheduled: 0,
                 waker: None,

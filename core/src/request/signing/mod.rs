@@ -13,6 +13,7 @@ pub(crate) mod presignatures;
 use mpcium_client::{
     request::{KeyType, SignRequest},
     result::SigningResult,
+    verified::or_computed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +204,7 @@ pub(crate) fn verifies(ctx: &Context, wallet: &Wallet, request: &Admitted, signa
 }
 
 /// The key that a request signs with: the wallet's, or its child.
+#[derive(Clone)]
 pub(crate) struct SigningKey {
     pub public_key: Vec<u8>,
     /// What is added to every share: 32 bytes in the curve's own order, `None` for the wallet's own key.
@@ -223,7 +225,12 @@ pub(crate) fn signing_key(
         return Err("derivation_path is given but the cluster has no chain_code".to_owned());
     };
     let malformed = || "the wallet's public key is malformed".to_owned();
-    match curve {
+    let indices: Vec<u8> = path.iter().flat_map(|index| index.to_be_bytes()).collect();
+    let what = match curve {
+        Curve::Secp256k1 => "child key on secp256k1",
+        Curve::Ed25519 => "child key on Ed25519",
+    };
+    or_computed(what, &[public_key, chain_code, &indices], || match curve {
         Curve::Secp256k1 => {
             let parent = public_key.try_into().map_err(|_| malformed())?;
             let child = mpcium_client::derive::derive_secp256k1(parent, chain_code, path).map_err(|e| e.to_string())?;
@@ -234,5 +241,5 @@ pub(crate) fn signing_key(
             let child = mpcium_client::derive::derive_ed25519(parent, chain_code, path).map_err(|e| e.to_string())?;
             Ok(SigningKey { public_key: child.public_key.to_vec(), shift: Some(child.shift_little_endian()) })
         }
-    }
+    })
 }
