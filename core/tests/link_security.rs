@@ -502,6 +502,30 @@ fn every_handshake_uses_fresh_keys() {
 }
 
 #[test]
+fn an_unanswered_hello_is_said_again_until_it_is_old_or_would_say_something_else() {
+    let mut net = Net::new(2, 5, CLEAN);
+    net.start(0);
+    let hellos = |net: &Net| {
+        let said: Vec<Vec<u8>> = net.recorded.iter().filter(|r| r.0 == 0 && r.2[0] == 1).map(|r| r.2.clone()).collect();
+        let different: BTreeSet<&Vec<u8>> = said.iter().collect();
+        (said.len(), different.len())
+    };
+    net.run_for(limits::HELLO_LASTS / 2);
+    let (said, different) = hellos(&net);
+    assert!(said > 5 && different == 1, "{said} hellos, {different} of them different");
+    net.run_for(limits::HELLO_LASTS);
+    assert_eq!(hellos(&net).1, 2, "no secret waits for an answer without end");
+    commit(&mut net, 0);
+    net.run_for(limits::HANDSHAKE_RETRY_MAX);
+    assert_eq!(hellos(&net).1, 3, "a hello says how far its node has come");
+    // What was said before the peer could hear it is answered when it is said again.
+    let before = hellos(&net).1;
+    net.start(1);
+    net.bring_up();
+    assert_eq!(hellos(&net).1, before);
+}
+
+#[test]
 fn a_datagram_in_a_strangers_name_is_told_once() {
     let mut net = Net::new(3, 5, CLEAN);
     let stranger = net.config(2);

@@ -274,6 +274,13 @@ impl Initiator {
         Self { id, secret, me, hello }
     }
 
+    /// Whether a new hello would say what this one says, but for its keys.
+    pub fn says(&self, me: &Party) -> bool {
+        let Party { from, to, mark, remembered, key: _, facets } = me;
+        let said = &self.me;
+        (*from, *to, *mark, *remembered, facets) == (said.from, said.to, said.mark, said.remembered, &said.facets)
+    }
+
     /// Verifies the reply.
     pub fn verify(&self, peer: &PeerInfo, reply: &[u8]) -> Result<Verified, Refused> {
         let (signed, tail) = split(reply, SIGNATURE + CONFIRMATION).ok_or(Refused::Malformed)?;

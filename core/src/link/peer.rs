@@ -36,7 +36,10 @@ enum Stage {
 struct Initiation {
     handshake: Initiator,
     stage: Stage,
+    /// When the hello was made.
     begun: Time,
+    /// When it left last.
+    said: Time,
 }
 
 /// A handshake that the peer began.
@@ -118,17 +121,27 @@ impl Peer {
         self.link.as_ref().map(Link::incarnation)
     }
 
-    /// Sends a fresh hello. Each try has keys of its own: an unanswered secret does not grow old.
+    /// Says hello. One that nobody has answered is said again as long as it would say the same; then another takes its
+    /// place, so that an unanswered secret does not grow old.
     pub fn begin(&mut self, common: &mut Common, now: Time) {
         let me = self.party(common);
-        let mut id = [0; 8];
-        common.rng.fill_bytes(&mut id);
-        let mut secret = Zeroizing::new([0; 32]);
-        common.rng.fill_bytes(secret.as_mut_slice());
-        common.hellos += 1;
-        let handshake = Initiator::new(&common.identity, me, id, common.hellos, *secret);
-        self.say(common, handshake.hello.clone());
-        self.initiation = Some(Initiation { handshake, stage: Stage::Greeted, begun: now });
+        match self.initiation.as_mut() {
+            Some(Initiation { handshake, stage: Stage::Greeted, begun, said })
+                if begun.after(limits::HELLO_LASTS) > now && handshake.says(&me) =>
+            {
+                *said = now;
+            }
+            _ => {
+                let mut id = [0; 8];
+                common.rng.fill_bytes(&mut id);
+                let mut secret = Zeroizing::new([0; 32]);
+                common.rng.fill_bytes(secret.as_mut_slice());
+                common.hellos += 1;
+                let handshake = Initiator::new(&common.identity, me, id, common.hellos, *secret);
+                self.initiation = Some(Initiation { handshake, stage: Stage::Greeted, begun: now, said: now });
+            }
+        }
+        self.say_hello(common);
         if common.me < self.info.id {
             // The leader does not also follow.
             self.answers.clear();
@@ -141,6 +154,13 @@ impl Peer {
     pub fn begin_anew(&mut self, common: &mut Common, now: Time) {
         self.retry_wait = limits::HANDSHAKE_RETRY_MIN;
         self.begin(common, now);
+    }
+
+    /// Says our hello, as it is, unless it has been answered.
+    fn say_hello(&self, common: &mut Common) {
+        if let Some(Initiation { handshake, stage: Stage::Greeted, .. }) = &self.initiation {
+            self.say(common, handshake.hello.clone());
+        }
     }
 
     fn party(&self, common: &mut Common) -> Party {
@@ -194,7 +214,7 @@ impl Peer {
             Ok(hello) => hello,
             Err(refused) => return self.refuse(common, now, refused),
         };
-        let doubtful = hello.place() <= self.latest;
+        let (doubtful, newest) = (hello.place() <= self.latest, hello.place() >= self.latest);
         let quota = if doubtful { &mut self.repetitions } else { &mut self.hellos };
         if !quota.admits(now) {
             return self.complain(common, now, Trouble::RateLimited { peer: self.info.name.clone() });
@@ -210,16 +230,20 @@ impl Peer {
         self.latest = self.latest.max(hello.place());
         let Some(known) = self.weigh(common, now, &hello.peer) else { return };
         if common.me < self.info.id && self.link.is_none() {
-            // No repetition of an old hello ends a handshake that is under way.
+            // No repetition of an old hello ends a handshake that is under way. The newest may be the peer's own, which
+            // then has not heard ours.
             if doubtful {
+                if newest {
+                    self.say_hello(common);
+                }
                 return;
             }
             // We lead: answer with our own hello. One that has only just left is said again as it is: it may have left
             // before the peer could hear anything, and if it was heard, its repetition is answered as the first time.
             let Some(initiation) = self.initiation.as_ref() else { return self.begin_anew(common, now) };
-            let young = initiation.begun.after(limits::HANDSHAKE_RETRY_MIN) > now;
+            let young = initiation.said.after(limits::HANDSHAKE_RETRY_MIN) > now;
             match &initiation.stage {
-                Stage::Greeted if young => self.say(common, initiation.handshake.hello.clone()),
+                Stage::Greeted if young => self.say_hello(common),
                 Stage::Greeted => self.begin_anew(common, now),
                 Stage::Storing { agreed, .. } | Stage::Confirming { agreed, .. } => {
                     if agreed.peer.mark.incarnation != hello.peer.mark.incarnation && !young {
