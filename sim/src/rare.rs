@@ -9,7 +9,7 @@ use mpcium_core::{
     wallet::{AcceptorRecord, CertificateRecord, Choice, PendingRecord, record::Stored},
 };
 
-use crate::{counters::Counters, invariants::Fact};
+use crate::{counters::Counters, invariants::Fact, records};
 
 /// Words in the reason of a session's end, and what they tell.
 const ENDS: [(&str, &str); 8] = [
@@ -56,6 +56,12 @@ const WAITS: [(&str, &str); 4] = [
 /// Tables whose use is rare.
 const TABLES: [(&str, &str); 1] = [("sessions with early messages", "messages overtook their proposal")];
 
+/// Whether a node says that it has learned that its own store was put back.
+#[must_use]
+pub fn tells_of_own_rollback(report: &Report) -> bool {
+    matches!(report, Report::LinkTrouble { what, .. } if told_by(what, &TROUBLES[..1]).is_some())
+}
+
 fn told_by(text: &str, table: &[(&str, &'static str)]) -> Option<&'static str> {
     table.iter().find(|(words, _)| text.contains(words)).map(|(_, state)| *state)
 }
@@ -78,7 +84,7 @@ fn durable(counters: &mut Counters, batch: &Batch) {
         let Some(value) = write.value.as_ref().map(|value| value.expose()) else { continue };
         match write.keyspace {
             Keyspace::Decisions => {
-                let Ok(record) = AcceptorRecord::decode(value) else { continue };
+                let Ok(record) = records::read::<AcceptorRecord>(value) else { continue };
                 if record.acceptor.promised().is_some_and(|ballot| ballot.round > 1) {
                     counters.sometimes("a second ballot");
                 }
@@ -98,7 +104,7 @@ fn durable(counters: &mut Counters, batch: &Batch) {
                 }
             }
             Keyspace::Certificates => {
-                let Ok(record) = CertificateRecord::decode(value) else { continue };
+                let Ok(record) = records::read::<CertificateRecord>(value) else { continue };
                 if record.certificate.ballot.round > 1 {
                     counters.sometimes("decided in a later ballot");
                 }

@@ -247,6 +247,72 @@ pub(super) fn draw_interrupted(
     }
 }
 
+/// A member does not hear that a wallet was decided, and clients ask for signatures with it as soon as they know it.
+pub(super) fn draw_unheard(
+    dice: &mut Dice,
+    nodes: usize,
+    threshold: usize,
+    length: At,
+    steps: &mut Vec<Step>,
+    faults: &mut Vec<Fault>,
+) {
+    // Where all sign, nothing is decided without one of them.
+    if !dice.chance(0.1) || threshold == nodes {
+        return;
+    }
+    let latest = length - SECOND;
+    let made: Vec<(At, usize)> = steps
+        .iter()
+        .filter_map(|step| match step.action {
+            Action::Keygen { wallet } if step.approved && step.at + 8 * SECOND < latest => Some((step.at, wallet)),
+            _ => None,
+        })
+        .collect();
+    let Some((from, wallet)) = dice.pick(&made).copied() else { return };
+    let until = (from + dice.between(5 * SECOND, 15 * SECOND)).min(latest);
+    faults.push(Fault { from, until, kind: FaultKind::Deaf { node: pick_number(dice, 0, nodes - 1) } });
+    for _ in 0..dice.between(2, 6) {
+        // Soon: a node that has heard nobody for three seconds takes no requests.
+        let at = from + dice.between(300 * MILLISECOND, 4 * SECOND);
+        let (ecdsa, transaction) = (dice.chance(0.3), 2_000 + steps.len());
+        steps.push(Step::new(at, Action::Sign { wallet, ecdsa, transaction, length: 32 }));
+    }
+}
+
+/// Where nodes keep presignatures, clients mostly want what can use them, again and again with one wallet; and in half of
+/// these runs nodes die at the writes that go before such a signature.
+pub(super) fn draw_presigned(
+    dice: &mut Dice,
+    nodes: usize,
+    calm: At,
+    length: At,
+    steps: &mut [Step],
+    faults: &mut Vec<Fault>,
+) {
+    if !dice.chance(0.7) {
+        return;
+    }
+    let crashes = dice.chance(0.5);
+    let latest = length - SECOND;
+    for step in steps {
+        let at = step.at;
+        let Action::Sign { wallet, ecdsa, .. } = &mut step.action else { continue };
+        // Whoever asks for a wallet that does not exist goes on doing so.
+        if *wallet >= 500 || !dice.chance(0.8) {
+            continue;
+        }
+        (*wallet, *ecdsa, step.approved) = (0, true, true);
+        step.path.clear();
+        if crashes && dice.chance(0.3) {
+            let from = (at + dice.below(50 * MILLISECOND)).max(calm).min(latest - SECOND);
+            let until = (from + dice.skewed(SECOND, 5 * SECOND)).min(latest);
+            let node = pick_number(dice, 0, nodes - 1);
+            let point = dice.pick(&[CrashPoint::Written, CrashPoint::Synced]).copied().unwrap_or(CrashPoint::Synced);
+            faults.push(Fault { from, until, kind: FaultKind::CrashAtWrite { node, after: dice.below(3), point } });
+        }
+    }
+}
+
 /// Some messages are longer than a datagram.
 pub(super) fn draw_long_messages(dice: &mut Dice, steps: &mut [Step]) {
     for step in steps {

@@ -121,6 +121,12 @@ pub enum FaultKind {
         /// Which node.
         node: usize,
     },
+    /// A node that has just prepared a wallet hears nothing more from the others, for the rest of the duration. They
+    /// hear it, so the wallet is decided without its knowledge; and the bus reaches it, so it is asked for the wallet.
+    Deaf {
+        /// Which node.
+        node: usize,
+    },
     /// Nodes are stopped in good order, one after the other, and started again after a while.
     RollingRestart {
         /// In which order.
@@ -142,7 +148,8 @@ impl FaultKind {
             | Self::ClockJump { node, .. }
             | Self::Discovery { node }
             | Self::Slow { node }
-            | Self::DiskFull { node } => *node < nodes,
+            | Self::DiskFull { node }
+            | Self::Deaf { node } => *node < nodes,
             Self::Split { side: among }
             | Self::Swizzle { leave: among, .. }
             | Self::RollingRestart { order: among } => among.iter().all(|node| *node < nodes),
@@ -184,6 +191,7 @@ impl FaultKind {
             Self::Slow { .. } => "slow processor",
             Self::DiskFull { .. } => "full disk",
             Self::RollingRestart { .. } => "rolling restart",
+            Self::Deaf { .. } => "deaf",
         }
     }
 }

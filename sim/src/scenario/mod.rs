@@ -20,7 +20,9 @@ pub use self::{
     rates::Rates,
 };
 use self::{
-    clients::{draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_steps},
+    clients::{
+        draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_presigned, draw_steps, draw_unheard,
+    },
     faults::{draw_faults, draw_more_faults},
     rates::draw_rates,
 };
@@ -147,14 +149,18 @@ impl Scenario {
             Profile::Small => &[2, 3, 3, 3, 4],
             Profile::Byzantine => &[3, 3, 4, 4, 5, 5],
             Profile::Soak => &[3],
-            _ => &[2, 3, 3, 3, 4, 4, 5, 5, 6, 7],
+            // The effort grows with the square, and hardly anything needs many nodes to go wrong.
+            _ => &[2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 5, 5, 5, 6],
         };
-        let nodes = dice.pick(sizes).copied().unwrap_or(3);
+        let mut nodes = dice.pick(sizes).copied().unwrap_or(3);
+        if nodes == 6 && Dice::new(seed, "seventh node").chance(0.5) {
+            nodes = 7;
+        }
         let threshold = pick_number(dice, nodes / 2 + 1, nodes);
         let clock_skew_ms = dice.between(100, 5_000);
         let half = clock_skew_ms / 2;
         let clock_offsets_ms = (0..nodes).map(|_| offset(dice, half)).collect();
-        let length = dice.between(15, 60) * SECOND;
+        let length = dice.between(15, 45) * SECOND;
         let calm = if dice.chance(0.7) { 6 * SECOND } else { 0 };
         let starts = (0..nodes).map(|_| dice.skewed(0, 3 * SECOND)).collect();
         let mut faults = draw_faults(dice, nodes, threshold, calm, length, half);
@@ -170,6 +176,11 @@ impl Scenario {
         let manners = draw_manners(&mut Dice::new(seed, "manners"), &mut steps);
         draw_more_faults(&mut Dice::new(seed, "more faults"), nodes, calm, length, &mut faults);
         draw_insistence(&mut Dice::new(seed, "insistence"), nodes, calm, length, &mut steps, &mut faults);
+        let presignatures = pick_number(&mut Dice::new(seed, "presignatures"), 0, 7).saturating_sub(4);
+        if presignatures > 0 {
+            draw_presigned(&mut Dice::new(seed, "presigned"), nodes, calm, length, &mut steps, &mut faults);
+        }
+        draw_unheard(&mut Dice::new(seed, "unheard"), nodes, threshold, length, &mut steps, &mut faults);
         draw_long_messages(&mut Dice::new(seed, "long messages"), &mut steps);
         let spare = nodes - threshold - faults.iter().filter(|fault| fault.is_rollback()).count();
         let broken: Vec<usize> =
@@ -191,7 +202,7 @@ impl Scenario {
             clock_offsets_ms,
             concurrent_signing: pick_number(dice, 1, 20),
             concurrent_keygen: pick_number(dice, 1, 3),
-            presignatures: pick_number(&mut Dice::new(seed, "presignatures"), 0, 7).saturating_sub(4),
+            presignatures,
             steps,
             faults,
             rates: draw_rates(dice, profile),

@@ -26,7 +26,7 @@ const FRESH: usize = 10_000;
 /// When requests with a full signature expire, in milliseconds since 1970: after every run.
 const NEVER: u64 = 1 << 52;
 /// Time for links to come up again after healing before fresh work is asked for.
-const SETTLING: u64 = 20 * SECOND;
+const SETTLING: u64 = 12 * SECOND;
 /// Time for auxiliary data to be made for a core that has none: the nodes wait five minutes for the missing ones to
 /// come back, and repeat failed runs after a minute at most.
 const AUXILIARY: u64 = 480 * SECOND;
@@ -322,12 +322,12 @@ impl Clients {
         }
     }
 
-    /// How the nodes are to hash the message of this transaction, if they are: half of all ECDSA requests leave it to
-    /// them where anybody's do.
+    /// How the nodes are to hash the message of this transaction, if they are: most ECDSA requests leave it to them where
+    /// anybody's do.
     fn hash_for(&self, curve: Curve, transaction: &str) -> Option<MessageHash> {
         let drawn = usize::from(Sha256::digest(transaction)[0]);
-        let wanted = self.whole_messages && curve == Curve::Secp256k1 && drawn % 2 == 0;
-        wanted.then(|| MessageHash::ALL[drawn / 2 % MessageHash::ALL.len()])
+        let wanted = self.whole_messages && curve == Curve::Secp256k1 && drawn % 8 != 0;
+        wanted.then(|| MessageHash::ALL[drawn / 8 % MessageHash::ALL.len()])
     }
 
     /// The request that stands at this place of a stream.
@@ -480,6 +480,7 @@ impl World {
                 machine.disk_slow = 0;
                 machine.slow = 0;
                 machine.blind = 0;
+                (machine.deaf_armed, machine.deaf) = (0, 0);
                 self.boot(node);
             } else {
                 self.kill(node);

@@ -36,6 +36,7 @@ impl World {
                 let (from, to) = machine.disk.roll_back(at);
                 machine.rolled_back = true;
                 machine.rolled_back_within_run |= from == to;
+                machine.rollback_unnoticed |= from == to;
                 self.log_disk(node, "rollback");
             }
             FaultKind::Isolate { node } => self.cut(node, true),
@@ -64,6 +65,7 @@ impl World {
             FaultKind::Discovery { node } => self.machines[node].blind += 1,
             FaultKind::Slow { node } => self.machines[node].slow += 1,
             FaultKind::DiskFull { node } => self.machines[node].disk_full += 1,
+            FaultKind::Deaf { node } => self.machines[node].deaf_armed += 1,
             FaultKind::RollingRestart { order } => {
                 let step = (fault.until - self.now()) / (order.len() as u64 + 1);
                 for (number, node) in order.into_iter().enumerate() {
@@ -116,6 +118,7 @@ impl World {
             FaultKind::DiskFull { node } => {
                 self.machines[node].disk_full = self.machines[node].disk_full.saturating_sub(1);
             }
+            FaultKind::Deaf { node } => self.hears_again(node),
             // A swizzle ends by its own events; a clock stays wrong; a failover is over at once.
             FaultKind::Swizzle { .. }
             | FaultKind::ClockJump { .. }
@@ -146,6 +149,32 @@ impl World {
         machine.cut = if cut { machine.cut + 1 } else { machine.cut.saturating_sub(1) };
         if !cut {
             self.offer_all();
+        }
+    }
+
+    /// A node has prepared a wallet, and from now on it hears nothing if a fault says so.
+    pub(super) fn prepared(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if machine.deaf == 0 && machine.deaf_armed > 0 {
+            machine.deaf = machine.deaf_armed;
+            self.counters.sometimes("a member did not hear that a wallet was decided");
+            self.deafen(node, true);
+        }
+    }
+
+    /// One fault less lets a node hear nothing.
+    fn hears_again(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.deaf_armed = machine.deaf_armed.saturating_sub(1);
+        if machine.deaf > 0 && machine.deaf_armed == 0 {
+            machine.deaf = 0;
+            self.deafen(node, false);
+        }
+    }
+
+    fn deafen(&mut self, node: usize, block: bool) {
+        for other in (0..self.machines.len()).filter(|other| *other != node) {
+            self.network.block(other, node, block);
         }
     }
 

@@ -47,6 +47,10 @@ pub struct Machine {
     pub disk_slow: u32,
     /// Its processors are slow.
     pub slow: u32,
+    /// How many faults let it hear nothing more once it has prepared a wallet.
+    pub deaf_armed: u32,
+    /// How many of them do so now.
+    pub deaf: u32,
     /// Discovery's view of it is bad.
     pub blind: u32,
     /// What its links agree on, where somebody else needs to know.
@@ -57,6 +61,8 @@ pub struct Machine {
     pub rolled_back: bool,
     /// Whether it was once rolled back to a moment within its last run, which its own records do not show.
     pub rolled_back_within_run: bool,
+    /// Whether its node has not noticed that yet, which it may never do if all that heard of what is lost died too.
+    pub rollback_unnoticed: bool,
     /// Whether it takes requests.
     pub intake: BTreeMap<RequestKind, bool>,
     /// Where its process gets its inputs.
@@ -101,11 +107,14 @@ impl Machine {
             disk_full: 0,
             disk_slow: 0,
             slow: 0,
+            deaf_armed: 0,
+            deaf: 0,
             blind: 0,
             facets: Vec::new(),
             boots: 0,
             rolled_back: false,
             rolled_back_within_run: false,
+            rollback_unnoticed: false,
             intake: BTreeMap::new(),
             inbox: None,
             seed,

@@ -18,7 +18,7 @@ use mpcium_io::ports::{Clock, Datagrams, Reports, Requests, Results, Store, Work
 use serde_json::json;
 
 use super::{Event, Shared, World, lock, machine::drive};
-use crate::{invariants::Fact, planted::Planted, scenario::MILLISECOND};
+use crate::{invariants::Fact, planted::Planted, rare, scenario::MILLISECOND};
 
 /// All ports of one process.
 #[derive(Clone)]
@@ -189,6 +189,9 @@ impl Reports for Port {
             );
             if let Report::AuxiliaryReady { members, .. } = &report {
                 world.auxiliary_sets.insert(members.clone());
+            }
+            if rare::tells_of_own_rollback(&report) {
+                world.machines[node].rollback_unnoticed = false;
             }
             world.observe(&Fact::Report { node, report: &report, text: &text });
         });
