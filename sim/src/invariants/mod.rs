@@ -7,6 +7,7 @@ mod answers_stay;
 mod attested;
 mod authorized_work;
 mod bans_kept;
+mod behind_sits_out;
 mod bounded;
 mod calm_after_healing;
 mod certificates_agree;
@@ -167,6 +168,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(deadlines::Deadlines::default()),
         Box::new(nobody_is_wronged::NobodyIsWronged),
         Box::new(bans_kept::BansKept::default()),
+        Box::new(behind_sits_out::BehindSitsOut::default()),
         Box::new(used_before_signed::UsedBeforeSigned::default()),
         Box::new(nothing_grows::NothingGrows::default()),
         Box::new(calm_after_healing::CalmAfterHealing::default()),
