@@ -1,6 +1,6 @@
 //! A number of events per time, with some to spare.
 
-use crate::Time;
+use crate::{Duration, Time};
 
 /// Lets events pass as long as there is credit, which time brings back.
 pub(crate) struct Bucket {
@@ -14,8 +14,13 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Full: `burst` events may pass at once, and so many a second in the long run.
     pub fn new(now: Time, per_second: u32, burst: u32) -> Self {
-        let cost = 1_000_000 / u64::from(per_second.max(1));
-        let most = cost * u64::from(burst);
+        Self::every(now, Duration::from_micros(1_000_000 / u64::from(per_second.max(1))), burst)
+    }
+
+    /// Full: `burst` events may pass at once, and one after each such time in the long run.
+    pub fn every(now: Time, time: Duration, burst: u32) -> Self {
+        let cost = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let most = cost.saturating_mul(u64::from(burst));
         Self { cost, most, credit: most, at: now }
     }
 
@@ -46,7 +51,6 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Duration;
 
     #[test]
     fn a_burst_passes_at_once_and_the_rest_at_its_rate() {

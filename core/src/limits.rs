@@ -63,17 +63,12 @@ pub const DELIVERIES_NAMED_MAX: usize = 64;
 pub const NAMES_FORGOTTEN: Duration = Duration::from_secs(600);
 /// Ballots about one request that one peer may begin at once.
 pub const REQUEST_BALLOTS_BURST: u32 = 8;
-/// Ballots about one request that one peer may begin per second in the long run: who coordinates it rests for longer.
-pub const REQUEST_BALLOTS_PER_SECOND: u32 = 1;
+/// How often one peer may begin a further ballot about one request: between them others sign, also slowly.
+pub const REQUEST_BALLOT_EVERY: Duration = Duration::from_secs(5);
 /// Ballots without a signature that one peer may begin at once, about all requests: it takes no more of them.
 pub const BALLOTS_BURST: u32 = 2 * REQUESTS_MAX as u32;
 /// Ballots without a signature that one peer may begin per second in the long run.
 pub const BALLOTS_PER_SECOND: u32 = 64;
-/// How long nobody else begins anything about a request when it is a peer's turn: it may have to ask twice for a number
-/// that is high enough.
-pub const TURN: Duration = Duration::from_secs(3 * RETRY_MAX.as_secs());
-/// How often a peer's patience with another one's ballot doubles, at most.
-pub const PATIENCE_DOUBLINGS: u32 = 3;
 /// What of the ledger's room a peer's verdicts take up is counted in units of so many bytes.
 pub const VERDICT_UNIT: usize = 128;
 /// Units that one peer may have stored at once: 16 MiB.

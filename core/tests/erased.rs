@@ -4,7 +4,7 @@
 //! returned, which no program can reach. Everything therefore runs on threads of its own, whose stacks go with them.
 //! CGGMP24 is left out: its library computes with big integers of GMP, which gives memory back as it is.
 #![cfg(target_os = "linux")]
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is no part of core")]
+#![expect(clippy::disallowed_types, reason = "this is no part of core")]
 
 mod api {
     pub use mpcium_core::protocol::*;

@@ -1,7 +1,6 @@
 //! What a majority of members hold durably of one ballot is decided, and no member stores anything else in a later one;
-//! no member's record goes back to an earlier ballot; a member replaces what it holds only by what somebody has stored in
-//! a ballot between, because it has told its own when it promised; and ballots are numbered by clocks, so that later
-//! attempts are higher even where promises were forgotten. With cheaters only the last holds: answers are decided among
+//! no member's record goes back to an earlier ballot; and ballots are numbered by clocks, so that later attempts are higher
+//! even where promises were forgotten. With cheaters only the last holds: answers are decided among
 //! nodes that crash and forget, not among nodes that lie.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +18,6 @@ use crate::{
 struct Register {
     /// The last that each member has stored.
     last: BTreeMap<usize, LedgerEntry>,
-    /// What anybody has ordered to be stored, and may have told.
-    told: Vec<LedgerEntry>,
     decided: Option<LedgerEntry>,
 }
 
@@ -35,16 +32,9 @@ impl Invariant for AnswersStay {
     }
 
     fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
-        let (node, batch, durable) = match fact {
-            Fact::Durable { node, batch } => (node, batch, true),
-            Fact::Ordered { node, batch } => (node, batch, false),
-            _ => return Ok(()),
-        };
+        let Fact::Durable { node, batch } = fact else { return Ok(()) };
         for write in batch.writes.iter().filter(|write| write.keyspace == Keyspace::Ledger) {
             let Some(value) = &write.value else {
-                if !durable {
-                    continue;
-                }
                 // Kept for as long as it can matter, and forgotten everywhere at about the same time.
                 self.registers.remove(&write.key);
                 continue;
@@ -52,13 +42,6 @@ impl Invariant for AnswersStay {
             let Some(entry) = LedgerEntry::read(&write.key, value.expose()) else {
                 return Err(format!("node{node} stored an answer that cannot be read"));
             };
-            if !durable {
-                let told = &mut self.registers.entry(write.key.clone()).or_default().told;
-                if !told.contains(&entry) {
-                    told.push(entry);
-                }
-                continue;
-            }
             by_the_clock(world, *node, &entry)?;
             // The known limit of noticing rollbacks.
             if world.proxies.is_empty() && world.machines.iter().all(|machine| !machine.rolled_back_within_run) {
@@ -67,11 +50,6 @@ impl Invariant for AnswersStay {
         }
         Ok(())
     }
-}
-
-/// A verdict of success, which is about the result: it gives way where the highest result has another payload.
-fn is_success(value: &[u8]) -> bool {
-    value == [0]
 }
 
 /// How old an attempt may be when something of it is stored: more than anybody goes on with one.
@@ -107,23 +85,6 @@ impl Register {
         {
             let (from, to) = (last.ballot, entry.ballot);
             return Err(format!("node{node} went back from attempt {from:?} to {to:?}"));
-        }
-        if let Some(last) = self.last.get(&node)
-            && entry.value != last.value
-            && !is_success(&last.value)
-            && !world.machines[node].rolled_back
-            && !self
-                .told
-                .iter()
-                .any(|told| told.value == entry.value && last.ballot < told.ballot && told.ballot < entry.ballot)
-        {
-            return Err(format!(
-                "node{node} replaced {} of attempt {:?} by {} of attempt {:?}, which nobody held in between",
-                hex::encode(&last.value),
-                last.ballot,
-                hex::encode(&entry.value),
-                entry.ballot
-            ));
         }
         self.last.insert(node, entry.clone());
         let holders: BTreeSet<usize> = self

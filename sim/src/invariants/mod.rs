@@ -75,13 +75,6 @@ pub enum Fact<'a> {
         /// What.
         bytes: &'a [u8],
     },
-    /// A node ordered a batch to be written. From then on it may tell of it, and the batch may still be lost.
-    Ordered {
-        /// Where.
-        node: usize,
-        /// What.
-        batch: &'a Batch,
-    },
     /// A batch became durable.
     Durable {
         /// Where.

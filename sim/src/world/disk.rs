@@ -148,7 +148,6 @@ impl World {
             };
             json!({"id": id.0, "writes": batch.writes.iter().map(write).collect::<Vec<_>>()})
         });
-        self.observe(&Fact::Ordered { node, batch: &batch });
         if self.machines[node].error_armed || self.machines[node].disk_full > 0 {
             self.counters.sometimes("a write failed");
             self.machines[node].error_armed = false;

@@ -195,7 +195,6 @@ impl Acceptor {
             ballot,
             deliveries,
             until: last_moment(ctx, *kind),
-            needs: limits::PROPOSAL_WAIT,
             to_sign: false,
         };
         let key = request.key;
@@ -203,9 +202,8 @@ impl Acceptor {
         if !again && !self.affords(ctx, from.0, |meter, now| meter.ballots.admits(now)) {
             return;
         }
-        let lives = |attempt: &Attempt| ctx.incarnation_of(attempt.coordinator) == Some(attempt.incarnation);
         // Whoever has to wait asks again.
-        if !self.promises.take_turn(ctx.now.time, &asked, ctx.me, lives) {
+        if !self.promises.affords(ctx.now.time, &asked, ctx.me) {
             return;
         }
         match self.promises.promise(ctx.now.wall, &asked, &held) {
@@ -259,7 +257,6 @@ impl Acceptor {
         if !self.affords(ctx, from.0, |meter, now| meter.verdicts.admits_many(now, units)) {
             return;
         }
-        self.promises.finished(&key, ballot);
         let mut batch = Batch::default();
         if let Some(signed) = &value.result {
             parts.ledger.hold(&mut batch, ctx.now.wall, key, ballot, signed.clone());

@@ -1,20 +1,16 @@
 //! What this life of a member has promised: to store nothing of a lower ballot.
 //!
-//! # Whose turn it is
+//! # Nobody ends others' attempts as often as it likes
 //! A higher ballot ends what runs for a lower one. So that a member whom nobody needs cannot end everybody's attempts by
-//! raising ballots, a promise is kept against *another* peer's higher ballot for a while: as long as what was promised
-//! needs, while whoever it was given to answers and has not had its value stored here. Whoever is refused asks again, and has
-//! waited since it was refused first, whatever the other one begins meanwhile: a peer that holds on to a request keeps
-//! nobody away for ever. Once it has waited long enough it is its turn, for long enough to come back with a number that is
-//! high enough. Each time that a peer has cut another one's run short, it waits twice as long; so of two that want
-//! the same, each gets longer and longer times to come to an end, and honest ones come to theirs. Besides, each peer may
-//! begin only so many ballots and name only so many deliveries. All this only refuses: nothing else rests on it.
+//! raising ballots, each peer may begin only so many about one request: a few at once, and then one every few seconds,
+//! between which others come to their end. It may name only so many deliveries, too. All this only refuses: nothing else
+//! rests on it, and whoever is refused asks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Attempt, DeliveryKey, Report};
 use crate::{
-    Duration, NodeId, Time, WallTime,
+    NodeId, Time, WallTime,
     bucket::Bucket,
     limits,
     planted::{Bug, planted},
@@ -23,11 +19,6 @@ use crate::{
 
 struct Promise {
     ballot: Attempt,
-    /// How long the ballot is protected from other peers', if it does not come to its end first.
-    needs: Duration,
-    /// Whether something runs for it.
-    runs: bool,
-    finished: bool,
     /// What is being signed under the id, and until when somebody may.
     signing: Option<([u8; 32], WallTime)>,
     /// Of which deliveries the coordinator was told what is held.
@@ -38,17 +29,11 @@ struct Promise {
     named: BTreeSet<DeliveryKey>,
     named_since: Option<Time>,
     peers: BTreeMap<NodeId, Peer>,
-    /// Whose turn it is, until when: nobody else begins anything meanwhile.
-    turn: Option<(NodeId, Time)>,
 }
 
 /// What a peer has done about one request.
 struct Peer {
     ballots: Bucket,
-    /// Since when it has been kept waiting for another peer's ballot.
-    waits_since: Option<Time>,
-    /// How often it has cut another one short.
-    cut_short: u32,
     /// How many deliveries it was the first to name.
     named: usize,
 }
@@ -60,8 +45,6 @@ pub(crate) struct Asked<'a> {
     pub ballot: Attempt,
     pub deliveries: &'a [DeliveryKey],
     pub until: WallTime,
-    /// How long it takes at a slow node, from the promise to the end.
-    pub needs: Duration,
     /// To sign under it: once only, and nothing while another payload is promised to be signed under the id. Deciding
     /// asks about the id, whatever was promised under it, and may ask again.
     pub to_sign: bool,
@@ -82,28 +65,19 @@ impl Promise {
     fn new(asked: &Asked<'_>) -> Self {
         Self {
             ballot: asked.ballot,
-            needs: asked.needs,
-            runs: asked.to_sign,
-            finished: false,
             signing: None,
             deliveries: Vec::new(),
             until: asked.until,
             named: BTreeSet::new(),
             named_since: None,
             peers: BTreeMap::new(),
-            turn: None,
         }
     }
 }
 
 impl Peer {
     fn new(now: Time) -> Self {
-        Self {
-            ballots: Bucket::new(now, limits::REQUEST_BALLOTS_PER_SECOND, limits::REQUEST_BALLOTS_BURST),
-            waits_since: None,
-            cut_short: 0,
-            named: 0,
-        }
+        Self { ballots: Bucket::every(now, limits::REQUEST_BALLOT_EVERY, limits::REQUEST_BALLOTS_BURST), named: 0 }
     }
 }
 
@@ -125,30 +99,14 @@ impl Promises {
         self.table.len()
     }
 
-    /// Whether it is the turn of whoever asks for a promise, which it pays for. What is not higher than what was promised
-    /// takes no turn; to ask again is to ask the same. `lives`: whether a coordinator still answers under that start.
-    pub fn take_turn(&mut self, now: Time, asked: &Asked<'_>, me: NodeId, lives: impl Fn(&Attempt) -> bool) -> bool {
+    /// Whether whoever asks for a promise may begin another ballot, which it pays for. What is not higher than what was
+    /// promised begins nothing; to ask again is to ask the same.
+    pub fn affords(&mut self, now: Time, asked: &Asked<'_>, me: NodeId) -> bool {
         let Some(promise) = self.table.get_mut(&asked.key) else { return true };
-        let (by, before) = (asked.ballot.coordinator, promise.ballot);
-        if before == asked.ballot {
+        if promise.ballot == asked.ballot {
             return promise.deliveries == asked.deliveries;
         }
-        let lower = asked.ballot < before;
-        let turn = promise.turn.filter(|(_, until)| now < *until).map(|(whose, _)| whose);
-        if turn.is_some_and(|whose| whose != by) {
-            return lower;
-        }
-        let peer = promise.peers.entry(by).or_insert_with(|| Peer::new(now));
-        if turn.is_none() && before.coordinator != by && !promise.finished && lives(&before) {
-            let since = *peer.waits_since.get_or_insert(now);
-            if now < since.after(promise.needs * (1 << peer.cut_short.min(limits::PATIENCE_DOUBLINGS))) {
-                return lower;
-            }
-            peer.waits_since = None;
-            peer.cut_short += u32::from(promise.runs);
-            promise.turn = Some((by, now.after(limits::TURN)));
-        }
-        if lower {
+        if asked.ballot < promise.ballot {
             return true;
         }
         if now >= promise.named_since.get_or_insert(now).after(limits::NAMES_FORGOTTEN) {
@@ -156,22 +114,14 @@ impl Promises {
             promise.named.clear();
             promise.peers.values_mut().for_each(|peer| peer.named = 0);
         }
+        let by = asked.ballot.coordinator;
         let peer = promise.peers.entry(by).or_insert_with(|| Peer::new(now));
         let new = asked.deliveries.iter().filter(|delivery| !promise.named.contains(*delivery)).count();
         if by != me && (peer.named + new > limits::DELIVERIES_NAMED_MAX || !peer.ballots.admits(now)) {
             return false;
         }
-        peer.waits_since = None;
         peer.named += new;
-        promise.turn = None;
         true
-    }
-
-    /// What was begun in a ballot is stored here: it needs no protection any more.
-    pub fn finished(&mut self, key: &RequestKey, ballot: Attempt) {
-        if let Some(promise) = self.table.get_mut(key).filter(|promise| promise.ballot == ballot) {
-            promise.finished = true;
-        }
     }
 
     /// Promises a ballot; `held` is what this member holds of the request and those deliveries, and what the coordinator
@@ -201,8 +151,7 @@ impl Promises {
             return Err(Refusal::Higher(stored));
         }
         let promise = self.table.entry(asked.key).or_insert_with(|| Promise::new(asked));
-        promise.finished &= promise.ballot == asked.ballot;
-        (promise.ballot, promise.needs, promise.runs) = (asked.ballot, asked.needs, asked.to_sign);
+        promise.ballot = asked.ballot;
         if asked.to_sign {
             promise.signing = Some((asked.payload, asked.until));
         }
@@ -234,11 +183,10 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Incarnation;
+    use crate::{Duration, Incarnation};
 
     const KEY: RequestKey = [7; 32];
     const ME: u8 = 9;
-    const NEEDS: Duration = Duration::from_secs(10);
 
     fn node(number: u8) -> NodeId {
         NodeId::from_bytes([number; 16])
@@ -253,7 +201,6 @@ mod tests {
     struct Member {
         promises: Promises,
         number: u64,
-        dead: Option<NodeId>,
     }
 
     impl Member {
@@ -272,60 +219,10 @@ mod tests {
         fn asked(&mut self, now: Time, ballot: Attempt, deliveries: &[DeliveryKey]) -> bool {
             let until = WallTime(u64::MAX);
             let to_sign = self.promises.ballot(&KEY) != Some(ballot);
-            let asked = Asked { key: KEY, payload: [0; 32], ballot, deliveries, until, needs: NEEDS, to_sign };
-            let dead = self.dead;
-            self.promises.take_turn(now, &asked, node(ME), |attempt| Some(attempt.coordinator) != dead)
+            let asked = Asked { key: KEY, payload: [0; 32], ballot, deliveries, until, to_sign };
+            self.promises.affords(now, &asked, node(ME))
                 && self.promises.promise(WallTime(0), &asked, &Report::default()).is_ok()
         }
-    }
-
-    #[test]
-    fn a_promise_is_kept_against_other_peers_while_its_holder_needs_it() {
-        let mut member = Member::default();
-        assert!(member.promises(at(0), 1, &[]));
-        assert!(!member.promises(at(0), 2, &[]), "the first one has only begun");
-        assert!(member.promises(at(1), 1, &[]), "its own next attempt");
-        assert!(!member.promises(at(9), 2, &[]));
-        assert!(member.promises(at(10), 2, &[]), "who has waited that long is not kept away by further attempts");
-        // Nothing is protected that nobody works for any more.
-        member.promises.finished(&KEY, member.promises.ballot(&KEY).expect("just promised"));
-        assert!(member.promises(at(10), 1, &[]));
-        member.dead = Some(node(1));
-        assert!(member.promises(at(10), 3, &[]));
-    }
-
-    #[test]
-    fn of_two_that_want_the_same_each_gets_longer_and_longer_times() {
-        let mut member = Member::default();
-        let (mut second, mut holder, mut turns) = (0, 1, Vec::new());
-        assert!(member.promises(at(0), 1, &[]));
-        // The other one asks all the time.
-        for now in 1..300 {
-            if member.promises(at(now), 3 - holder, &[]) {
-                turns.push(now - second);
-                (second, holder) = (now, 3 - holder);
-            }
-        }
-        assert_eq!(turns, [11, 11, 21, 21, 41, 41, 81], "seconds without the other one");
-    }
-
-    /// Whoever is told of a higher ballot comes back with a higher number, but not at once.
-    #[test]
-    fn a_peer_that_raises_its_number_all_the_time_keeps_nobody_away() {
-        let mut member = Member::default();
-        let mut known = 0;
-        let came_through = (0..60).find(|now| {
-            member.promises(at(*now), 1, &[]);
-            if now % 5 != 0 {
-                return false;
-            }
-            let incarnation = Incarnation([0; 16]);
-            let ballot = Attempt { number: known + 1, coordinator: node(2), incarnation, serial: 1 };
-            let promised = member.asked(at(*now), ballot, &[]);
-            known = member.promises.ballot(&KEY).expect("promised").number;
-            promised
-        });
-        assert_eq!(came_through, Some(15), "its turn comes after ten seconds, and then it asks once more");
     }
 
     #[test]
@@ -341,9 +238,10 @@ mod tests {
         let begun = |member: &mut Member, now, peer| (0..1000).filter(|_| member.promises(now, peer, &[])).count();
         // The first one is free, because the request is new.
         assert_eq!(begun(&mut member, at(0), 1), 1 + limits::REQUEST_BALLOTS_BURST as usize);
-        assert_eq!(begun(&mut member, at(3), 1), 3 * limits::REQUEST_BALLOTS_PER_SECOND as usize);
-        member.dead = Some(node(1));
-        assert_eq!(begun(&mut member, at(3), ME), 1000, "a node limits nobody but others");
+        assert_eq!(begun(&mut member, at(3), 1), 0);
+        assert_eq!(begun(&mut member, at(15), 1), 3);
+        assert_eq!(begun(&mut member, at(15), 2), limits::REQUEST_BALLOTS_BURST as usize, "others are not kept away");
+        assert_eq!(begun(&mut member, at(15), ME), 1000, "a node limits nobody but others");
     }
 
     #[test]
@@ -353,7 +251,7 @@ mod tests {
         assert!(member.promises(at(0), 1, &[]));
         let most = u8::try_from(limits::DELIVERIES_NAMED_MAX).expect("a small limit");
         for (number, from) in (0..most).step_by(16).enumerate() {
-            assert!(member.promises(at(number as u64), 1, &names(from, from + 16)));
+            assert!(member.promises(at(5 * number as u64), 1, &names(from, from + 16)));
         }
         assert!(!member.promises(at(100), 1, &names(most, most + 1)));
         assert!(member.promises(at(100), 1, &names(0, 16)), "those that are named already");
@@ -361,9 +259,7 @@ mod tests {
         let ballot = member.promises.ballot(&KEY).expect("promised");
         assert!(member.asked(at(100), ballot, &names(0, 16)));
         assert!(!member.asked(at(100), ballot, &names(most, most + 16)));
-        member.dead = Some(node(1));
         assert!(member.promises(at(100), 2, &names(most, most + 16)), "what one peer names is not another's");
-        member.dead = Some(node(2));
         assert!(!member.promises(at(599), 1, &names(100, 101)));
         assert!(member.promises(at(601), 1, &names(100, 101)), "who asks for ever is answered for ever");
     }

@@ -13,7 +13,7 @@ use super::{
     decision::{Bound, Decision, majority},
     promises::{Asked, Promises, Refusal},
 };
-use crate::{Duration, Incarnation, NodeId, WallTime, request::ledger::RequestKey};
+use crate::{Incarnation, NodeId, WallTime, request::ledger::RequestKey};
 
 const KEY: RequestKey = [7; 32];
 const COORDINATORS: usize = 4;
@@ -345,10 +345,8 @@ impl World {
             report.verdicts.retain(|delivery, _| deliveries.contains(delivery));
             report
         };
-        let asked = |deliveries, to_sign| {
-            let (key, until, needs) = (KEY, WallTime(u64::MAX), Duration::ZERO);
-            Asked { key, payload, ballot, deliveries, until, needs, to_sign }
-        };
+        let asked =
+            |deliveries, to_sign| Asked { key: KEY, payload, ballot, deliveries, until: WallTime(u64::MAX), to_sign };
         let say = match packet.say.clone() {
             Say::Propose(deliveries) => {
                 let held = report(&deliveries, &member.memory);

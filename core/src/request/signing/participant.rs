@@ -229,12 +229,9 @@ impl Participants {
             ballot: proposal.attempt,
             deliveries: &proposal.deliveries,
             until: proposal.deadline.after(ctx.config.clock_skew),
-            // The cap is there for machines that are ten times slower.
-            needs: pace.cap / 8,
             to_sign: true,
         };
-        let lives = |attempt: &Attempt| ctx.incarnation_of(attempt.coordinator) == Some(attempt.incarnation);
-        if !parts.promises.take_turn(ctx.now.time, &asked, ctx.me, lives) {
+        if !parts.promises.affords(ctx.now.time, &asked, ctx.me) {
             return Err(Decline::Busy);
         }
         parts.promises.promise(ctx.now.wall, &asked, &held).map_err(|refusal| match refusal {
@@ -398,7 +395,6 @@ impl Participants {
         if !parts.promises.allows(&key, attempt, deliveries.iter()) {
             return;
         }
-        parts.promises.finished(&key, attempt);
         let attestations: Attestations = attestations.into_iter().collect();
         let signed = Signed { payload, signature: finished.signature, attestations };
         let mut batch = Batch::default();
