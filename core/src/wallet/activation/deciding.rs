@@ -169,6 +169,10 @@ impl Activation {
         grounds: Grounds,
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        // Another session has won, and that is just being written. Whoever asks again is shown it.
+        if self.storing.contains_key(&slot.wallet) {
+            return;
+        }
         let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, None) else { return };
         let session = match &choice {
             Choice::Session(value) => self.check_session(ctx, &acceptor, value),
