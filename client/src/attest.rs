@@ -17,8 +17,8 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::{
     gojson::{self, Value},
+    memory::{Scheme, or_remembered},
     result::{Attestation, KeygenResult, ReshareResult, SigningResult},
-    verified::{Scheme, or_remembered},
 };
 
 /// Begins what a node signs; a zero byte and the document follow.

@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     gojson,
+    memory::{Scheme, or_remembered},
     request::Request,
     result::ErrorCode,
-    verified::{Scheme, or_remembered},
 };
 
 /// A public key that signs requests.

@@ -14,12 +14,12 @@ mod fields;
 pub mod full;
 pub mod gojson;
 pub mod hash;
+pub mod memory;
 pub mod prefix;
 pub mod query;
 pub mod request;
 pub mod result;
 pub mod subjects;
-pub mod verified;
 
 #[cfg(feature = "nats")]
 pub mod client;

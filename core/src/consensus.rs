@@ -165,9 +165,6 @@ impl<N, P> Default for Grounds<N, P> {
 /// The grounds of a vote for a decree.
 pub type GroundsOf<V> = Grounds<<V as Decree>::Name, <V as Decree>::Proof>;
 
-/// What is said of a promise.
-type LevelOf<V> = Level<<V as Decree>::Name, <V as Decree>::Proof>;
-
 impl<N: Ord, P> Grounds<N, P> {
     /// Whether they allow `name` in `ballot`. That each promise was made by its node, in this decision, is for the caller
     /// to check.
@@ -195,9 +192,8 @@ impl<N: Ord, P> Grounds<N, P> {
 /// The rule: whether these promises exclude that in any ballot from `since` on, and below theirs, anything but `name`
 /// was or will be decided. `None`: in any ballot below.
 fn allows<V: Decree>(deciding: &Committee, votes: &[&Votes<V::Name>], name: &V::Name, since: Option<Ballot>) -> bool {
-    let against = |votes: &&&Votes<V::Name>| votes.against(name).cloned();
-    let in_favour: Vec<_> =
-        votes.iter().map(|v| against(&v)).filter(|a| a.as_ref().map(|(ballot, _)| *ballot) <= since).collect();
+    let against = votes.iter().map(|votes| votes.against(name));
+    let in_favour: Vec<_> = against.filter(|against| against.map(|(ballot, _)| *ballot) <= since).collect();
     if in_favour.len() < V::quorum_of(name, deciding) {
         return false;
     }
@@ -238,7 +234,7 @@ pub fn liars<V: Decree>(
         return lower.voters.intersection(&higher.voters).copied().collect();
     }
     // The lowest level above the lower decision.
-    let level: Option<&LevelOf<V>> = grounds.0.iter().rfind(|level| level.ballot > lower.ballot);
+    let level = grounds.0.iter().rfind(|level| level.ballot > lower.ballot);
     let hides = |votes: &Votes<V::Name>| match votes.against(&higher.name) {
         Some((at, name)) => *at < lower.ballot || (*at == lower.ballot && *name != lower.name),
         None => true,

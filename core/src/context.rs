@@ -9,6 +9,7 @@ use rand_core::{RngCore as _, SeedableRng as _};
 use crate::{
     Config, Identity, Incarnation, NodeId, Now, Output, Time,
     input::DeliveryId,
+    limits,
     link::{Lane, Links, Mark, SendError},
     message::Message,
     node::{Table, records},
@@ -316,6 +317,11 @@ impl Context {
     pub fn attempt(&mut self, number: u64) -> Attempt {
         self.attempts += 1;
         Attempt { number, coordinator: self.me, incarnation: self.incarnation, serial: self.attempts }
+    }
+
+    /// The highest number that an honest node can have taken from its clock by now, in milliseconds.
+    pub fn highest_by_clock(&self) -> u64 {
+        self.now.wall.after(self.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
     }
 
     /// What is under way, for the status.

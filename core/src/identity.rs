@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac as _};
-use mpcium_client::verified::{Scheme, made, or_computed, or_remembered};
+use mpcium_client::memory::{Scheme, made, or_computed, or_remembered};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};

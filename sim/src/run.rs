@@ -101,7 +101,7 @@ pub fn freeze() -> Result<crate::frozen::Frozen, String> {
 
 fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Counters) {
     // All nodes of the cluster are in this thread, and each verifies everything.
-    mpcium_client::verified::remember();
+    mpcium_client::memory::remember();
     mpcium_core::planted::plant(scenario.planted.and_then(Planted::in_core));
     let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
     runtime.block_on(async move {

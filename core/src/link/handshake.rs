@@ -19,7 +19,7 @@
 //! with 32 more bytes that say at little cost whose it is: `acquaintance`.
 
 use hkdf::Hkdf;
-use mpcium_client::verified::or_computed;
+use mpcium_client::memory::or_computed;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use x25519_dalek::{PublicKey, StaticSecret};

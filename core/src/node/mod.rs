@@ -28,7 +28,7 @@ use crate::{
     request::{
         admission::admit,
         answers::{
-            self, Attempt,
+            self,
             acceptor::{self, Acceptor},
         },
         deliveries::{Deliveries, error_answer, kind_name},
@@ -99,7 +99,7 @@ impl Node {
         wallets.restore(&mut ctx, &boot.records);
         let catch_up = CatchUp::restore(&mut ctx, &mut activation, &boot);
         // Whatever an earlier start has promised, it took the number for possible.
-        let forgotten = if starts.own.is_empty() { 0 } else { Attempt::highest_plausible(&ctx) };
+        let forgotten = if starts.own.is_empty() { 0 } else { ctx.highest_by_clock() };
         let link_config = boot::begin(&mut ctx, &boot, starts);
         let mut node = Self {
             ctx,

@@ -233,95 +233,45 @@ pub trait Stored: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
 }
 
-/// Schema versions of most kinds of records. The order of variants is the format.
-#[derive(Serialize, Deserialize)]
-enum Versioned<T> {
-    V1(T),
-}
-
-/// Of kinds of which there are two.
-#[derive(Serialize, Deserialize)]
-enum TwoVersions<T, Old> {
-    V1(Old),
-    V2(T),
-}
-
-/// Those of an acceptor's.
-#[derive(Serialize, Deserialize)]
-enum AcceptorVersions<T> {
-    V1(Box<AcceptorRecordV1>),
-    V2(Box<AcceptorRecordV2>),
-    V3(T),
-}
-
+/// Kinds of records, with their earlier schema versions in order. The order of versions is the format.
 macro_rules! stored {
-    ($($record:ty: $what:literal, at most $limit:expr;)*) => { $(
-        impl Stored for $record {
-            const WHAT: &'static str = $what;
-            const BYTES_MAX: usize = $limit;
-
-            fn encode(&self) -> Vec<u8> {
-                encode_sized(&Versioned::V1(self))
+    ($($record:ty $(, before $version:ident of $old:ty)*: $what:literal, at most $limit:expr;)*) => { $(
+        const _: () = {
+            #[derive(Serialize, Deserialize)]
+            enum Versions<T> {
+                $($version(Box<$old>),)*
+                Newest(T),
             }
 
-            fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-                let Versioned::V1(record) = decode_exact::<Versioned<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)?;
-                record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
-                Ok(record)
+            impl Stored for $record {
+                const WHAT: &'static str = $what;
+                const BYTES_MAX: usize = $limit;
+
+                fn encode(&self) -> Vec<u8> {
+                    encode_sized(&Versions::Newest(self))
+                }
+
+                fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+                    let record: Self = match decode_exact::<Versions<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
+                        $(Versions::$version(old) => (*old).into(),)*
+                        Versions::Newest(record) => record,
+                    };
+                    record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
+                    Ok(record)
+                }
             }
-        }
+        };
     )* };
 }
 
 stored! {
     PendingRecord: "record of a prepared or refused session", at most RECORD_BYTES_MAX + REQUEST_BYTES_MAX;
+    CertificateRecord, before V1 of CertificateRecordV1: "record of a certificate", at most RECORD_BYTES_MAX;
+    StoppedRecord, before V1 of StoppedRecordV1:
+        "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
+    AcceptorRecord, before V1 of AcceptorRecordV1, before V2 of AcceptorRecordV2:
+        "record of an acceptor", at most RECORD_BYTES_MAX;
     ShareRecord: "record of a key share", at most RECORD_BYTES_MAX;
-}
-
-macro_rules! stored_in_two_versions {
-    ($($record:ty, before $old:ty: $what:literal, at most $limit:expr;)*) => { $(
-        impl Stored for $record {
-            const WHAT: &'static str = $what;
-            const BYTES_MAX: usize = $limit;
-
-            fn encode(&self) -> Vec<u8> {
-                encode_sized(&TwoVersions::<_, $old>::V2(self))
-            }
-
-            fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-                let record = match decode_exact::<TwoVersions<Self, $old>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
-                    TwoVersions::V1(old) => old.into(),
-                    TwoVersions::V2(record) => record,
-                };
-                record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
-                Ok(record)
-            }
-        }
-    )* };
-}
-
-stored_in_two_versions! {
-    CertificateRecord, before CertificateRecordV1: "record of a certificate", at most RECORD_BYTES_MAX;
-    StoppedRecord, before StoppedRecordV1: "record of two certificates for one epoch", at most 2 * RECORD_BYTES_MAX;
-}
-
-impl Stored for AcceptorRecord {
-    const WHAT: &'static str = "record of an acceptor";
-    const BYTES_MAX: usize = RECORD_BYTES_MAX;
-
-    fn encode(&self) -> Vec<u8> {
-        encode_sized(&AcceptorVersions::V3(self))
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let record = match decode_exact::<AcceptorVersions<Self>>(Self::WHAT, Self::BYTES_MAX, bytes)? {
-            AcceptorVersions::V1(record) => (*record).into(),
-            AcceptorVersions::V2(record) => (*record).into(),
-            AcceptorVersions::V3(record) => record,
-        };
-        record.check().map_err(|error| RecordError::Content { what: Self::WHAT, error })?;
-        Ok(record)
-    }
 }
 
 impl PreparedRecord {
@@ -483,16 +433,11 @@ impl StoppedRecord {
             name: ChoiceName::Session(certificate.value.hash()),
             voters: certificate.votes.iter().map(|(node, _)| *node).collect(),
         });
-        let mut liars = if known.ballot == other.ballot {
-            consensus::liars::<Choice>(&known, &other, &Grounds::default())
-        } else {
-            BTreeSet::new()
-        };
-        for (decided, vote) in [known, other].iter().zip(std::iter::repeat(&self.vote)) {
-            if let Some(CastVote { ballot, name, grounds, .. }) = vote
-                && *ballot > decided.ballot
-            {
-                let mine = Election { ballot: *ballot, name: *name, voters: BTreeSet::new() };
+        // Without grounds it names only those that voted twice in one ballot.
+        let mut liars = consensus::liars::<Choice>(&known, &other, &Grounds::default());
+        if let Some(CastVote { ballot, name, grounds, .. }) = &self.vote {
+            let mine = Election { ballot: *ballot, name: *name, voters: BTreeSet::new() };
+            for decided in [known, other].iter().filter(|decided| *ballot > decided.ballot) {
                 liars.extend(consensus::liars::<Choice>(decided, &mine, grounds));
             }
         }

@@ -5,7 +5,7 @@
 //! one is a change of protocol.
 
 use ed25519_dalek::VerifyingKey;
-use mpcium_client::{result::KeygenResult, verified::or_computed};
+use mpcium_client::{memory::or_computed, result::KeygenResult};
 use serde::{Deserialize, Serialize};
 
 use super::closing::Votes;

@@ -1,7 +1,7 @@
 //! What a majority of members hold durably of one ballot is decided, and no member stores anything else in a later one;
 //! no member's record goes back to an earlier ballot; and ballots are numbered by clocks, so that later attempts are higher
-//! even where promises were forgotten. With cheaters only the last holds: answers are decided among
-//! nodes that crash and forget, not among nodes that lie.
+//! even where promises were forgotten. With cheaters only the last holds: answers are decided among nodes that crash and
+//! forget, not among nodes that lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 

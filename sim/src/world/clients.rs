@@ -7,7 +7,7 @@ use ed25519_dalek::Signer as _;
 use mpcium_client::{
     AuthorizerSignature, FullSignature, KeygenRequest, MessageHash, Request as Document, SignRequest,
     auth::{Authorization, AuthorizerKey, InitiatorKey, PublicKey},
-    verified::{Scheme, made},
+    memory::{Scheme, made},
 };
 use mpcium_core::{input::RequestKind, protocol::Curve};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;

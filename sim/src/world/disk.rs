@@ -282,8 +282,8 @@ impl World {
                 || json!({"id": pending.id.0}),
             );
             self.observe(&Fact::Durable { node, batch: &pending.batch });
-            if prepares(&pending.batch) {
-                self.prepared(node);
+            if self.machines[node].deaf_armed > 0 && prepares(&pending.batch) {
+                self.falls_deaf(node);
             }
             if self.scenario.is_cheater(node) {
                 self.proxy_sees_write(node, generation, &pending.batch);

@@ -152,10 +152,10 @@ impl World {
         }
     }
 
-    /// A node has prepared a wallet, and from now on it hears nothing if a fault says so.
-    pub(super) fn prepared(&mut self, node: usize) {
+    /// A node has prepared a wallet, and faults say that from now on it hears nothing.
+    pub(super) fn falls_deaf(&mut self, node: usize) {
         let machine = &mut self.machines[node];
-        if machine.deaf == 0 && machine.deaf_armed > 0 {
+        if machine.deaf == 0 {
             machine.deaf = machine.deaf_armed;
             self.counters.sometimes("a member did not hear that a wallet was decided");
             self.deafen(node, true);

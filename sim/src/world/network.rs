@@ -112,9 +112,8 @@ impl World {
             self.carry(to, damaged);
         }
         if chance(self, rates.replay) {
-            let history = &self.network.history[to];
-            let at = usize::try_from(self.dice.below(history.len() as u64)).unwrap_or(0);
-            if let Some(old) = history.get(at).cloned() {
+            let history = self.network.history[to].make_contiguous();
+            if let Some(old) = self.dice.pick(history).cloned() {
                 self.carry(to, old);
             }
         }

@@ -121,13 +121,13 @@ struct Third {
     big_delta: Point<E>,
 }
 
-/// Lets a round 1b through only with two good range proofs, and remembers what names the sender of a wrong partial
-/// signature.
 /// Most bytes of one message.
 pub(super) fn bytes_max<L: SecurityLevel>() -> usize {
     4096 + 160 * modulus_bytes::<L>()
 }
 
+/// Lets a round 1b through only with two good range proofs, and remembers what names the sender of a wrong partial
+/// signature.
 pub(super) struct RangeProofsGuard {
     run: Run,
     verifier: Verifier,

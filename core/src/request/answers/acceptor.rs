@@ -199,11 +199,9 @@ impl Acceptor {
         };
         let key = request.key;
         let again = self.promises.ballot(&key) == Some(ballot);
-        if !again && !self.affords(ctx, from.0, |meter, now| meter.ballots.admits(now)) {
-            return;
-        }
+        let affords = again || self.affords(ctx, from.0, |meter, now| meter.ballots.admits(now));
         // Whoever has to wait asks again.
-        if !self.promises.affords(ctx.now.time, &asked, ctx.me) {
+        if !affords || !self.promises.affords(ctx.now.time, &asked, ctx.me) {
             return;
         }
         match self.promises.promise(ctx.now.wall, &asked, &held) {

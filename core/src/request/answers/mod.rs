@@ -78,12 +78,7 @@ impl Attempt {
 
     /// Whether the number is one that an honest coordinator could have chosen by now.
     pub fn is_plausible(&self, ctx: &Context) -> bool {
-        self.number <= Self::highest_plausible(ctx)
-    }
-
-    /// The highest number that an honest coordinator could have chosen by now.
-    pub fn highest_plausible(ctx: &Context) -> u64 {
-        ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
+        self.number <= ctx.highest_by_clock()
     }
 }
 

@@ -11,9 +11,9 @@ pub(crate) mod participant;
 pub(crate) mod presignatures;
 
 use mpcium_client::{
+    memory::or_computed,
     request::{KeyType, SignRequest},
     result::SigningResult,
-    verified::or_computed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,7 @@ impl std::fmt::Display for Decline {
             Self::OtherPayload => f.write_str("the same id is known with another payload"),
             Self::OtherPromised => f.write_str("the same id is being signed with another payload"),
             Self::Higher(attempt) => write!(f, "a higher attempt of {} is known", attempt.coordinator),
-            Self::Busy => f.write_str("all its workers are busy"),
+            Self::Busy => f.write_str("it is busy"),
             Self::Links(what) | Self::Lacks(what) | Self::Refused(what) => f.write_str(what),
             Self::Deadline => f.write_str("the deadline has passed"),
             Self::Presignature => f.write_str("it does not hold that presignature"),

@@ -1,8 +1,8 @@
 //! Proposer and acceptor of the decision which prepared session becomes the epoch, or that none of a slot does.
 //!
 //! An acceptor votes for what the signed promises of others allow, so a proposer that lies has nothing decided that
-//! they do not ([`consensus`](crate::consensus)). Nor can it hold a decision up: rounds go no higher than the clock in
-//! milliseconds, so that there are always higher ones that everybody takes part in; and an acceptor promises each
+//! they do not ([`consensus`](crate::consensus)). Nor can it hold a decision up: rounds, which begin at 1 and go up by one,
+//! are believed no higher than the clock in milliseconds, so that there are always higher ones that everybody takes part in; and an acceptor promises each
 //! member's next ballot only after a while that grows with their number, so that the others' are left alone.
 
 use super::{Activation, After, Message, Parts, is_absent, own_committee, send, tell};
@@ -50,11 +50,6 @@ impl Tried {
         *self = Self { highest: ballot, number: self.number.saturating_add(1), at: now };
         true
     }
-}
-
-/// The highest round that an honest proposer can have reached by now: they begin at 1 and go up by one.
-fn highest_round(ctx: &Context) -> u64 {
-    ctx.now.wall.after(ctx.config.clock_skew * 2 + limits::PROPOSAL_WAIT).0
 }
 
 /// How soon unanswered questions are repeated.
@@ -239,7 +234,7 @@ impl Activation {
             return None;
         }
         let acceptor = || AcceptorRecord::new(wallet, slot.epoch);
-        (ballot.round <= highest_round(ctx)).then(|| self.acceptors.get(wallet).cloned().unwrap_or_else(acceptor))
+        (ballot.round <= ctx.highest_by_clock()).then(|| self.acceptors.get(wallet).cloned().unwrap_or_else(acceptor))
     }
 
     fn keep(&mut self, ctx: &mut Context, acceptor: AcceptorRecord, after: After) {
@@ -330,7 +325,7 @@ impl Activation {
         let pause = crate::Duration::from_millis(50 + ctx.random_below(450));
         let Some(deciding) = self.deciding.get_mut(&slot.wallet) else { return };
         // Nobody that is honest has promised more.
-        if *slot != deciding.slot || promised.round > highest_round(ctx) {
+        if *slot != deciding.slot || promised.round > ctx.highest_by_clock() {
             return;
         }
         let proposer = &mut deciding.proposer;
