@@ -79,6 +79,7 @@ const REACHED: [(Profile, &[&str]); 5] = [
             "lost delivery",
             "lost settlement",
             "messages overtook their proposal",
+            "nobody heard from whom a wallet was decided",
             "node not ready",
             "promised above a vote",
             "proposal declined",
@@ -137,7 +138,7 @@ const REACHED: [(Profile, &[&str]); 5] = [
 ];
 
 /// Faults of every kind must have happened in the ideal profile.
-const FAULTS: [&str; 25] = [
+const FAULTS: [&str; 26] = [
     "blackout",
     "bus outage",
     "clock jump",
@@ -153,6 +154,7 @@ const FAULTS: [&str; 25] = [
     "isolation",
     "kill",
     "loss",
+    "mute",
     "one-way partition",
     "pause",
     "queue failover",

@@ -279,6 +279,36 @@ pub(super) fn draw_unheard(
     }
 }
 
+/// Whoever has a wallet decided is not heard when it knows the decision, and another node works for the same request,
+/// whose time passes meanwhile: it must not close what was decided. Says the time for wallets, in seconds.
+pub(super) fn draw_unspoken(
+    dice: &mut Dice,
+    length: At,
+    steps: &mut Vec<Step>,
+    faults: &mut Vec<Fault>,
+) -> Option<u64> {
+    if !dice.chance(0.06) {
+        return None;
+    }
+    let latest = length - SECOND;
+    let made: Vec<usize> = (0..steps.len())
+        .filter(|at| {
+            let step = &steps[*at];
+            matches!(step.action, Action::Keygen { .. }) && step.approved && step.at + 13 * SECOND < latest
+        })
+        .collect();
+    let action = dice.pick(&made).copied()?;
+    let from = steps[action].at;
+    let until = (from + dice.between(12 * SECOND, 25 * SECOND)).min(latest);
+    faults.push(Fault { from, until, kind: FaultKind::Mute });
+    // Soon, or the wallet exists.
+    for _ in 0..dice.between(1, 3) {
+        let again = Step { at: from + dice.skewed(1, 500 * MILLISECOND), ..steps[action].clone() };
+        steps.push(Step { action: Action::Again { action }, ..again });
+    }
+    Some(dice.between(4, 8))
+}
+
 /// Where nodes keep presignatures, clients mostly want what can use them, again and again with one wallet; and in half of
 /// these runs nodes die at the writes that go before such a signature.
 pub(super) fn draw_presigned(

@@ -127,6 +127,9 @@ pub enum FaultKind {
         /// Which node.
         node: usize,
     },
+    /// The first node that votes for a session in a ballot of its own is heard by no other from then on, for the rest of
+    /// the duration. It has asked them for their votes and hears them: it knows what was decided, and they do not.
+    Mute,
     /// Nodes are stopped in good order, one after the other, and started again after a while.
     RollingRestart {
         /// In which order.
@@ -157,6 +160,7 @@ impl FaultKind {
             Self::Blackout
             | Self::Loss { .. }
             | Self::Delay { .. }
+            | Self::Mute
             | Self::StalledQueue
             | Self::QueueFailover
             | Self::BusOutage => true,
@@ -192,6 +196,7 @@ impl FaultKind {
             Self::DiskFull { .. } => "full disk",
             Self::RollingRestart { .. } => "rolling restart",
             Self::Deaf { .. } => "deaf",
+            Self::Mute => "mute",
         }
     }
 }

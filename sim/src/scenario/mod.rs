@@ -22,6 +22,7 @@ pub use self::{
 use self::{
     clients::{
         draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_presigned, draw_steps, draw_unheard,
+        draw_unspoken,
     },
     faults::{draw_faults, draw_more_faults},
     rates::draw_rates,
@@ -190,6 +191,7 @@ impl Scenario {
         {
             draw_interrupted(&mut Dice::new(seed, "interrupted"), *node, nodes, calm, length, &mut steps, &mut faults);
         }
+        let unspoken = draw_unspoken(&mut Dice::new(seed, "unspoken"), length, &mut steps, &mut faults);
         let scenario = Self {
             seed,
             people: seed,
@@ -197,7 +199,7 @@ impl Scenario {
             nodes,
             threshold,
             signing_deadline_s: dice.between(30, 60),
-            keygen_deadline_s: dice.between(30, 90),
+            keygen_deadline_s: unspoken.unwrap_or(dice.between(30, 90)),
             clock_skew_ms,
             clock_offsets_ms,
             concurrent_signing: pick_number(dice, 1, 20),

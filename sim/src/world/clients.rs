@@ -467,6 +467,7 @@ impl World {
         self.healed = true;
         self.log.event(self.now(), None, "heal", &[], || serde_json::json!({"core": self.scenario.core}));
         self.network.heal();
+        self.mute.clear();
         self.queues.stalled = 0;
         for node in 0..self.machines.len() {
             if self.scenario.in_core(node) {

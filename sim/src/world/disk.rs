@@ -285,6 +285,9 @@ impl World {
             if self.machines[node].deaf_armed > 0 && prepares(&pending.batch) {
                 self.falls_deaf(node);
             }
+            if !self.mute.is_empty() {
+                self.may_fall_mute(node, &pending.batch);
+            }
             if self.scenario.is_cheater(node) {
                 self.proxy_sees_write(node, generation, &pending.batch);
             }

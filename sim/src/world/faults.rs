@@ -1,8 +1,16 @@
 //! Faults begin and end. Each may overlap with any other, also with itself: what is broken is counted.
 
 use super::{Event, World};
-use crate::scenario::{FaultKind, SECOND};
-use mpcium_core::input::RequestKind;
+use crate::{
+    records,
+    scenario::{FaultKind, SECOND},
+};
+use mpcium_core::{
+    NodeId,
+    input::RequestKind,
+    store::{Batch, Keyspace},
+    wallet::{AcceptorRecord, CertificateRecord, Choice},
+};
 
 impl World {
     /// A fault begins.
@@ -66,6 +74,7 @@ impl World {
             FaultKind::Slow { node } => self.machines[node].slow += 1,
             FaultKind::DiskFull { node } => self.machines[node].disk_full += 1,
             FaultKind::Deaf { node } => self.machines[node].deaf_armed += 1,
+            FaultKind::Mute => drop(self.mute.insert(at, None)),
             FaultKind::RollingRestart { order } => {
                 let step = (fault.until - self.now()) / (order.len() as u64 + 1);
                 for (number, node) in order.into_iter().enumerate() {
@@ -119,6 +128,11 @@ impl World {
                 self.machines[node].disk_full = self.machines[node].disk_full.saturating_sub(1);
             }
             FaultKind::Deaf { node } => self.hears_again(node),
+            FaultKind::Mute => {
+                if let Some(node) = self.mute.remove(&at).flatten() {
+                    self.silence(node, false);
+                }
+            }
             // A swizzle ends by its own events; a clock stays wrong; a failover is over at once.
             FaultKind::Swizzle { .. }
             | FaultKind::ClockJump { .. }
@@ -172,6 +186,27 @@ impl World {
         }
     }
 
+    /// Something became durable at a node: if a fault waits for it, the others hear nothing more of that node; and if
+    /// they do not hear of a decision, that is counted.
+    pub(super) fn may_fall_mute(&mut self, node: usize, batch: &Batch) {
+        if decides(batch) && self.mute.values().any(|mute| *mute == Some(node)) {
+            self.counters.sometimes("nobody heard from whom a wallet was decided");
+        }
+        if self.mute.values().all(|mute| *mute != Some(node))
+            && votes_in_ballot_of(self.machines[node].id, batch)
+            && let Some(waiting) = self.mute.values_mut().find(|mute| mute.is_none())
+        {
+            *waiting = Some(node);
+            self.silence(node, true);
+        }
+    }
+
+    fn silence(&mut self, node: usize, block: bool) {
+        for other in (0..self.machines.len()).filter(|other| *other != node) {
+            self.network.block(node, other, block);
+        }
+    }
+
     fn deafen(&mut self, node: usize, block: bool) {
         for other in (0..self.machines.len()).filter(|other| *other != node) {
             self.network.block(other, node, block);
@@ -193,4 +228,30 @@ fn remove(values: &mut Vec<u64>, value: u64) {
     if let Some(at) = values.iter().position(|other| *other == value) {
         values.swap_remove(at);
     }
+}
+
+/// What a batch makes durable in a keyspace.
+fn written(batch: &Batch, keyspace: Keyspace) -> impl Iterator<Item = &[u8]> {
+    let writes = batch.writes.iter().filter(move |write| write.keyspace == keyspace);
+    writes.filter_map(|write| write.value.as_ref().map(|value| value.expose()))
+}
+
+/// Whether a batch makes a vote for a session durable, in a ballot of this node.
+fn votes_in_ballot_of(id: NodeId, batch: &Batch) -> bool {
+    let mut records =
+        written(batch, Keyspace::Decisions).filter_map(|value| records::read::<AcceptorRecord>(value).ok());
+    records.any(|record| {
+        let acceptor = &record.acceptor;
+        acceptor.voted().is_some_and(|voted| {
+            // Otherwise it is an older one, and something else was promised since.
+            acceptor.promised() == Some(voted.ballot)
+                && voted.ballot.node == id
+                && matches!(voted.value, Choice::Session(_))
+        })
+    })
+}
+
+/// Whether a batch makes a wallet durable.
+fn decides(batch: &Batch) -> bool {
+    written(batch, Keyspace::Certificates).any(|value| records::read::<CertificateRecord>(value).is_ok())
 }

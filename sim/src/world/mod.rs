@@ -102,6 +102,8 @@ pub struct World {
     pub fresh_since: Option<At>,
     /// Whether all fresh work was asked for.
     pub fresh: bool,
+    /// The faults that make a node mute, and which node, once there is one.
+    mute: BTreeMap<usize, Option<usize>>,
     /// The members of every auxiliary set that a node reported as ready, by name.
     pub auxiliary_sets: BTreeSet<Vec<String>>,
     /// How long the cluster had run before this run, in microseconds.

@@ -54,6 +54,7 @@ impl World {
                 healed: false,
                 fresh_since: None,
                 fresh: false,
+                mute: BTreeMap::new(),
                 auxiliary_sets: BTreeSet::new(),
                 before: 0,
                 suites,
