@@ -309,6 +309,52 @@ pub(super) fn draw_unspoken(
     Some(dice.between(4, 8))
 }
 
+/// A node stores an answer and dies, and its clock, which was ahead, is behind when it starts again: the ballot of what
+/// it stored is above all that its new clock lets it take for possible. Another node, which was cut off all the time,
+/// then works for the same request, without the one that coordinated it.
+pub(super) fn draw_set_back(
+    dice: &mut Dice,
+    (nodes, threshold): (usize, usize),
+    (calm, length): (At, At),
+    half: u64,
+    steps: &mut Vec<Step>,
+    faults: &mut Vec<Fault>,
+) {
+    // Of more nodes there would be more that know the ballot, of fewer none that does not.
+    if !dice.chance(0.2) || (nodes, threshold) != (3, 2) {
+        return;
+    }
+    let latest = length - SECOND;
+    let signed: Vec<usize> = (0..steps.len())
+        .filter(|at| {
+            let step = &steps[*at];
+            matches!(step.action, Action::Sign { wallet, .. } if wallet < 500)
+                && step.approved
+                && (calm.max(6 * SECOND)..latest - 6 * SECOND).contains(&step.at)
+        })
+        .collect();
+    let Some(action) = dice.pick(&signed).copied() else { return };
+    let at = steps[action].at;
+    let mut order = [0, 1, 2];
+    dice.shuffle(&mut order);
+    let [coordinator, node, other] = order;
+    let ahead = i64::try_from(half).unwrap_or(0);
+    let mut add = |from: At, until: At, kind| faults.push(Fault { from, until, kind });
+    // Whoever has just started takes part in nothing below what its own clock lets it take for possible.
+    add(at - 2 * SECOND, at - dice.between(500, 1_500) * MILLISECOND, FaultKind::Kill { node: coordinator });
+    add(at - 2 * SECOND, at, FaultKind::ClockJump { node: coordinator, offset: ahead });
+    add(at - 2 * SECOND, at, FaultKind::ClockJump { node, offset: ahead });
+    let (dies, back) = (at + dice.skewed(1, 300 * MILLISECOND), at + dice.between(600, 1_500) * MILLISECOND);
+    add(at - SECOND / 2, back, FaultKind::Isolate { node: other });
+    add(dies, back, FaultKind::CrashAtWrite { node, after: dice.below(3), point: CrashPoint::Synced });
+    add(back, back, FaultKind::ClockJump { node, offset: -ahead });
+    add(back, latest, FaultKind::Isolate { node: coordinator });
+    for _ in 0..dice.between(1, 3) {
+        let again = Step { at: (back + dice.between(SECOND / 2, 4 * SECOND)).min(latest), ..steps[action].clone() };
+        steps.push(Step { action: Action::Again { action }, ..again });
+    }
+}
+
 /// Where nodes keep presignatures, clients mostly want what can use them, again and again with one wallet; and in half of
 /// these runs nodes die at the writes that go before such a signature.
 pub(super) fn draw_presigned(

@@ -21,8 +21,8 @@ pub use self::{
 };
 use self::{
     clients::{
-        draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_presigned, draw_steps, draw_unheard,
-        draw_unspoken,
+        draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_presigned, draw_set_back, draw_steps,
+        draw_unheard, draw_unspoken,
     },
     faults::{draw_faults, draw_more_faults},
     rates::draw_rates,
@@ -191,6 +191,8 @@ impl Scenario {
         {
             draw_interrupted(&mut Dice::new(seed, "interrupted"), *node, nodes, calm, length, &mut steps, &mut faults);
         }
+        let (size, time) = ((nodes, threshold), (calm, length));
+        draw_set_back(&mut Dice::new(seed, "set back"), size, time, half, &mut steps, &mut faults);
         let unspoken = draw_unspoken(&mut Dice::new(seed, "unspoken"), length, &mut steps, &mut faults);
         let scenario = Self {
             seed,
