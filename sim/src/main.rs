@@ -227,7 +227,7 @@ fn main() -> ExitCode {
 
 /// Writes what a cluster of this version leaves behind.
 fn freeze(path: &std::path::Path) -> ExitCode {
-    let written = sim::run::freeze()
+    let written = sim::run::leave_behind(Scenario::to_freeze())
         .and_then(|frozen| frozen.encode().map_err(|error| error.to_string()))
         .and_then(|bytes| std::fs::write(path, bytes).map_err(|error| error.to_string()));
     match written {

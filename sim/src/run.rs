@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use madsim::{Config, runtime::Runtime};
+use mpcium_core::protocol::Suites;
 
 use crate::{
     counters::Counters,
+    frozen::Frozen,
     ideal::{self, Witness},
     invariants,
     log::Log,
@@ -57,6 +59,10 @@ pub fn run(seed: u64, profile: Profile, log: Option<&Path>) -> Outcome {
 #[must_use]
 pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
     let (seed, profile, planted) = (scenario.seed, scenario.profile, scenario.planted);
+    if scenario.prepared {
+        // By a run of its own, and in a run no thread can be started. This one will find it.
+        drop(small::left_before(&scenario));
+    }
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || simulate(scenario, log));
     let ended = match thread {
         Ok(thread) => thread.join(),
@@ -76,18 +82,18 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
     }
 }
 
-/// Runs the scenario that is to be frozen and returns what it leaves behind.
+/// Runs a scenario, such as the one that is [to be frozen](Scenario::to_freeze), and returns what it leaves behind.
 ///
 /// # Errors
 /// In words, if the run fails.
-pub fn freeze() -> Result<crate::frozen::Frozen, String> {
-    let thread = std::thread::spawn(|| {
-        let scenario = Scenario::to_freeze();
+pub fn leave_behind(scenario: Scenario) -> Result<Frozen, String> {
+    let run = move || {
+        mpcium_client::memory::remember();
         let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
         runtime.block_on(async move {
             let log = Log::new(None).map_err(|error| error.to_string())?;
             let witness = Arc::new(Witness::default());
-            let suites = ideal::suites(&witness, None);
+            let suites = suites(&scenario, &witness);
             let world = World::new(scenario, suites, witness, invariants::all(), log);
             let verdict = pump(world.clone()).await;
             let mut world = lock(&world);
@@ -95,8 +101,17 @@ pub fn freeze() -> Result<crate::frozen::Frozen, String> {
             world.close();
             if verdict == Verdict::Passed { Ok(frozen) } else { Err(format!("{verdict:?}")) }
         })
-    });
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map_err(|error| error.to_string())?;
     thread.join().map_err(|_| "the run panicked".to_owned())?
+}
+
+fn suites(scenario: &Scenario, witness: &Arc<Witness>) -> Suites {
+    match scenario.profile {
+        Profile::Small => small::suites(scenario.seed),
+        _ if scenario.pairs => ideal::pairwise_suites(witness, scenario.planted),
+        _ => ideal::suites(witness, scenario.planted),
+    }
 }
 
 fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Counters) {
@@ -110,11 +125,7 @@ fn simulate(scenario: Scenario, log: Option<PathBuf>) -> (Verdict, String, Count
             Err(error) => panic!("the log cannot be written: {error}"),
         };
         let witness = Arc::new(Witness::default());
-        let suites = match scenario.profile {
-            Profile::Small => small::suites(scenario.seed),
-            _ if scenario.pairs => ideal::pairwise_suites(&witness, scenario.planted),
-            _ => ideal::suites(&witness, scenario.planted),
-        };
+        let suites = suites(&scenario, &witness);
         let world = World::new(scenario, suites, witness, invariants::all(), log);
         let verdict = pump(world.clone()).await;
         lock(&world).close();

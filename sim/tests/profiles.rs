@@ -20,7 +20,7 @@ use sim::{
 /// nine minutes with everything below.
 const SEEDS: [(Profile, u64, u64); 5] = [
     (Profile::Ideal, 10_000, 300),
-    (Profile::Small, 200, 80),
+    (Profile::Small, 600, 80),
     (Profile::Byzantine, 600, 50),
     (Profile::Upgrade, 400, 25),
     (Profile::Soak, 2, 20),

@@ -126,6 +126,9 @@ pub struct Scenario {
     /// are honest once the world has healed.
     #[serde(default)]
     pub conspiracy: bool,
+    /// Whether auxiliary data was made before the run.
+    #[serde(default)]
+    pub prepared: bool,
     /// Whether every pair of nodes has auxiliary data of its own.
     #[serde(default)]
     pub pairs: bool,
@@ -216,6 +219,7 @@ impl Scenario {
             manners,
             cheaters: Vec::new(),
             conspiracy: false,
+            prepared: false,
             pairs: false,
             planted: None,
             without_steps: BTreeSet::new(),

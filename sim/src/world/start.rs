@@ -17,6 +17,7 @@ use crate::{
     invariants::{Fact, Invariant},
     log::Log,
     scenario::{FaultKind, Profile, SECOND, Scenario},
+    small,
 };
 
 /// The name of the world's stream of chance.
@@ -75,6 +76,9 @@ impl World {
             if world.scenario.profile == Profile::Upgrade {
                 world.thaw();
             }
+            if world.scenario.prepared {
+                world.begin_prepared();
+            }
             Mutex::new(world)
         })
     }
@@ -100,6 +104,19 @@ impl World {
         }
         for answer in frozen.answers {
             self.answered_before(answer);
+        }
+    }
+
+    /// Begins with auxiliary data and nothing else.
+    fn begin_prepared(&mut self) {
+        let left = small::left_before(&self.scenario);
+        let named = |node: usize| format!("node{node}");
+        let nodes = self.machines.len();
+        // As sets of all, and as those of pairs, of which each suite makes one or the other.
+        self.auxiliary_sets.insert((0..nodes).map(named).collect());
+        self.auxiliary_sets.extend((0..nodes).flat_map(|a| (0..a).map(move |b| vec![named(b), named(a)])));
+        for (machine, records) in self.machines.iter_mut().zip(left.iter()) {
+            machine.disk.fill(records.clone());
         }
     }
 
