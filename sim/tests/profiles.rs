@@ -119,6 +119,7 @@ const REACHED: [(Profile, &[&str]); 5] = [
             "cheater failed a check of a pair",
             "cheater fell silent after preparing",
             "cheater flooded its peers",
+            "cheater proposed two sessions at once",
             "cheater proposed what nobody asked for",
             "cheater raised ballots",
             "cheater repeated a message",

@@ -41,6 +41,9 @@ pub enum Lie {
     Raise,
     /// What it says in a protocol it says many times.
     Repeat,
+    /// Proposes two sessions for one request at once, under the same ballot and in the same slot. Half of the others
+    /// hear of the one first, half of the other.
+    Split,
 }
 
 impl Lie {
@@ -79,6 +82,7 @@ impl Lie {
             Self::WrongCheck => "cheater failed a check of a pair",
             Self::Raise => "cheater raised ballots",
             Self::Repeat => "cheater repeated a message",
+            Self::Split => "cheater proposed two sessions at once",
         }
     }
 }
@@ -163,6 +167,16 @@ impl Scenario {
                 if dice.chance(0.25) {
                     cheater.lies.insert(lie, dice.skewed(50, 1_000));
                 }
+            }
+        }
+    }
+
+    /// Some set those against each other that their requests need.
+    pub(super) fn draw_splits(&mut self) {
+        let dice = &mut Dice::new(self.seed, "splits");
+        for cheater in self.cheaters.iter_mut().filter(|_| !self.conspiracy) {
+            if dice.chance(0.2) {
+                cheater.lies.insert(Lie::Split, dice.skewed(200, 1_000));
             }
         }
     }

@@ -358,6 +358,14 @@ impl World {
             if self.lies(node, Lie::Impersonate) && a::replace(&mut message, me.as_bytes(), other.as_bytes()) {
                 self.tells(node, Lie::Impersonate);
             }
+            if self.lies(node, Lie::Split) {
+                self.tells(node, Lie::Split);
+                let mut first = a::another_session(&message);
+                if to % 2 == 1 {
+                    std::mem::swap(&mut first, &mut message);
+                }
+                out.push(Outgoing { delay: 0, to, lane, message: first });
+            }
         }
         if kind == a::ROUND {
             let body = a::body(&message);

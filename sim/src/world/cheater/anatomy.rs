@@ -99,6 +99,15 @@ pub(super) fn replace(message: &mut [u8], old: &[u8], new: &[u8]) -> bool {
     true
 }
 
+/// A proposal for the same thing in everything but that it is another session: the random bytes stand at the end.
+pub(super) fn another_session(proposal: &[u8]) -> Vec<u8> {
+    let mut other = proposal.to_vec();
+    if let Some(byte) = other.last_mut() {
+        *byte ^= 1;
+    }
+    other
+}
+
 /// Makes of a proposal one for something that nobody asked for.
 pub(super) fn forge(message: &mut [u8]) -> bool {
     let field: &[u8] = if kind(message) == PROPOSE_SIGN { br#""tx":""# } else { br#""wallet_id":"wallet-"# };
