@@ -58,7 +58,8 @@ fn proposal(bytes: &[u8]) -> bool {
     let wallet = reads(bytes, |proposal: &activation::Proposal| {
         let _ = proposal.session();
     });
-    reads::<auxiliary::Proposal>(bytes, |_| {}) || wallet || signing
+    let presigning = reads::<signing::presignatures::Proposal>(bytes, |_| {});
+    reads::<auxiliary::Proposal>(bytes, |_| {}) || wallet || signing || presigning
 }
 
 /// Nobody's signature is known, so every statement must be refused, and none may be believed.

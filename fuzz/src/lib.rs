@@ -124,20 +124,22 @@ fn subject_token(bytes: &[u8]) {
     assert_eq!(subjects::unescape_token(&token).as_deref(), Some(id));
 }
 
-/// Links take any bytes, in any state that a handful of them can bring about.
-fn datagram(bytes: &[u8]) {
+/// The links of one of two nodes; target *datagram* drives those of the first.
+#[must_use]
+pub fn links(at: usize) -> Links {
     let ids = [NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16])];
+    let (seed, incarnation) = ([[1; 32], [2; 32]], [[7; 16], [8; 16]]);
     let peers: Vec<PeerInfo> = ids
         .iter()
-        .zip([[1; 32], [2; 32]])
-        .map(|(id, seed)| PeerInfo { id: *id, name: id.to_string(), key: Identity::new(*id, &seed).public() })
+        .zip(&seed)
+        .map(|(id, seed)| PeerInfo { id: *id, name: id.to_string(), key: Identity::new(*id, seed).public() })
         .collect();
-    let mut links = Links::new(
+    Links::new(
         LinkConfig {
-            identity: Identity::new(ids[0], &[1; 32]),
+            identity: Identity::new(ids[at], &seed[at]),
             peers,
             facets: vec![("threshold".to_owned(), "2".to_owned())],
-            incarnation: Incarnation([7; 16]),
+            incarnation: Incarnation(incarnation[at]),
             found: 0,
             commits: 1,
             history: Default::default(),
@@ -145,7 +147,12 @@ fn datagram(bytes: &[u8]) {
             seed: [3; 32],
         },
         Time(0),
-    );
+    )
+}
+
+/// Links take any bytes, in any state that a handful of them can bring about.
+fn datagram(bytes: &[u8]) {
+    let mut links = links(0);
     // One datagram after another, cut where the input says.
     let mut rest = bytes;
     let mut now = 0;

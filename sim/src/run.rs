@@ -87,6 +87,18 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
 /// # Errors
 /// In words, if the run fails.
 pub fn leave_behind(scenario: Scenario) -> Result<Frozen, String> {
+    at_end(scenario, |world| world.freeze())
+}
+
+/// Runs a scenario with cheaters, and returns what nodes said to them: a message of each kind, as fuzzers want them.
+///
+/// # Errors
+/// In words, if the run fails.
+pub fn overhear(scenario: Scenario) -> Result<Vec<Vec<u8>>, String> {
+    at_end(scenario, |world| world.cheating.heard())
+}
+
+fn at_end<T: Send + 'static>(scenario: Scenario, look: impl FnOnce(&World) -> T + Send + 'static) -> Result<T, String> {
     let run = move || {
         mpcium_client::memory::remember();
         let runtime = Runtime::with_seed_and_config(scenario.seed, Config::default());
@@ -97,9 +109,9 @@ pub fn leave_behind(scenario: Scenario) -> Result<Frozen, String> {
             let world = World::new(scenario, suites, witness, invariants::all(), log);
             let verdict = pump(world.clone()).await;
             let mut world = lock(&world);
-            let frozen = world.freeze();
+            let seen = look(&world);
             world.close();
-            if verdict == Verdict::Passed { Ok(frozen) } else { Err(format!("{verdict:?}")) }
+            if verdict == Verdict::Passed { Ok(seen) } else { Err(format!("{verdict:?}")) }
         })
     };
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map_err(|error| error.to_string())?;

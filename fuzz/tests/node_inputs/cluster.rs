@@ -90,6 +90,8 @@ pub struct Cluster {
     pub cut: BTreeSet<(usize, usize)>,
     pub liar: Option<Liar>,
     pub old: Vec<Vec<u8>>,
+    /// Everything that nodes wrote, if somebody wants to know.
+    pub written: Option<Vec<(Keyspace, Vec<u8>)>>,
     queue: Vec<Message>,
     deliveries: u64,
     entropy: u64,
@@ -140,6 +142,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             liar: None,
             old: Vec::new(),
+            written: None,
             queue: Vec::new(),
             deliveries: 0,
             entropy: 0,
@@ -445,6 +448,9 @@ impl Cluster {
                 for write in &batch.writes {
                     self.note(i, write.keyspace.name(), &write.key);
                     self.note(i, "value", write.value.as_ref().map_or(&[][..], Secret::expose));
+                    if let (Some(written), Some(value)) = (&mut self.written, &write.value) {
+                        written.push((write.keyspace, value.expose().to_vec()));
+                    }
                 }
                 let host = &mut self.hosts[i];
                 apply(&mut host.live, &batch);

@@ -11,6 +11,7 @@ mod checks;
 mod cluster;
 mod inputs;
 mod liar;
+mod seeds;
 
 use std::{
     collections::BTreeMap,

@@ -65,6 +65,8 @@ impl std::fmt::Debug for Proxy {
 #[derive(Debug)]
 pub struct Cheating {
     memories: BTreeMap<usize, Memory>,
+    /// The first message of each kind that passed through a proxy unaltered.
+    heard: BTreeMap<(u8, u8), Vec<u8>>,
     dice: Dice,
 }
 
@@ -72,7 +74,17 @@ impl Cheating {
     /// Nobody has done anything yet.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { memories: BTreeMap::new(), dice: Dice::new(seed, "cheating") }
+        Self { memories: BTreeMap::new(), heard: BTreeMap::new(), dice: Dice::new(seed, "cheating") }
+    }
+
+    /// What passed through the proxies in clear: a message of each kind.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        self.heard.values().cloned().collect()
+    }
+
+    fn hears(&mut self, message: &[u8]) {
+        self.heard.entry(anatomy::kind(message)).or_insert_with(|| message.to_vec());
     }
 }
 
@@ -243,6 +255,10 @@ impl World {
                 }
             }
             LinkOutput::Message { peer, lane, bytes, .. } => {
+                // Another cheater may have altered it.
+                if self.at_of(peer).is_some_and(|at| !self.scenario.is_cheater(at)) {
+                    self.cheating.hears(&bytes);
+                }
                 if anatomy::kind(&bytes) == anatomy::PROPOSE_SIGN && self.lies(node, Lie::Raise) {
                     self.raise(node, &bytes);
                 }
@@ -271,6 +287,7 @@ impl World {
                 }
             }
             LinkOutput::Message { lane, bytes, .. } => {
+                self.cheating.hears(&bytes);
                 let generation = self.machines[node].generation;
                 for Outgoing { delay, to, lane, message } in self.tamper(node, peer, lane, bytes) {
                     if delay > 0 {
