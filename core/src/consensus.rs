@@ -641,7 +641,10 @@ impl<V: Decree> Proposer<V> {
                 proof: heard.proof.clone(),
             };
             let level = Level { ballot: self.ballot, promises: promises.iter().map(shown).collect() };
-            let below = reported.iter().filter(|voted| voted.value.name() == name).map(|voted| voted.grounds.0.clone());
+            // What was enough for a vote is enough from any of its levels on, and the higher ones may not fit any more.
+            let voted_for = reported.iter().filter(|voted| voted.value.name() == name).map(|voted| &voted.grounds.0);
+            let below =
+                voted_for.flat_map(|levels| (0..levels.len()).filter_map(|from| Some(levels.get(from..)?.to_vec())));
             let mut possible: Vec<_> = std::iter::once(Vec::new())
                 .chain(below)
                 .map(|below| Grounds([vec![level.clone()], below].concat()))

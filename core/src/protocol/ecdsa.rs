@@ -51,17 +51,21 @@ pub(super) fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> boo
     check().is_some()
 }
 
-/// Recomputes the nonce point `s⁻¹ (m G + r Q)`; `None`: the signature is not valid.
+/// Recomputes the nonce point `(m s⁻¹) G + (r s⁻¹) Q`; `None`: the signature is not valid.
 fn recovery(public_key: &Point<E>, digest: Scalar<E>, r: Scalar<E>, s: Scalar<E>) -> Option<u8> {
     if r.is_zero() {
         return None;
     }
-    let nonce_point = (Point::generator() * digest + public_key * r) * s.invert()?;
-    if x_mod_order(&nonce_point)? != r {
+    let inverse = s.invert()?;
+    let nonce_point = Point::generator() * (digest * inverse) + public_key * (r * inverse);
+    if nonce_point.is_zero() {
         return None;
     }
     let encoded = nonce_point.to_bytes(true);
     let (parity, x) = encoded.as_bytes().split_first()?;
+    if Scalar::<E>::from_be_bytes_mod_order(x) != r {
+        return None;
+    }
     Some(u8::from(*parity == 3) | u8::from(x != r.to_be_bytes().as_bytes()) << 1)
 }
 

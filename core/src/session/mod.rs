@@ -208,6 +208,11 @@ impl Sessions {
         coordinator == ctx.me || self.quotas.admits(ctx.now.time, coordinator, running)
     }
 
+    /// What this coordinator proposed has succeeded, and so costs it nothing.
+    pub fn succeeded(&mut self, coordinator: NodeId) {
+        self.quotas.succeeded(coordinator);
+    }
+
     pub fn has_room(&self) -> bool {
         self.running.len() < limits::SESSIONS_MAX
     }
@@ -526,8 +531,9 @@ impl Sessions {
 
     fn end(&mut self, ctx: &mut Context, id: SessionId, result: Result<Outcome, Failure>, tell: bool) {
         let Some(running) = self.take_out(ctx, id, result.as_ref().err()) else { return };
-        if result.is_ok() {
-            self.quotas.succeeded(running.coordinator);
+        // A session that made keys has succeeded once they are a wallet: many may be made and closed for one request.
+        if result.is_ok() && running.owner != Owner::Wallet {
+            self.succeeded(running.coordinator);
         }
         if let (true, Err(failure)) = (tell, &result) {
             for (node, _) in &running.participants {

@@ -1,8 +1,8 @@
 //! What acceptors choose among in a slot, and the proof that a slot was closed.
 //!
-//! Invariant: a [`Closing`] that [verifies](Closing::verify) holds the votes of at least `n − t + 1` members, in one ballot,
-//! for closing exactly that slot. A session needs `t` votes, and `n − t + 1` and `t` members always have one in common, so
-//! by [consensus](crate::consensus) no session of that slot becomes the epoch any more.
+//! Invariant: a [`Closing`] that [verifies](Closing::verify) holds the votes of a [quorum](closing_quorum), in one ballot,
+//! for closing exactly that slot. It has at least one member in common with the `t` that vote for a session, so by
+//! [consensus](crate::consensus) no session of that slot becomes the epoch any more.
 
 use serde::{Deserialize, Serialize};
 
@@ -101,10 +101,21 @@ impl Decree for Choice {
     fn quorum_of(name: &ChoiceName, deciding: &Committee) -> usize {
         match name {
             ChoiceName::Session(_) => usize::from(deciding.threshold),
-            // As few as can be: once so many never vote for a session, those left are no quorum for it.
-            ChoiceName::Close => deciding.meeting_quorum(),
+            ChoiceName::Close => closing_quorum(deciding),
         }
     }
+}
+
+/// How many members must vote for closing a slot: as many as for a session.
+///
+/// Fewer would meet the `t` voters of a session too, but perhaps in one member only: that one alone could have a session
+/// decided, hide it, and have its slot closed with members that have not voted yet. With `t` of them there must be
+/// `2t − n` that lie. Where a session needs everybody, one member is enough: if `n` were needed to close as well, a member
+/// that is gone could keep a slot open for ever, and keys that need everybody are at the mercy of each member anyway.
+#[must_use]
+pub fn closing_quorum(deciding: &Committee) -> usize {
+    let threshold = usize::from(deciding.threshold);
+    if threshold < deciding.members.len() { threshold } else { 1 }
 }
 
 /// The proof that a slot was closed.

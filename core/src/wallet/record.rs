@@ -435,7 +435,9 @@ impl StoppedRecord {
         });
         // Without grounds it names only those that voted twice in one ballot.
         let mut liars = consensus::liars::<Choice>(&known, &other, &Grounds::default());
-        if let Some(CastVote { ballot, name, grounds, .. }) = &self.vote {
+        // A decision of the first slot says nothing about promises in a later one, which begins without votes; a promise
+        // in the first one contradicts a vote in any slot below its ballot.
+        if let Some(CastVote { slot: 0, ballot, name, grounds }) = &self.vote {
             let mine = Election { ballot: *ballot, name: *name, voters: BTreeSet::new() };
             for decided in [known, other].iter().filter(|decided| *ballot > decided.ballot) {
                 liars.extend(consensus::liars::<Choice>(decided, &mine, grounds));

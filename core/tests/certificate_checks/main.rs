@@ -7,7 +7,7 @@ mod statements;
 use std::collections::BTreeSet;
 
 use mpcium_core::committee::Committee;
-use mpcium_core::consensus::{self, Acceptor, Ballot, Level, Shown};
+use mpcium_core::consensus::{self, Acceptor, Ballot, Decree as _, Level, Shown};
 use mpcium_core::protocol::{Checked, Curve, KeyShare};
 use mpcium_core::store::{Batch, Keyspace};
 use mpcium_core::wallet::record::{

@@ -285,3 +285,29 @@ fn exhausted_rounds_end_in_none_and_never_in_a_repeated_ballot() {
 fn a_quorum_that_does_not_intersect_itself_is_refused() {
     let _ = Proposer::new(&committee(4, 2), node(1), Incarnation([1; 16]), value('a'), 0);
 }
+
+/// Two members of three voted for different values at the beginning, and whoever proposes since is interrupted when only
+/// its own vote is cast. Each vote's grounds rest on those before, and there may be only so many levels of them.
+#[test]
+fn interrupted_ballots_do_not_use_up_the_levels_of_grounds() {
+    let committee = committee(3, 2);
+    let (first, second) = (ballot(1, 1), ballot(1, 2));
+    let mut members = [Acceptor::new(), Acceptor::new()];
+    let vote = |member: &mut Acceptor<Value>, ballot, value, grounds| member.vote(&committee, ballot, value, grounds);
+    assert_eq!(vote(&mut members[0], first, value('v'), blank(1..=3, first)), VoteAnswer::Voted);
+    assert_eq!(vote(&mut members[1], second, value('w'), blank(2..=3, second)), VoteAnswer::Voted);
+    for round in 2..20_u64 {
+        let number = u8::try_from(round % 2).unwrap() + 1;
+        let mut proposer = Proposer::new(&committee, node(number), Incarnation([1; 16]), value('z'), round - 1);
+        let asked = proposer.ballot();
+        for (number, member) in (1..).zip(&mut members) {
+            proposer.on_promise(node(number), asked, promise(member, asked));
+        }
+        let Some(Action::Vote { value: asked_for, grounds, .. }) = proposer.current() else {
+            panic!("round {round}: nothing is proposed to two members that are there")
+        };
+        assert_eq!(asked_for, value('w'), "round {round}");
+        let own = &mut members[usize::from(number) - 1];
+        assert_eq!(vote(own, asked, asked_for, grounds), VoteAnswer::Voted, "round {round}");
+    }
+}

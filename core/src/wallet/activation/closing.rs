@@ -136,8 +136,8 @@ impl Activation {
         let promised = self.acceptors.get(&wallet).and_then(|acceptor| acceptor.acceptor.promised());
         let Some(acceptor) = AcceptorRecord::after(closing, promised) else { return };
         self.cancel_joining(ctx, parts, &wallet, |_| true, &reason);
+        // How often members have tried is not forgotten: closing slots must not end their waiting.
         self.deciding.remove(&wallet);
-        self.tried.remove(&wallet);
         let mut batch = Batch::default();
         let ended = if planted(Bug::VotesForClosed) { None } else { self.prepared.remove(&wallet) };
         let prepared = ended.unwrap_or_default().into_keys();

@@ -50,6 +50,8 @@ pub(super) struct Joining {
 /// A session that is prepared here.
 pub(super) struct Prepared {
     pub record: PreparedRecord,
+    /// Who proposed it, unless that was to an earlier life of this node.
+    pub coordinator: Option<NodeId>,
     durable: bool,
     statements: BTreeMap<NodeId, Statement>,
     /// What a member said that never prepares it.
@@ -64,9 +66,10 @@ pub(super) struct Prepared {
 const DECIDE_AFTER: crate::Duration = crate::Duration::from_secs(2);
 
 impl Prepared {
-    fn new(record: PreparedRecord, durable: bool, now: Time) -> Self {
+    fn new(record: PreparedRecord, coordinator: Option<NodeId>, durable: bool, now: Time) -> Self {
         Self {
             record,
+            coordinator,
             durable,
             statements: BTreeMap::new(),
             refusal: None,
@@ -108,7 +111,7 @@ impl Prepared {
 impl Activation {
     pub(super) fn restore_prepared(&mut self, ctx: &mut Context, record: PreparedRecord) {
         let facts = record.statement.session.facts.clone();
-        let mut prepared = Prepared::new(record, true, ctx.now.time);
+        let mut prepared = Prepared::new(record, None, true, ctx.now.time);
         prepared.statements.insert(ctx.me, prepared.record.statement.clone());
         prepared.ask_at = ctx.now.time;
         self.prepared.entry(facts.wallet).or_default().insert(facts.session, prepared);
@@ -248,7 +251,7 @@ impl Activation {
             ctx.report(Report::Alarm { what: format!("key generation for {wallet} made unusable shares: {error}") });
             return;
         }
-        let mut prepared = Prepared::new(record, false, ctx.now.time);
+        let mut prepared = Prepared::new(record, Some(joining.coordinator), false, ctx.now.time);
         if joining.coordinator == ctx.me {
             prepared.decide_at = ctx.now.time;
         } else {

@@ -405,6 +405,10 @@ impl Activation {
                 let vote = self.acceptors.get(&facts.wallet).and_then(AcceptorRecord::cast_vote);
                 let record = CertificateRecord { certificate: certificate.clone(), vote };
                 Wallets::store(&mut batch, &record);
+                let prepared = self.prepared.get(&facts.wallet).and_then(|sessions| sessions.get(&facts.session));
+                if let Some(coordinator) = prepared.and_then(|prepared| prepared.coordinator) {
+                    parts.sessions.succeeded(coordinator);
+                }
                 self.forget_decided(&mut batch, &facts);
                 self.storing.insert(facts.wallet, record);
                 ctx.persist(batch, crate::context::After::Wallet(After::Certified(Box::new(certificate))));
