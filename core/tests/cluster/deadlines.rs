@@ -55,3 +55,19 @@ fn a_wallet_that_cannot_be_made_is_given_up_after_deadline_and_skew_with_everybo
         assert!(missing.iter().all(|node| reason.contains(&format!("node{node}"))), "{reason}");
     }
 }
+
+/// Everybody refuses what a node proposes whose clock is far ahead. It gives the request back to the queue instead of
+/// keeping it until its deadline, and another one answers it.
+#[test]
+fn a_request_is_not_kept_by_a_node_whose_clock_is_wrong() {
+    let mut world = World::quiet(3, 2, |_| {});
+    world.run_for(Duration::from_secs(2));
+    world.request(&keygen("w"));
+    assert_eq!(code(&world.result("w", None)), "");
+    world.set_ahead(0, Duration::from_secs(60));
+    let asked = world.now().time;
+    world.request_to(0, &sign("w", "ed25519", "t", b"message", &[]));
+    assert_eq!(code(&world.result("w", Some("t"))), "");
+    let took = world.now().time.since(asked);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

@@ -51,6 +51,8 @@ struct Host {
     played: bool,
     mail: Vec<Vec<u8>>,
     sent: u64,
+    /// How far its clock is ahead.
+    ahead: Duration,
 }
 
 /// What is to happen.
@@ -167,6 +169,7 @@ impl World {
                 played: false,
                 mail: Vec::new(),
                 sent: 0,
+                ahead: Duration::ZERO,
             })
             .collect();
         let mut world = Self {
@@ -227,7 +230,8 @@ impl World {
         let config = self.config[i].clone();
         let identity = Identity::new(config.me, &[i as u8 + 1; 32]);
         let boot = BootRecord { records, damage: self.damage.get(&i).cloned().into_iter().collect() };
-        let now = Now { time: self.now, wall: WallTime(START + self.now.0 / 1000) };
+        let wall = WallTime(START + self.now.0 / 1000).after(host.ahead);
+        let now = Now { time: self.now, wall };
         host.node = Some(Node::new(config, identity, self.suites[i].clone(), boot, seed, now));
         self.drain(i);
     }
@@ -310,6 +314,11 @@ impl World {
 
     pub fn node(&self, i: usize) -> &Node {
         self.hosts[i].node.as_ref().expect("the node runs")
+    }
+
+    /// Puts a node's clock ahead of all others.
+    pub fn set_ahead(&mut self, i: usize, ahead: Duration) {
+        self.hosts[i].ahead = ahead;
     }
 
     pub fn now(&self) -> Now {
@@ -466,14 +475,15 @@ impl World {
         }
     }
 
-    /// The queue gives what it has to the first node that takes it.
+    /// The queue gives what it has to a node that takes it, and when it comes back to the next one.
     fn offer(&mut self) {
         let mut left = Vec::new();
         for delivery in std::mem::take(&mut self.queue) {
             let open: Vec<usize> = (0..self.hosts.len())
                 .filter(|i| self.hosts[*i].node.is_some() && self.hosts[*i].intake.contains(&delivery.kind))
                 .collect();
-            match open.get(delivery.sequence as usize % open.len().max(1)) {
+            let turn = (delivery.sequence + delivery.deliveries.saturating_sub(1)) as usize;
+            match open.get(turn % open.len().max(1)) {
                 None => left.push(delivery),
                 Some(i) => {
                     self.hosts[*i].held.insert(delivery.id, delivery.clone());
@@ -497,7 +507,8 @@ impl World {
 
     /// One input for one node.
     pub fn give(&mut self, i: usize, input: Input) {
-        let now = self.now();
+        let mut now = self.now();
+        now.wall = now.wall.after(self.hosts[i].ahead);
         if matches!(input, Input::Persisted(_)) {
             self.banning.remove(&i);
         }

@@ -184,6 +184,15 @@ impl Coordinator {
             }
             // It signs in the ordinary way all the same.
             Decline::Presignature if presigned => {}
+            Decline::Refused(_) => {
+                active.avoided.insert(from, ctx.now.time.after(AVOID));
+                active.refused.insert(from);
+                // So many cannot all lie: what this node proposes is wrong, as when its clock is. Others may do better.
+                if active.refused.len() > liars_max(ctx) {
+                    self.abandon(ctx, parts, name);
+                    return self.release(ctx, parts.deliveries, name, limits::RETRY_MAX);
+                }
+            }
             _ => drop(active.avoided.insert(from, ctx.now.time.after(AVOID))),
         }
         let reason = format!("{} declined: {decline}", ctx.name(from));
@@ -195,9 +204,8 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(&name) else { return };
         active.other_payload.insert(from);
         active.avoided.insert(from, ctx.now.time.after(AVOID));
-        let liars_max = ctx.config.peers.len() - usize::from(ctx.config.threshold);
         let reason = duplicate_reason(&active.request);
-        if active.other_payload.len() > liars_max || from == ctx.me {
+        if active.other_payload.len() > liars_max(ctx) || from == ctx.me {
             self.abandon(ctx, parts, name);
             self.decide(ctx, parts, name, Some((ErrorCode::SessionDuplicate, reason)));
         } else {
@@ -363,4 +371,9 @@ pub(super) fn choose(
         Some((auxiliary, participants)) => Ok(Chosen { participants, auxiliary, presignature: None }),
         None => Err("the auxiliary data that ECDSA needs (see the auxiliary sets in the status)".to_owned()),
     }
+}
+
+/// As many members may lie.
+fn liars_max(ctx: &Context) -> usize {
+    ctx.config.peers.len() - usize::from(ctx.config.threshold)
 }

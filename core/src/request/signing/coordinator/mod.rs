@@ -71,6 +71,8 @@ struct Active {
     presigned: bool,
     /// Members that know the request's id with another payload.
     other_payload: BTreeSet<NodeId>,
+    /// Who has refused what this node proposed.
+    refused: BTreeSet<NodeId>,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
     /// In how many failed attempts each node took part: where a failure names nobody, the next attempt is with others.
@@ -141,6 +143,7 @@ impl Coordinator {
                 tries: 0,
                 presigned: false,
                 other_payload: BTreeSet::new(),
+                refused: BTreeSet::new(),
                 avoided: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 last_failure: String::new(),
