@@ -83,6 +83,11 @@ pub const GROUNDS_LEVELS_MAX: usize = 4;
 pub const SLOT_LEAD_MAX: u32 = 1024;
 /// Undecided wallets that one member may name to a node which catches up; each is remembered for ever.
 pub const SAT_OUT_PER_MEMBER_MAX: usize = 65_536;
+/// Pages that one peer which catches up may be read at once: it asks for the next one only when it has the last.
+pub const CATCH_UP_PAGES_BURST: u32 = 256;
+/// Pages that one peer may be read per second in the long run, 32 certificates each: what a node misses that knows nothing
+/// of 300,000 wallets comes before its requests from before the restore are over.
+pub const CATCH_UP_PAGES_PER_SECOND: u32 = 64;
 /// How soon an acceptor promises another ballot of the same member; doubles with each, up to [`BALLOT_WAIT_MAX`].
 pub const BALLOT_WAIT_MIN: Duration = Duration::from_millis(25);
 /// The longest such wait: so long other members are left alone, whatever one of them does.

@@ -6,7 +6,8 @@
 //! fit again. Decisions that were open then it sits out for ever: it may have promised or voted in them.
 //!
 //! What it is told of these is written for ever, so nobody tells more than it is asked: one page per question, in which
-//! names only grow, and no more of one member than so many.
+//! names only grow, and no more of one member than so many. Who answers reads one page at a time for each peer that asks,
+//! and so many in a second: an honest one asks for the next page when it has the last, and again if it hears nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::records;
 use crate::{
     Incarnation, NodeId, Time,
+    bucket::Bucket,
     context::{After, Context, Wanted},
     limits,
     link::{Lane, Start},
     message::Message as Envelope,
+    node::Table,
     output::Record,
     planted::{Bug, planted},
     report::Report,
@@ -75,11 +78,15 @@ const UNDECIDED: usize = 256;
 /// How soon an unanswered question is repeated.
 const ASK_AGAIN: crate::Duration = crate::Duration::from_secs(3);
 
-/// What a node that was rolled back still has to learn.
+/// What a node that was rolled back still has to learn, and what it tells others that were.
 #[derive(Default)]
 pub(super) struct CatchUp {
     /// Set while the node is not up to date.
     behind: Option<Behind>,
+    /// Peers for which a page is being read. It is read to its end also if the link goes down meanwhile.
+    reading: BTreeSet<NodeId>,
+    /// How many pages each may still ask for now.
+    budgets: BTreeMap<NodeId, Bucket>,
 }
 
 struct Behind {
@@ -179,6 +186,10 @@ impl CatchUp {
         }
     }
 
+    pub fn tables(&self) -> [Table; 1] {
+        [("peers for which a page is read", self.reading.len(), Some(limits::NODES_MAX))]
+    }
+
     pub fn wake_at(&self) -> Option<Time> {
         self.behind.as_ref().map(|behind| behind.ask_at)
     }
@@ -192,13 +203,7 @@ impl CatchUp {
         message: Message,
     ) {
         match message {
-            Message::Ask { after } => {
-                let Some(incarnation) = ctx.incarnation_of(from) else { return };
-                if after.certificate.len() <= limits::RECORD_KEY_BYTES_MAX {
-                    let name = after.certificate.clone();
-                    ctx.scan(Keyspace::Certificates, name, PAGE, Wanted::CatchUp((from, incarnation), after));
-                }
-            }
+            Message::Ask { after } => self.on_ask(ctx, from, after),
             Message::Page { certificates, undecided, next } => {
                 let Some(behind) = &mut self.behind else { return };
                 // Names only grow, so nobody keeps this node asking, or writing, for ever with the same ones. A page that was
@@ -242,6 +247,22 @@ impl CatchUp {
         }
     }
 
+    fn on_ask(&mut self, ctx: &mut Context, from: NodeId, after: Cursor) {
+        let Some(incarnation) = ctx.incarnation_of(from) else { return };
+        let long =
+            after.certificate.len() > limits::RECORD_KEY_BYTES_MAX || after.undecided.len() > limits::ID_BYTES_MAX;
+        if long || self.reading.contains(&from) {
+            return;
+        }
+        let now = ctx.now.time;
+        let full = || Bucket::new(now, limits::CATCH_UP_PAGES_PER_SECOND, limits::CATCH_UP_PAGES_BURST);
+        if self.budgets.entry(from).or_insert_with(full).admits(now) {
+            self.reading.insert(from);
+            let name = after.certificate.clone();
+            ctx.scan(Keyspace::Certificates, name, PAGE, Wanted::CatchUp((from, incarnation), after));
+        }
+    }
+
     /// It is known now what this store holds of a wallet.
     pub fn on_wallet_loaded(
         &mut self,
@@ -280,7 +301,15 @@ impl CatchUp {
     }
 
     /// A page of this node's certificates was read for somebody who catches up.
-    pub fn on_scanned(ctx: &mut Context, activation: &Activation, to: Participant, after: Cursor, records: &[Record]) {
+    pub fn on_scanned(
+        &mut self,
+        ctx: &mut Context,
+        activation: &Activation,
+        to: Participant,
+        after: Cursor,
+        records: &[Record],
+    ) {
+        self.reading.remove(&to.0);
         if ctx.incarnation_of(to.0) != Some(to.1) {
             return;
         }

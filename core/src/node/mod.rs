@@ -165,7 +165,7 @@ impl Node {
             },
             Input::Scanned(id, records) => {
                 if let Some(Wanted::CatchUp(to, after)) = self.ctx.loaded(id) {
-                    CatchUp::on_scanned(&mut self.ctx, &self.activation, to, after, &records);
+                    self.catch_up.on_scanned(&mut self.ctx, &self.activation, to, after, &records);
                 }
             }
             Input::Computed(computed) => match (self.ctx.computed(computed.id), computed.done) {
@@ -710,6 +710,7 @@ impl Node {
         tables.extend(self.activation.tables());
         tables.extend(self.auxiliary.tables());
         tables.extend(self.presignatures.tables());
+        tables.extend(self.catch_up.tables());
         tables
     }
 

@@ -789,3 +789,46 @@ fn a_node_that_catches_up_writes_no_more_than_it_asks_for() {
     assert!(!world.disk(0).keys().any(|(_, key)| key == b"sits out a"));
     assert_eq!(asked(&liar), before);
 }
+
+/// Whoever asks for pages as fast as it can has one read at a time, and so many in a second; an honest node that asks for
+/// one after the other is not slowed down.
+#[test]
+fn a_member_that_asks_for_pages_without_end_is_read_one_at_a_time() {
+    let (mut world, mut liar) = world();
+    let ask = Message::CatchUp(CatchUp::Ask { after: CatchUpCursor::new(String::new()) });
+    let pages = |liar: &Liar| {
+        let page = |(_, message): &&(NodeId, Message)| matches!(message, Message::CatchUp(CatchUp::Page { .. }));
+        liar.heard.iter().filter(page).count()
+    };
+    // So many questions arrive in one packet.
+    let (now, node) = (world.now().time, world.id(0));
+    for _ in 0..limits::LANE_WINDOW_PACKETS {
+        liar.links.send(now, node, Lane::Bulk, ask.encode()).expect("the link takes it");
+    }
+    liar.run_for(&mut world, Duration::from_secs(1));
+    assert_eq!(pages(&liar), 1);
+    // And so many one after the other.
+    let (before, mut asked) = (world.now().time, 0);
+    let answered = |liar: &Liar, asked| pages(liar) > asked;
+    while asked < 2 * limits::CATCH_UP_PAGES_BURST as usize {
+        let known = pages(&liar);
+        liar.say(&mut world, 0, Lane::Bulk, &ask);
+        let end = world.now().time.after(Duration::from_millis(20));
+        while !answered(&liar, known) && world.now().time < end {
+            liar.run_for(&mut world, Duration::from_millis(1));
+        }
+        asked += 1;
+    }
+    let seconds = world.now().time.since(before).as_secs() as usize + 1;
+    let (burst, rate) = (limits::CATCH_UP_PAGES_BURST as usize, limits::CATCH_UP_PAGES_PER_SECOND as usize);
+    let told = pages(&liar) - 1;
+    assert!((burst - 1..=burst + seconds * rate).contains(&told), "{told} pages in {seconds} s");
+    assert!(told < asked, "every question is answered");
+    // What is asked for with names that no wallet has is not read at all.
+    liar.run_for(&mut world, Duration::from_secs(2));
+    let known = pages(&liar);
+    let after = CatchUpCursor::new("w".repeat(limits::ID_BYTES_MAX + 1));
+    liar.say(&mut world, 0, Lane::Bulk, &Message::CatchUp(CatchUp::Ask { after }));
+    liar.run_for(&mut world, Duration::from_secs(1));
+    assert_eq!(pages(&liar), known);
+}
