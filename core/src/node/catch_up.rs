@@ -237,6 +237,10 @@ impl CatchUp {
                 }
                 for certificate in certificates.into_iter().take(PAGE) {
                     let wallet = certificate.facts().wallet.clone();
+                    // Nothing of it has been checked yet, and no record has such a name.
+                    if wallet.len() > limits::ID_BYTES_MAX {
+                        continue;
+                    }
                     match parts.wallets.lookup(ctx, &wallet) {
                         Lookup::Loading => drop(behind.unread.insert((from, wallet), certificate)),
                         Lookup::Absent | Lookup::Found(_) => activation.adopt(ctx, parts, Some(from), certificate),

@@ -832,3 +832,29 @@ fn a_member_that_asks_for_pages_without_end_is_read_one_at_a_time() {
     liar.run_for(&mut world, Duration::from_secs(1));
     assert_eq!(pages(&liar), known);
 }
+
+/// The names of wallets in a page are whatever its sender likes, until the certificates have been verified.
+#[test]
+fn a_node_that_catches_up_survives_names_that_no_wallet_can_have() {
+    let mut world = World::quiet(3, 2, |_| {});
+    let older = world.disk(0).clone();
+    world.request(&keygen("w"));
+    world.result("w", None);
+    let mut liar = Liar::new(&mut world, LIAR);
+    let ask = Message::Wallet(Wallet::Ask { wallet: "w".to_owned() });
+    let shown = |message: &Message| match message {
+        Message::Wallet(Wallet::Certificate(certificate)) => Some((**certificate).clone()),
+        _ => None,
+    };
+    let mut certificate = liar.ask_again(&mut world, 1, &ask, shown).expect("the wallet exists");
+    certificate.value.session.facts.wallet = "w".repeat(usize::from(u16::MAX) + 1);
+    world.kill(0);
+    *world.disk(0) = older;
+    world.start(0);
+    let asked = |liar: &Liar| liar.heard.iter().any(|(_, m)| matches!(m, Message::CatchUp(CatchUp::Ask { .. })));
+    assert!(liar.until(&mut world, |liar, _| asked(liar)), "{:#?}", world.last_reports());
+    let page = CatchUp::Page { certificates: vec![certificate], undecided: Vec::new(), next: None };
+    liar.say(&mut world, 0, Lane::Bulk, &Message::CatchUp(page));
+    liar.run_for(&mut world, Duration::from_millis(50));
+    assert!(world.node(0).status(world.now()).alarms.iter().any(|alarm| alarm.contains("brought up to date")));
+}
