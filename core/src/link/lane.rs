@@ -1,7 +1,8 @@
 //! One lane of one link: what waits to be acknowledged, and what arrived out of order.
 //!
 //! Invariant: a message is handed up once, whole, and after every earlier message of its lane; a receiver holds at
-//! most [`LANE_WINDOW_PACKETS`](limits::LANE_WINDOW_PACKETS) fragments and a bounded number of bytes.
+//! most [`LANE_WINDOW_PACKETS`](limits::LANE_WINDOW_PACKETS) fragments and a bounded number of bytes, and takes no more
+//! fragments than that until it has acknowledged some.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -90,9 +91,9 @@ impl SendLane {
         !self.lost.is_empty()
     }
 
-    /// Queues a message; `false` if the lane is full.
+    /// Queues a message, which is not empty; `false` if the lane is full.
     pub fn push(&mut self, message: Vec<u8>) -> bool {
-        let fragments = message.len().div_ceil(limits::FRAGMENT_BYTES_MAX).max(1);
+        let fragments = message.len().div_ceil(limits::FRAGMENT_BYTES_MAX);
         if self.bytes + message.len() > limits::LANE_BYTES_MAX
             || self.queue.len() + fragments > limits::LANE_FRAGMENTS_MAX
         {
@@ -269,6 +270,8 @@ pub(super) struct Contradiction(pub &'static str);
 #[derive(Default)]
 pub(super) struct ReceiveLane {
     next: u64,
+    /// What `next` was when it was last acknowledged: an honest sender goes no further than a window beyond it.
+    told: u64,
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
     assembly: Option<Assembly>,
@@ -287,7 +290,7 @@ impl ReceiveLane {
         payload: &[u8],
         deliver: &mut impl FnMut(Vec<u8>),
     ) -> Result<Accepted, Contradiction> {
-        if sequence.saturating_sub(self.next) >= limits::LANE_WINDOW_PACKETS as u64 {
+        if sequence.saturating_sub(self.told) >= limits::LANE_WINDOW_PACKETS as u64 {
             return Ok(Accepted::NoRoom);
         }
         if sequence > self.next && !self.held.contains_key(&sequence) {
@@ -342,7 +345,7 @@ impl ReceiveLane {
         if assembly.bytes.len() + payload.len() > assembly.total {
             return Err(Contradiction("fragments are longer than their message"));
         }
-        if payload.is_empty() && assembly.total > 0 {
+        if payload.is_empty() {
             return Err(Contradiction("an empty fragment"));
         }
         assembly.bytes.extend_from_slice(payload);
@@ -358,6 +361,7 @@ impl ReceiveLane {
     pub fn acknowledgement(&mut self) -> (u64, Vec<(u16, u16)>) {
         self.unacknowledged = 0;
         self.unacknowledged_bytes = 0;
+        self.told = self.next;
         let mut ranges: Vec<(u16, u16)> = Vec::new();
         for sequence in self.held.keys() {
             // Held fragments are within the window, which fits.
@@ -393,6 +397,20 @@ mod tests {
         let mut lane = ReceiveLane::default();
         assert_eq!(accept(&mut lane, 0, Some(9), b"x"), Ok(Accepted::InOrder));
         assert!(accept(&mut lane, 1, Some(9), b"x").is_err());
+        assert!(accept(&mut ReceiveLane::default(), 0, Some(0), b"").is_err(), "nobody says nothing");
+    }
+
+    #[test]
+    fn a_receiver_takes_no_more_than_a_window_until_it_has_acknowledged_some() {
+        let mut lane = ReceiveLane::default();
+        let mut delivered = 0;
+        for told in 1..4 {
+            for sequence in 0..10_000 {
+                lane.accept(sequence, Some(1), b"x", &mut |_| delivered += 1).expect("no contradiction");
+            }
+            assert_eq!(delivered, told * limits::LANE_WINDOW_PACKETS);
+            assert_eq!(lane.acknowledgement(), (delivered as u64, Vec::new()));
+        }
     }
 
     #[test]
@@ -407,7 +425,7 @@ mod tests {
         }
         assert_eq!(held, limits::LANE_HELD_BYTES_MAX);
         let mut lane = ReceiveLane::default();
-        let early = (1..100_000).filter(|s| accept(&mut lane, *s, Some(0), b"") == Ok(Accepted::Early)).count();
+        let early = (1..100_000).filter(|s| accept(&mut lane, *s, Some(1), b"x") == Ok(Accepted::Early)).count();
         assert_eq!(early, limits::LANE_WINDOW_PACKETS - 1);
     }
 

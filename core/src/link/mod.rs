@@ -108,7 +108,7 @@ impl Lane {
 pub enum SendError {
     /// The peer does not answer, or there is no such peer.
     NotUp,
-    /// Too much waits in this lane, or the message is longer than
+    /// Too much waits in this lane, or the message is empty or longer than
     /// [`MESSAGE_BYTES_MAX`](limits::MESSAGE_BYTES_MAX).
     Full,
 }
@@ -410,7 +410,7 @@ impl Links {
         self.advance(now);
         let at = self.position(peer).ok_or(SendError::NotUp)?;
         let link = self.peers.get_mut(at).and_then(Peer::link_mut).ok_or(SendError::NotUp)?;
-        if message.len() > limits::MESSAGE_BYTES_MAX || !link.push(lane, message) {
+        if message.is_empty() || message.len() > limits::MESSAGE_BYTES_MAX || !link.push(lane, message) {
             return Err(SendError::Full);
         }
         Ok(())
