@@ -185,13 +185,8 @@ impl SendLane {
             return Err(NeverSent);
         }
         let mut learned = Learned::default();
-        for sequence in self.base..below {
+        for sequence in named(self.base, below, ranges) {
             self.mark(now, sequence, &mut learned);
-        }
-        for (start, count) in ranges {
-            for sequence in (*start).max(self.base)..start + count {
-                self.mark(now, sequence, &mut learned);
-            }
         }
         while self.queue.front().is_some_and(|f| f.acknowledged) {
             if let Some(fragment) = self.queue.pop_front() {
@@ -230,6 +225,19 @@ impl SendLane {
             learned.round_trip = Some(now.since(fragment.sent_at));
         }
     }
+}
+
+/// What an acknowledgement names from `base` on, each once: its ranges ascend, or those that go back are not read again.
+fn named(base: u64, below: u64, ranges: &[(u64, u64)]) -> impl Iterator<Item = u64> + '_ {
+    let ranges = ranges.iter().map(|(start, count)| (*start, start.saturating_add(*count)));
+    std::iter::once((base, below))
+        .chain(ranges)
+        .scan(base, |from, (start, end)| {
+            let range = start.max(*from)..end;
+            *from = end.max(*from);
+            Some(range)
+        })
+        .flatten()
 }
 
 /// How long to wait for the acknowledgement of the `tries`-th transmission.
@@ -440,6 +448,14 @@ mod tests {
         let learned = lane.acknowledge(Time(2), 1, &[]).expect("it was sent");
         assert_eq!(learned.round_trip, Some(Duration::from_micros(1)));
         assert_eq!((lane.queued(), lane.resend_at), (0, None));
+    }
+
+    #[test]
+    fn an_acknowledgement_names_each_fragment_once() {
+        let all = |below, ranges: &[(u64, u64)]| named(5, below, ranges).collect::<Vec<_>>();
+        assert_eq!(all(7, &[(8, 2), (12, 1)]), [5, 6, 8, 9, 12]);
+        assert_eq!(all(3, &[(4, 3)]), [5, 6]);
+        assert_eq!(all(7, &vec![(7, 200); 32]).len(), 202);
     }
 
     #[test]
