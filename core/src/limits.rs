@@ -17,6 +17,8 @@ pub const DATAGRAM_BYTES_MAX: usize = 66 * 1024;
 pub const FRAGMENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one message between peers.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a message that is not of a session: the longest have a request document, and verdicts of a few hundred KiB.
+pub const PLAIN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that may wait unacknowledged in one lane of one link.
 pub const LANE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Packets in flight per lane before the sender waits for acknowledgements.

@@ -43,6 +43,9 @@ pub(crate) enum SessionMessage {
     Abort { session: SessionId, reason: String },
 }
 
+/// How the encoding of [`Message::Session`] begins.
+const SESSION: u8 = 0;
+
 impl Message {
     pub fn encode(&self) -> Vec<u8> {
         // Serialising plain data into memory cannot fail.
@@ -51,12 +54,41 @@ impl Message {
 
     /// `None`: not a message of this version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > limits::MESSAGE_BYTES_MAX {
+        // Only what is said in sessions is long, and comes in one piece; of anything else the parts take more memory than
+        // their bytes.
+        let most =
+            if bytes.first() == Some(&SESSION) { limits::MESSAGE_BYTES_MAX } else { limits::PLAIN_MESSAGE_BYTES_MAX };
+        if bytes.len() > most {
             return None;
         }
         match postcard::take_from_bytes(bytes) {
             Ok((message, [])) => Some(message),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_in_sessions_may_be_long() {
+        let round = |length| {
+            let bytes = vec![7; length];
+            Message::Session(SessionMessage::Round { session: SessionId([1; 32]), broadcast: true, bytes }).encode()
+        };
+        let long = round(limits::MESSAGE_BYTES_MAX - 64);
+        assert_eq!(long.first(), Some(&SESSION));
+        assert!(Message::decode(&long).is_some());
+        assert!(Message::decode(&round(limits::MESSAGE_BYTES_MAX)).is_none());
+        let state = |sets| {
+            let sets = vec![[7; 32]; sets];
+            let (agreed, pairs, banned) = (Vec::new(), Vec::new(), Vec::new());
+            Message::Auxiliary(crate::auxiliary::Message::State { has_ingredient: true, sets, agreed, pairs, banned })
+        };
+        let most = limits::PLAIN_MESSAGE_BYTES_MAX / 32;
+        assert!(Message::decode(&state(most - 1).encode()).is_some());
+        assert!(Message::decode(&state(most).encode()).is_none());
     }
 }
