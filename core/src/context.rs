@@ -8,6 +8,7 @@ use rand_core::{RngCore as _, SeedableRng as _};
 
 use crate::{
     Config, Identity, Incarnation, NodeId, Now, Output, Time,
+    bucket::Bucket,
     input::DeliveryId,
     limits,
     link::{Lane, Links, Mark, SendError},
@@ -21,7 +22,7 @@ use crate::{
         answers::{Attempt, DeliveryKey},
         ledger::RequestKey,
     },
-    session::{Failure, Owner, SessionId},
+    session::{Failure, Owner, SessionId, truncate},
     store::{Batch, Keyspace},
     tags,
 };
@@ -130,6 +131,16 @@ pub(crate) struct Context {
     publications: BTreeMap<PublishId, DeliveryId>,
     /// Nodes whose blame lasts until the given time.
     blamed: BTreeMap<NodeId, Time>,
+    /// What is told of messages that are ignored, by the name of the peer.
+    ignored: BTreeMap<String, Ignored>,
+}
+
+/// A peer says what is not understood or not allowed.
+struct Ignored {
+    /// When that may be told.
+    told: Bucket,
+    /// How often it was not, since it was told last.
+    untold: u64,
 }
 
 impl std::fmt::Debug for Context {
@@ -165,6 +176,7 @@ impl Context {
             jobs: BTreeMap::new(),
             publications: BTreeMap::new(),
             blamed: BTreeMap::new(),
+            ignored: BTreeMap::new(),
         }
     }
 
@@ -178,7 +190,25 @@ impl Context {
         self.outputs.pop_front()
     }
 
-    pub fn report(&mut self, report: Report) {
+    /// Tells people; but of what a peer says in vain only so much.
+    pub fn report(&mut self, mut report: Report) {
+        if let Report::Ignored { peer, what } = &mut report {
+            let now = self.now.time;
+            let told = self.ignored.entry(peer.clone()).or_insert_with(|| Ignored {
+                told: Bucket::every(now, limits::TROUBLE_INTERVAL, limits::IGNORED_BURST),
+                untold: 0,
+            });
+            if !told.told.admits(now) {
+                told.untold += 1;
+                return;
+            }
+            if told.untold > 0 {
+                let report = Report::IgnoredUntold { peer: peer.clone(), messages: std::mem::take(&mut told.untold) };
+                self.outputs.push_back(Output::Report(report));
+            }
+            // It may quote names that are as long as the peer likes.
+            truncate(what);
+        }
         self.outputs.push_back(Output::Report(report));
     }
 

@@ -183,3 +183,6 @@ pub const FACET_NAME_BYTES_MAX: usize = 64;
 pub const PEER_INCARNATIONS_KEPT: usize = 32;
 /// The same trouble with the same peer is told at most this often.
 pub const TROUBLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Messages of one peer that are ignored and told one by one at once; in the long run one each [`TROUBLE_INTERVAL`], and
+/// how many were not told.
+pub const IGNORED_BURST: u32 = 16;

@@ -185,6 +185,13 @@ pub enum Report {
         /// What it was.
         what: String,
     },
+    /// More such messages came than are told one by one; what follows is the next that is told.
+    IgnoredUntold {
+        /// From whom.
+        peer: String,
+        /// How many.
+        messages: u64,
+    },
     /// Somebody must look.
     Alarm {
         /// At what.
@@ -213,7 +220,8 @@ impl Report {
             | Self::LinkDown { .. }
             | Self::SessionEnded { .. }
             | Self::Declined { .. }
-            | Self::Ignored { .. } => Level::Warn,
+            | Self::Ignored { .. }
+            | Self::IgnoredUntold { .. } => Level::Warn,
             Self::LinkTrouble { alarm, .. } => {
                 if *alarm {
                     Level::Alarm
@@ -279,6 +287,7 @@ impl std::fmt::Display for Report {
             ),
             Self::CaughtUp => f.write_str("the node has been brought up to date and signs again"),
             Self::Ignored { peer, what } => write!(f, "ignored from {peer}: {what}"),
+            Self::IgnoredUntold { peer, messages } => write!(f, "ignored from {peer}: {messages} messages more"),
         }
     }
 }

@@ -52,11 +52,15 @@ struct Histogram {
 
 impl Counts {
     fn add(&mut self, name: &'static str, labels: Labels) {
+        self.add_many(name, labels, 1);
+    }
+
+    fn add_many(&mut self, name: &'static str, labels: Labels, events: u64) {
         let full = self.counters.len() >= SERIES_MAX;
         match self.counters.get_mut(&(name, labels.clone())) {
-            Some(count) => *count += 1,
+            Some(count) => *count += events,
             None if full => {}
-            None => drop(self.counters.insert((name, labels), 1)),
+            None => drop(self.counters.insert((name, labels), events)),
         }
     }
 
@@ -138,6 +142,9 @@ impl Metrics {
             Report::CaughtUp => counts.add("mpcium_caught_up_total", Vec::new()),
             Report::Ignored { peer, .. } => {
                 counts.add("mpcium_messages_ignored_total", vec![("peer", peer.clone())]);
+            }
+            Report::IgnoredUntold { peer, messages } => {
+                counts.add_many("mpcium_messages_ignored_total", vec![("peer", peer.clone())], *messages);
             }
             // Their state is in the status, or they say nothing that can be counted.
             _ => {}

@@ -195,6 +195,16 @@ fn a_page_is_well_formed_and_every_family_is_documented() {
 }
 
 #[test]
+fn messages_that_are_ignored_are_counted_whether_they_are_told_or_not() {
+    let metrics = Metrics::default();
+    let ignored = Report::Ignored { peer: text("node1"), what: text("nonsense") };
+    for report in [ignored.clone(), Report::IgnoredUntold { peer: text("node1"), messages: 40 }, ignored] {
+        metrics.record(&report);
+    }
+    has(&scraped(&metrics), "mpcium_messages_ignored_total{peer=\"node1\"} 42");
+}
+
+#[test]
 fn the_number_of_series_has_a_limit() {
     let metrics = Metrics::default();
     for number in 0..2 * SERIES_MAX {
