@@ -151,6 +151,14 @@ impl Wallets {
         }
     }
 
+    /// A wallet that need not be read first.
+    pub fn in_memory(&self, wallet: &str) -> Option<&Wallet> {
+        match self.entries.get(wallet) {
+            Some(Entry::Found(wallet)) => Some(wallet),
+            Some(Entry::Loading(_) | Entry::Absent) | None => None,
+        }
+    }
+
     pub fn tables(&self) -> [Table; 3] {
         [
             // Wallets that are being read are not thrown out.

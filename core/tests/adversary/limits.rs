@@ -1,11 +1,12 @@
 //! A liar that wants the others to compute, to keep, or to tell people what leads to nothing.
 
-use super::{Liar, world::World};
+use super::{Liar, world::World, world::keygen};
 use crate::{
     Duration, limits,
     link::Lane,
     message::Message,
     report::Report,
+    wallet::{Signature, activation::Message as Wallet},
 };
 
 const LIAR: usize = 2;
@@ -47,4 +48,31 @@ fn nonsense_is_told_to_people_only_so_often() {
     liar.links.send(world.now().time, node, Lane::Control, vec![0xff]).expect("the link takes it");
     liar.run_for(&mut world, Duration::from_millis(50));
     assert_eq!(ignored(&world), (burst + 1, said - burst as u64));
+}
+
+/// A certificate that is held has been verified once, and who shows it again makes nobody verify it again.
+#[test]
+fn a_certificate_that_is_held_is_not_verified_again() {
+    let mut world = World::quiet(3, 2, |_| {});
+    world.request(&keygen("w"));
+    world.result("w", None);
+    let mut liar = Liar::new(&mut world, LIAR);
+    let ask = Message::Wallet(Wallet::Ask { wallet: "w".to_owned() });
+    let shown = |message: &Message| match message {
+        Message::Wallet(Wallet::Certificate(certificate)) => Some((**certificate).clone()),
+        _ => None,
+    };
+    let mut certificate = liar.ask_again(&mut world, 0, &ask, shown).expect("the wallet exists");
+    let activated = |message: &Message| matches!(message, Message::Wallet(Wallet::Activated(_))).then_some(());
+    for (_, signature) in &mut certificate.votes {
+        *signature = Signature([1; 64]);
+    }
+    let message = Message::Wallet(Wallet::Certificate(Box::new(certificate.clone())));
+    assert!(liar.ask(&mut world, 0, (Lane::Control, &message), activated).is_some(), "it is held");
+    assert_eq!(ignored(&world), (0, 0));
+    // Of what is not held nothing is believed.
+    certificate.value.session.facts.wallet = "v".to_owned();
+    let message = Message::Wallet(Wallet::Certificate(Box::new(certificate)));
+    assert!(liar.ask(&mut world, 0, (Lane::Control, &message), activated).is_none());
+    assert_eq!(ignored(&world), (1, 0));
 }
