@@ -184,7 +184,7 @@ impl Auxiliary {
                     let mut set = match stored {
                         StoredSet::V1(set) => set,
                         StoredSet::Banned(ban) => {
-                            self.restore_ban(suite.name(), key, ban);
+                            self.restore_ban(ctx, key, ban);
                             continue;
                         }
                     };

@@ -36,6 +36,9 @@ pub(super) struct Ban {
     at: WallTime,
     /// How many bans the pair has had, this one included.
     count: u32,
+    /// When this start of the node may make a new set: whatever clocks did meanwhile, no later than the wait after it began.
+    #[serde(skip)]
+    until: Time,
 }
 
 impl Ban {
@@ -51,10 +54,12 @@ pub(super) struct Tries {
 }
 
 impl Auxiliary {
-    pub(super) fn restore_ban(&mut self, suite: &str, key: &[u8], ban: Ban) {
-        if ban.suite == suite
+    pub(super) fn restore_ban(&mut self, ctx: &Context, key: &[u8], mut ban: Ban) {
+        if ban.suite == ctx.suites.secp256k1.name()
             && let Ok(name) = key.try_into()
         {
+            let left = Duration::from_millis(ban.at.after(ban.wait()).0.saturating_sub(ctx.now.wall.0));
+            ban.until = ctx.now.time.after(left.min(ban.wait()));
             self.bans.insert(name, ban);
         }
     }
@@ -232,8 +237,7 @@ impl Auxiliary {
     /// How long the pair still waits before it makes a new set.
     fn ban_lasts(&self, ctx: &Context, peer: NodeId) -> Duration {
         let last = self.bans.values().filter(|ban| ban.members.contains(&peer)).max_by_key(|ban| ban.count);
-        let until = last.map(|ban| ban.at.after(ban.wait()));
-        until.map_or(Duration::ZERO, |until| Duration::from_millis(until.0.saturating_sub(ctx.now.wall.0)))
+        last.map_or(Duration::ZERO, |ban| ban.until.since(ctx.now.time))
     }
 
     /// Ends sets for ever because a check failed that says something about their secrets. What ended for that reason is
@@ -257,7 +261,9 @@ impl Auxiliary {
             let members = vec![ctx.me.min(*peer), ctx.me.max(*peer)];
             let count = self.forget_old_bans(&members, &mut batch) + 1;
             let suite = ctx.suites.secp256k1.name().to_owned();
-            let ban = Ban { suite, members, by, reason: reason.to_owned(), at: ctx.now.wall, count };
+            let (at, until) = (ctx.now.wall, ctx.now.time);
+            let mut ban = Ban { suite, members, by, reason: reason.to_owned(), at, count, until };
+            ban.until = until.after(ban.wait());
             ctx.report(Report::PairBanned {
                 peer: ctx.name(*peer),
                 set: short(name),

@@ -2,10 +2,11 @@
 
 use super::world::World;
 use crate::{
-    Identity, Incarnation, NodeId, Output,
+    Duration, Identity, Incarnation, NodeId, Output,
     auxiliary::{Auxiliary, Message},
     context::{After, Context, Event},
     link::Lane,
+    node::PairState,
     protocol::{Abort, Dkls, Priority},
     session::{Owner, Plan, SessionId, Sessions},
     store::Keyspace,
@@ -101,5 +102,41 @@ fn a_failed_check_bans_a_set_that_was_replaced_and_ends_all_that_began_with_it()
         assert!(refused(set).contains("banned"), "{}", refused(set));
         assert!(!refused([9; 32]).contains("banned"), "{}", refused([9; 32]));
         assert_eq!(parts.banned(set), (1, 2), "found here: {found_here}");
+    }
+}
+
+/// What is stored says when the ban began, by a clock that was a year ahead then.
+#[test]
+fn a_ban_lasts_no_longer_than_it_says_whatever_the_clock_was() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let set = [7; 32];
+    let mut parts = Parts::new();
+    parts.ctx.now.wall.0 += YEAR_MS;
+    let Parts { ctx, sessions, auxiliary } = &mut parts;
+    let me = ctx.me;
+    auxiliary.ban(ctx, sessions, &[(PEER, set)], me, "a check failed", Vec::new());
+    let record = std::iter::from_fn(|| ctx.poll()).find_map(|output| match output {
+        Output::Persist { batch, .. } => batch.writes.into_iter().find(|write| write.key == set)?.value,
+        _ => None,
+    });
+    let stored = [(Keyspace::Auxiliary, set.to_vec(), record.expect("it is stored"))];
+    let waits = |auxiliary: &Auxiliary, ctx: &Context| {
+        let peer = ctx.name(PEER);
+        let pairs = auxiliary.pairs_status(ctx);
+        let of_peer = pairs.iter().find(|pair| pair.peer == peer).expect("a pair");
+        (of_peer.state == PairState::Banned).then(|| of_peer.detail.clone())
+    };
+    // The clock is put right while the node runs, or before it starts again.
+    ctx.now.wall.0 -= YEAR_MS;
+    let mut restarted = Auxiliary::default();
+    restarted.restore(ctx, &stored);
+    for auxiliary in [auxiliary, &mut restarted] {
+        let detail = waits(auxiliary, ctx).expect("it is banned");
+        assert!(detail.contains("a new one in 600 s"), "{detail}");
+    }
+    ctx.now.time = ctx.now.time.after(Duration::from_secs(600));
+    ctx.now.wall.0 += 600_000;
+    for auxiliary in [&parts.auxiliary, &restarted] {
+        assert_eq!(waits(auxiliary, &parts.ctx), None);
     }
 }
