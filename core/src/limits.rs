@@ -127,6 +127,11 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How often recovery asks again about a half-finished key generation.
 pub const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
+/// Auxiliary sets of committees that are kept: one serves everybody, others come from times when nodes were away.
+pub const AUXILIARY_SETS_MAX: usize = 16;
+/// Longest wait before a run for auxiliary data that its proposer's last ones were not agreed to after all: a run costs
+/// each member minutes of computing.
+pub const AUXILIARY_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Rows of auxiliary data from which something is computed in advance: 0.4 MB of memory each for CGGMP24.
 pub const PRECOMPUTED_ROWS_MAX: usize = 64;
 /// Presignatures in memory, a kilobyte each, those that are being made included.

@@ -7,7 +7,12 @@
 //! answers and has one proposes a run among all nodes; if some are missing for long, among those that answer. A set
 //! may be used once every member has stored it and signed that its public rows are the same: then no two members
 //! disagree about it. Several sets may exist; a signature uses one that contains its signers.
+//!
+//! A run costs minutes of computing and leaves a record, and any member can propose one, or keep its word on the set back.
+//! So nobody joins a run for members that have a set, or soon after one of the same proposer that led to nothing
+//! ([`pace`]), and sets that nobody needs are dropped.
 
+mod pace;
 mod pairs;
 mod precomputed;
 
@@ -80,6 +85,9 @@ struct Set {
     /// can be repeated at once.
     pieces: Vec<Vec<u8>>,
     agreed: BTreeMap<NodeId, crate::wallet::Signature>,
+    /// When it was made, and whose [`pace`](pace::Pace) that counts for, if this start of the node took part.
+    #[serde(skip)]
+    made: Option<(Time, NodeId)>,
     /// `data` as the suite has read it, or what it has computed in advance. Gone with the set, and so with a ban.
     #[serde(skip)]
     opened: Option<Opened>,
@@ -115,12 +123,15 @@ impl Set {
 use pairs::{Ban, Tries};
 
 struct Joining {
+    by: NodeId,
     members: Vec<NodeId>,
     pieces: Vec<Vec<u8>>,
 }
 
 /// How long a missing node is waited for before a set is made without it.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Sets of the same members that are kept although somebody's word is missing: it may have been given and be on its way.
+const UNAGREED_KEPT: usize = 4;
 /// First wait before a failed run is repeated; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(2);
 /// Longest wait before a failed run is repeated.
@@ -146,6 +157,8 @@ pub(crate) struct Auxiliary {
     claims: BTreeMap<NodeId, BTreeMap<NodeId, [u8; 32]>>,
     /// When a set-up with a peer may be tried again.
     tries: BTreeMap<NodeId, Tries>,
+    /// When the next run that a node proposes is joined.
+    paces: BTreeMap<NodeId, pace::Pace>,
     precomputed: precomputed::Progress,
 }
 
@@ -164,6 +177,7 @@ impl Default for Auxiliary {
             bans: BTreeMap::new(),
             claims: BTreeMap::new(),
             tries: BTreeMap::new(),
+            paces: BTreeMap::new(),
             precomputed: precomputed::Progress::default(),
         }
     }
@@ -273,7 +287,7 @@ impl Auxiliary {
                 let lacks = lacks.map(|(name, _)| *name).collect();
                 self.lacks.insert(from, lacks);
                 let mut news = false;
-                for agreed in agreed.into_iter().take(limits::SESSIONS_MAX) {
+                for agreed in agreed.into_iter().take(limits::AUXILIARY_SETS_MAX * limits::NODES_MAX) {
                     news |= self.on_agreed(ctx, from, &agreed);
                 }
                 if news {
@@ -310,16 +324,20 @@ impl Auxiliary {
             }
         }
         batch.put(Keyspace::Auxiliary, agreed.name.to_vec(), set.encode());
-        let (is_agreed, members) = (set.is_agreed(), set.members.clone());
+        let (is_agreed, members, made) = (set.is_agreed(), set.members.clone(), set.made);
         if is_agreed && is_pairwise(ctx) {
             self.supersede(&agreed.name, &members, &mut batch);
+        }
+        let dropped = self.drop_surplus(ctx, &agreed.name, &mut batch);
+        if let Some((_, with)) = made.filter(|_| is_agreed) {
+            self.paces.remove(&with);
         }
         ctx.persist(batch, ContextAfter::Nothing);
         if is_agreed {
             ctx.report(Report::AuxiliaryReady { set: short(&agreed.name), members: ctx.names(members) });
             self.lacking_since = None;
-            if is_pairwise(ctx) {
-                // Those who coordinate signatures of this pair learn of its set.
+            if is_pairwise(ctx) || dropped {
+                // Those who coordinate signatures learn of a pair's set, and name none that is gone.
                 self.tell_everybody(ctx);
             }
             ctx.event(Event::Resume);
@@ -329,6 +347,12 @@ impl Auxiliary {
 
     fn on_proposal(&mut self, ctx: &mut Context, sessions: &mut Sessions, from: NodeId, proposal: &Proposal) {
         let session = proposal.session();
+        let refuse = |ctx: &mut Context, reason: String| {
+            ctx.send(from, Lane::Bulk, Envelope::Session(SessionMessage::Abort { session, reason }));
+        };
+        if !sessions.admits(ctx, from) {
+            return refuse(ctx, "it proposes more than one node may".to_owned());
+        }
         let suite = ctx.suites.secp256k1.clone();
         let Some(auxiliary) = suite.auxiliary() else { return };
         let pairwise = auxiliary.coverage() == Coverage::Pairs;
@@ -337,14 +361,21 @@ impl Auxiliary {
             self.pieces.keys().take(usize::from(auxiliary.ingredient_pieces())).cloned().collect();
         let problem = if let Err(decline) = check_participants(ctx, &proposal.participants) {
             Some(decline.to_string())
-        } else if !members.is_sorted() || !members.contains(&from) {
-            Some("the proposed members are no committee".to_owned())
+        } else if !members.is_sorted() || members.first() != Some(&from) {
+            Some("it is the first of the members who proposes a run".to_owned())
         } else if pairwise {
             self.refuses_pair(ctx, from, members.len())
         } else if members.len() < usize::from(ctx.config.threshold) {
             Some("the proposed members are no committee".to_owned())
         } else if pieces.len() < usize::from(auxiliary.ingredient_pieces()) {
             Some("it has no ingredient yet".to_owned())
+        } else if self.covers(&members) {
+            // Whoever proposes does not know it.
+            let state = self.state(ctx);
+            ctx.send(from, Lane::Control, Envelope::Auxiliary(state));
+            Some("the proposed members have a set".to_owned())
+        } else if let Some(wait) = self.waits_for(ctx, from) {
+            Some(format!("its last run led to nothing: not for {} s", wait.as_secs()))
         } else if !self.joining.is_empty() {
             Some("another run is under way".to_owned())
         } else {
@@ -352,15 +383,13 @@ impl Auxiliary {
         };
         let full = !sessions.has_room() || sessions.knows(session);
         if let Some(reason) = problem.or_else(|| full.then(|| "another run is under way".to_owned())) {
-            ctx.send(from, Lane::Bulk, Envelope::Session(SessionMessage::Abort { session, reason }));
-            return;
+            return refuse(ctx, reason);
         }
         let parties = u16::try_from(members.len()).unwrap_or(u16::MAX);
         let ingredient: Vec<Secret> = pieces.iter().filter_map(|p| self.pieces.get(p).cloned()).collect();
-        let body = (suite.name(), proposal);
-        let execution_id = tags::EXECUTION_AUXILIARY.hash(&postcard::to_stdvec(&body).expect("plain data serialises"));
+        let execution_id = proposal.execution_id(suite.name());
         let pace = auxiliary.pace(parties);
-        self.joining.insert(session, Joining { members, pieces });
+        self.joining.insert(session, Joining { by: from, members, pieces });
         let starter = suite.clone();
         sessions.start(
             ctx,
@@ -399,11 +428,16 @@ impl Auxiliary {
             }
         };
         let pairwise = is_pairwise(ctx);
+        // A pair's runs are all proposed by the same one of the two.
+        let peer = joining.members.iter().copied().find(|member| *member != ctx.me);
+        let with = peer.filter(|_| pairwise).unwrap_or(joining.by);
+        let wait = self.ran(ctx, with, data.is_some());
         if pairwise {
-            self.on_tried(ctx, &joining.members, data.is_some());
+            self.on_tried(ctx, &joining.members, data.is_some().then_some(wait));
         }
+        let own = joining.by == ctx.me;
         let Some(data) = data else {
-            self.next_try = ctx.now.time.after(self.backoff);
+            self.next_try = ctx.now.time.after(if own { wait } else { self.backoff });
             self.backoff = (self.backoff * 2).min(RETRY_MAX);
             return;
         };
@@ -412,7 +446,7 @@ impl Auxiliary {
         };
         self.backoff = RETRY_MIN;
         // The others have a moment to agree before anybody thinks of another run.
-        self.next_try = ctx.now.time.after(RETRY_MAX);
+        self.next_try = ctx.now.time.after(if own { wait } else { RETRY_MAX });
         let name = set_name(ctx.suites.secp256k1.name(), &joining.members, &data.rows);
         if self.sets.contains_key(&name) {
             // The same ingredients made the same set again, and with what is held stand the words of those who agreed
@@ -423,10 +457,12 @@ impl Auxiliary {
         let mut agreed = BTreeMap::new();
         agreed.insert(ctx.me, crate::wallet::Signature(signature));
         let opened = ctx.suites.secp256k1.auxiliary().and_then(|auxiliary| auxiliary.open(&data));
-        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed, opened };
+        let made = Some((ctx.now.time, with));
+        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed, made, opened };
         let mut batch = Batch::default();
         batch.put(Keyspace::Auxiliary, name.to_vec(), set.encode());
         self.sets.insert(name, set);
+        self.drop_surplus(ctx, &name, &mut batch);
         ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
     }
 
@@ -479,6 +515,10 @@ impl Auxiliary {
         if now >= since.after(PATIENCE) {
             ready.retain(|id| !ctx.is_blamed(*id));
         }
+        // A set of these would be no news; those that it lacks have no ingredient yet.
+        if self.covers(&ready) {
+            return;
+        }
         let complete = ready.len() == all.len();
         let enough = ready.len() >= usize::from(ctx.config.threshold);
         let patient = now >= since.after(PATIENCE);
@@ -501,6 +541,34 @@ impl Auxiliary {
         let all: Vec<NodeId> = ctx.config.peers.iter().map(|p| p.id).collect();
         let ingredients = ctx.config.ingredients_reserve.max(usize::from(!self.covers(&all)));
         ingredients * usize::from(auxiliary.ingredient_pieces())
+    }
+
+    /// Drops sets that nobody needs, now that this one was stored or agreed to. A member that has dropped a set says so
+    /// and is not asked to use it. Whether there were any.
+    fn drop_surplus(&mut self, ctx: &Context, newest: &[u8; 32], batch: &mut Batch) -> bool {
+        let Some(set) = self.sets.get(newest) else { return false };
+        let others = || self.sets.iter().filter(|(name, _)| *name != newest);
+        // Those of the same members that lack somebody's word: it is not given any more once they have a set.
+        let unagreed = others().filter(|(_, other)| other.members == set.members && !other.is_agreed());
+        let mut unagreed: Vec<_> = unagreed.map(|(name, other)| (other.made, *name)).collect();
+        unagreed.sort_unstable();
+        let kept = if set.is_agreed() { 0 } else { UNAGREED_KEPT - 1 };
+        unagreed.truncate(unagreed.len().saturating_sub(kept));
+        let mut surplus: BTreeSet<[u8; 32]> = unagreed.into_iter().map(|(_, name)| name).collect();
+        if !is_pairwise(ctx) {
+            // Of too many those that serve the fewest.
+            let left = others().filter(|(name, _)| !surplus.contains(*name));
+            let mut left: Vec<_> =
+                left.map(|(name, other)| ((other.is_agreed(), other.members.len(), other.made), *name)).collect();
+            left.sort_unstable();
+            left.truncate(left.len().saturating_sub(limits::AUXILIARY_SETS_MAX - 1));
+            surplus.extend(left.into_iter().map(|(_, name)| name));
+        }
+        for name in &surplus {
+            self.sets.remove(name);
+            batch.remove(Keyspace::Auxiliary, name.to_vec());
+        }
+        !surplus.is_empty()
     }
 
     /// Whether an agreed set serves all of these nodes.
@@ -607,9 +675,11 @@ impl Auxiliary {
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
     }
 
-    pub fn tables(&self) -> [Table; 7] {
+    pub fn tables(&self) -> [Table; 8] {
         [
-            ("auxiliary sets", self.sets.len(), None),
+            // One set for each pair, or so many for committees, and some that nobody agrees to.
+            ("auxiliary sets", self.sets.len(), Some((limits::NODES_MAX - 1) * (1 + UNAGREED_KEPT))),
+            ("nodes that have proposed runs", self.paces.len(), Some(limits::NODES_MAX)),
             ("pieces of ingredients", self.pieces.len(), None),
             ("auxiliary runs", self.joining.len(), Some(limits::SESSIONS_MAX)),
             ("banned auxiliary sets", self.bans.len(), Some(pairs::BANS_KEPT * limits::NODES_MAX)),
@@ -638,7 +708,19 @@ impl Auxiliary {
 }
 
 impl Proposal {
-    fn session(&self) -> SessionId {
+    /// A proposal that no honest node makes.
+    #[cfg(test)]
+    pub fn new(participants: Vec<Participant>, nonce: [u8; 16]) -> Self {
+        Self { participants, nonce }
+    }
+
+    /// What the run of these is bound to.
+    pub fn execution_id(&self, suite: &str) -> [u8; 32] {
+        let body = (suite, self);
+        tags::EXECUTION_AUXILIARY.hash(&postcard::to_stdvec(&body).expect("plain data serialises"))
+    }
+
+    pub fn session(&self) -> SessionId {
         SessionId(tags::SESSION_AUXILIARY.hash(&postcard::to_stdvec(self).expect("plain data serialises")))
     }
 }

@@ -98,18 +98,20 @@ impl Auxiliary {
             Some("another run of the pair is under way".to_owned())
         } else if self.own_pair(from).is_some() {
             Some("the pair has a set".to_owned())
+        } else if let Some(wait) = self.waits_for(ctx, from) {
+            Some(format!("the pair's last run led to nothing: not for {} s", wait.as_secs()))
         } else {
             let wait = self.ban_lasts(ctx, from);
             (wait > Duration::ZERO).then(|| format!("the pair's last set was banned: not for {} s", wait.as_secs()))
         }
     }
 
-    /// A run of a pair ended.
-    pub(super) fn on_tried(&mut self, ctx: &Context, members: &[NodeId], made: bool) {
+    /// A run of a pair ended; if it made a set, the next one waits so long.
+    pub(super) fn on_tried(&mut self, ctx: &Context, members: &[NodeId], made: Option<Duration>) {
         let Some(peer) = members.iter().copied().find(|member| *member != ctx.me) else { return };
         let backoff = self.tries.get(&peer).map_or(RETRY_MIN, |tries| tries.backoff);
         // After success the other one has a moment to agree.
-        let (wait, backoff) = if made { (RETRY_MAX, RETRY_MIN) } else { (backoff, (backoff * 2).min(RETRY_MAX)) };
+        let (wait, backoff) = made.map_or((backoff, (backoff * 2).min(RETRY_MAX)), |wait| (wait, RETRY_MIN));
         self.tries.insert(peer, Tries { next: ctx.now.time.after(wait), backoff });
     }
 

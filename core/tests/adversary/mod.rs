@@ -5,6 +5,7 @@
 //! What a lie must not bring about is one test each, so that a check that is lost fails by its name; the simulator's
 //! cheaters find what nobody thought of.
 
+mod auxiliary;
 mod limits;
 mod presignatures;
 mod sessions;
