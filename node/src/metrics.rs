@@ -27,11 +27,42 @@ const SERIES_MAX: usize = 4096;
 const BUCKETS: [f64; 16] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 300.0, 900.0];
 
+/// Counters without labels.
+const PLAIN: [&str; 6] = [
+    "mpcium_not_ready_total",
+    "mpcium_alarms_total",
+    "mpcium_caught_up_total",
+    "mpcium_link_trouble_total",
+    "mpcium_wallets_activated_total",
+    "mpcium_safe_primes_made_total",
+];
+/// Counters by peer.
+const OF_PEERS: [&str; 8] = [
+    "mpcium_link_up_total",
+    "mpcium_link_down_total",
+    "mpcium_peer_restarts_total",
+    "mpcium_messages_ignored_total",
+    "mpcium_session_culprits_total",
+    "mpcium_session_silent_total",
+    "mpcium_proposals_declined_total",
+    "mpcium_pair_bans_total",
+];
+/// Counters by kind of request.
+const OF_KINDS: [&str; 3] =
+    ["mpcium_requests_taken_total", "mpcium_requests_redelivered_total", "mpcium_requests_waited_total"];
+/// Answers that alerts compare; other codes appear with their first answer.
+const CODES: [&str; 3] = ["success", "ERROR_NETWORK_TIMEOUT", "ERROR_UNKNOWN"];
+/// Counters by protocol.
+const OF_PROTOCOLS: [&str; 2] = ["mpcium_sessions_started_total", "mpcium_sessions_retried_total"];
+const KINDS: [&str; 3] = ["keygen", "sign", "reshare"];
+const PROTOCOLS: [&str; 4] = ["keygen", "sign secp256k1", "sign ed25519", "auxiliary"];
+
 /// Label names and values of one series.
 type Labels = Vec<(&'static str, String)>;
 
-/// Everything that has been counted since the process began.
-#[derive(Debug, Default)]
+/// Everything that has been counted since the process began. A counter is there, at zero, before its first event: where
+/// a series begins with 1, Prometheus sees no increase.
+#[derive(Debug)]
 pub struct Metrics(Mutex<Counts>);
 
 #[derive(Debug, Default)]
@@ -51,6 +82,31 @@ struct Histogram {
 }
 
 impl Counts {
+    /// The counters whose labels are known beforehand.
+    fn at_zero() -> Self {
+        let mut counts = Self::default();
+        PLAIN.iter().for_each(|name| counts.begin(name, Vec::new()));
+        for kind in KINDS {
+            let kind = ("kind", kind.to_owned());
+            OF_KINDS.iter().for_each(|name| counts.begin(name, vec![kind.clone()]));
+            for code in CODES {
+                counts.begin("mpcium_requests_answered_total", vec![kind.clone(), ("code", code.to_owned())]);
+            }
+        }
+        for protocol in PROTOCOLS {
+            let protocol = ("protocol", protocol.to_owned());
+            OF_PROTOCOLS.iter().for_each(|name| counts.begin(name, vec![protocol.clone()]));
+            for outcome in ["success", "failure"] {
+                counts.begin("mpcium_sessions_ended_total", vec![protocol.clone(), ("outcome", outcome.to_owned())]);
+            }
+        }
+        counts
+    }
+
+    fn begin(&mut self, name: &'static str, labels: Labels) {
+        self.counters.entry((name, labels)).or_default();
+    }
+
     fn add(&mut self, name: &'static str, labels: Labels) {
         self.add_many(name, labels, 1);
     }
@@ -78,7 +134,21 @@ impl Counts {
     }
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self(Mutex::new(Counts::at_zero()))
+    }
+}
+
 impl Metrics {
+    /// These are the other nodes: what is counted of them is there from now on.
+    pub fn knows<'a>(&self, peers: impl IntoIterator<Item = &'a str>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for peer in peers {
+            OF_PEERS.iter().for_each(|name| counts.begin(name, vec![("peer", peer.to_owned())]));
+        }
+    }
+
     /// Takes one fact.
     pub fn record(&self, report: &Report) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,7 +312,7 @@ impl Page {
         for (protocol, running) in sessions {
             self.count("mpcium_sessions_running", vec![("protocol", protocol.to_owned())], running);
         }
-        for kind in ["keygen", "sign", "reshare"] {
+        for kind in KINDS {
             let ages = node.requests.iter().filter(|request| request.kind == kind).map(|request| request.age_ms);
             self.count("mpcium_requests_open", vec![("kind", kind.to_owned())], ages.clone().count());
             let oldest = ages.max().unwrap_or(0);

@@ -184,6 +184,8 @@ struct Open {
 async fn run(prepared: Prepared) -> Result<(), String> {
     let mut signals = Signals::new()?;
     let process = Process::new();
+    let others = prepared.config.peers.iter().filter(|peer| peer.id != prepared.config.me);
+    process.knows(others.map(|peer| peer.name.as_str()));
     process.waits_for("the store to be opened");
     // From the first moment, so that probes see what the start waits for.
     let settings = &prepared.settings;

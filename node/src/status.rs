@@ -121,6 +121,11 @@ impl Process {
         let _ = self.folder.set(folder.to_owned());
     }
 
+    /// These are the other nodes.
+    pub fn knows<'a>(&self, peers: impl IntoIterator<Item = &'a str>) {
+        self.metrics.knows(peers);
+    }
+
     /// The core has said something.
     pub fn reported(&self, report: &Report) {
         self.metrics.record(report);
