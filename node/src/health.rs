@@ -104,6 +104,7 @@ mod tests {
             starting: String::new(),
             nats_connected: Some(true),
             consul_connected: Some(consul),
+            wallets_without_share: None,
             node: Some(Status {
                 id: String::new(),
                 name: "node0".to_owned(),

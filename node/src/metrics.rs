@@ -281,6 +281,9 @@ impl Page {
         self.truth("mpcium_nats_connected", Vec::new(), answer.nats_connected.unwrap_or(false));
         self.truth("mpcium_consul_connected", Vec::new(), answer.consul_connected.unwrap_or(false));
         self.truth("mpcium_node_ready", Vec::new(), answer.node.as_ref().is_some_and(|node| node.ready));
+        if let Some(lost) = answer.wallets_without_share {
+            self.count("mpcium_wallets_without_share", Vec::new(), lost);
+        }
         let Some(node) = &answer.node else { return };
         let labels = [("node", &node.name), ("node_id", &node.id), ("incarnation", &node.incarnation)];
         self.put("mpcium_node_info", labels.map(|(name, value)| (name, value.clone())).to_vec(), 1.0);

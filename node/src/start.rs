@@ -221,12 +221,14 @@ async fn run(prepared: Prepared) -> Result<(), String> {
     };
     let Connected { nats, ports: NatsPorts { datagrams, requests, results }, discovery } = started;
 
+    let store = opened.store.start(inbox.clone()).map_err(|error| format!("no thread for the store: {error}"))?;
+    process.watch_store(store.census());
     let workers = NonZeroUsize::new(prepared.settings.workers).unwrap_or(NonZeroUsize::MIN);
     let ports = Ports {
         datagrams,
         requests,
         results,
-        store: opened.store.start(inbox.clone()).map_err(|error| format!("no thread for the store: {error}"))?,
+        store,
         workers: WorkerPool::start(workers, &inbox).map_err(|error| format!("no threads for workers: {error}"))?,
         clock: TokioClock::new(),
         reports: NodeReports { discovery: discovery.clone(), process: process.clone() },

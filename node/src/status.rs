@@ -17,6 +17,7 @@ use mpcium_core::{
 };
 use mpcium_io::{
     consul::Consul,
+    fjall::Census,
     nats::{Nats, Queues},
     ports::Inbox,
 };
@@ -60,6 +61,9 @@ pub struct Answer {
     pub nats_connected: Option<bool>,
     /// Whether Consul answers; absent before it has been asked.
     pub consul_connected: Option<bool>,
+    /// Wallets whose certificate is in the store without a share of their keys; absent before the store is open.
+    #[serde(default)]
+    pub wallets_without_share: Option<usize>,
     /// The node itself; absent before it exists.
     pub node: Option<Status>,
 }
@@ -72,6 +76,7 @@ pub struct Process {
     nats: OnceLock<(async_nats::Client, Queues)>,
     consul: OnceLock<Consul>,
     folder: OnceLock<PathBuf>,
+    census: OnceLock<Census>,
     inbox: OnceLock<Inbox>,
     metrics: Metrics,
 }
@@ -93,6 +98,7 @@ impl Process {
             nats: OnceLock::new(),
             consul: OnceLock::new(),
             folder: OnceLock::new(),
+            census: OnceLock::new(),
             inbox: OnceLock::new(),
             metrics: Metrics::default(),
         })
@@ -119,6 +125,12 @@ impl Process {
     pub fn keeps_in(&self, folder: &Path) {
         // There is one node per process; the first one stays.
         let _ = self.folder.set(folder.to_owned());
+    }
+
+    /// Whom to ask what the store holds.
+    pub fn watch_store(&self, census: Census) {
+        // There is one store per process; the first one stays.
+        let _ = self.census.set(census);
     }
 
     /// These are the other nodes.
@@ -192,6 +204,7 @@ impl Process {
             starting: self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             nats_connected: self.nats.get().map(|(client, _)| is_connected(client)),
             consul_connected,
+            wallets_without_share: self.census.get().map(Census::wallets_without_share),
             node,
         }
     }
@@ -327,6 +340,9 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
     for alarm in &node.alarms {
         writeln!(out, "  ALARM        {alarm}")?;
     }
+    if let Some(lost @ 1..) = answer.wallets_without_share {
+        writeln!(out, "  SHARES LOST  {lost} wallets have no share here: for them this node is lost already")?;
+    }
     for stopped in &node.stopped {
         writeln!(out, "  STOPPED KEYS {stopped}")?;
     }
@@ -454,6 +470,7 @@ pub(crate) mod tests {
             starting: String::new(),
             nats_connected: Some(false),
             consul_connected: Some(true),
+            wallets_without_share: Some(6),
             node,
         }
     }
@@ -476,11 +493,14 @@ pub(crate) mod tests {
             "waits for primes",
             "w at epoch 0",
             "look here",
+            "SHARES LOST  6 wallets have no share here",
             "STOPPED KEYS two certificates for epoch 0",
             "NOT CONNECTED",
         ] {
             assert!(text.contains(part), "{part} in:\n{text}");
         }
+        let whole = Answer { wallets_without_share: Some(0), ..answer(Some(status())) };
+        assert!(!render(&whole).contains("SHARES LOST"));
     }
 
     #[tokio::test]

@@ -41,7 +41,10 @@ use self::{
     vault::Vault,
 };
 
-pub use self::{envelope::PasswordCost, thread::FjallStore};
+pub use self::{
+    envelope::PasswordCost,
+    thread::{Census, FjallStore},
+};
 
 const LOCK_FILE: &str = "lock";
 const ENVELOPE_FILE: &str = "envelope";
@@ -160,6 +163,12 @@ pub struct StoppedStore {
 }
 
 impl StoppedStore {
+    /// As [`Census::wallets_without_share`].
+    #[must_use]
+    pub fn wallets_without_share(&self) -> usize {
+        self.vault.without_share()
+    }
+
     /// Starts the store's thread, which answers into `inbox`.
     ///
     /// # Errors

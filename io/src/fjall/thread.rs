@@ -50,6 +50,19 @@ fn lock(names: &SharedNames) -> MutexGuard<'_, Names> {
     names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Counts what a store holds, without a read, for as long as somebody asks.
+#[derive(Clone, Debug)]
+pub struct Census(SharedNames);
+
+impl Census {
+    /// Wallets whose certificate is here without a share of their keys. A node that took part in making a wallet has
+    /// both, so it has lost what is missing, and does not sign with that wallet.
+    #[must_use]
+    pub fn wallets_without_share(&self) -> usize {
+        lock(&self.0).without_share()
+    }
+}
+
 /// The running store. Dropping it finishes what was ordered and closes the store.
 #[derive(Debug)]
 pub struct FjallStore {
@@ -73,6 +86,12 @@ impl FjallStore {
             }
         })?;
         Ok(Self { orders: Some(orders), names, inbox, thread: Some(thread) })
+    }
+
+    /// Who counts what the store holds.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census(self.names.clone())
     }
 
     /// Finishes what was ordered and closes the store: afterwards another process can open it.

@@ -53,6 +53,8 @@ pub(super) struct Names {
     existing: BTreeMap<Keyspace, BTreeSet<Box<[u8]>>>,
     /// How many ordered removals of a record are not durable yet.
     removing: BTreeMap<(Keyspace, Box<[u8]>), usize>,
+    /// Names of certificates with which no share's name begins.
+    without_share: BTreeSet<Box<[u8]>>,
 }
 
 /// What is known of a record without reading it.
@@ -70,11 +72,31 @@ impl Names {
     /// A record exists from now on.
     pub(super) fn added(&mut self, keyspace: Keyspace, name: &[u8]) {
         self.existing.entry(keyspace).or_default().insert(name.into());
+        match keyspace {
+            Keyspace::Certificates if !self.has_share(name) => drop(self.without_share.insert(name.into())),
+            Keyspace::Shares => {
+                if let Some(certificate) = beginning(&self.without_share, name).cloned() {
+                    self.without_share.remove(&certificate);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A record's removal has been ordered.
     pub(super) fn removed(&mut self, keyspace: Keyspace, name: &[u8]) {
         self.existing.entry(keyspace).or_default().remove(name);
+        match keyspace {
+            Keyspace::Certificates => drop(self.without_share.remove(name)),
+            Keyspace::Shares => {
+                let certificates = self.existing.get(&Keyspace::Certificates);
+                let certificate = certificates.and_then(|names| beginning(names, name)).cloned();
+                if let Some(certificate) = certificate.filter(|certificate| !self.has_share(certificate)) {
+                    self.without_share.insert(certificate);
+                }
+            }
+            _ => {}
+        }
         *self.removing.entry((keyspace, name.into())).or_default() += 1;
     }
 
@@ -99,12 +121,31 @@ impl Names {
         }
     }
 
+    /// How many certificates have no share beside them.
+    pub(super) fn without_share(&self) -> usize {
+        self.without_share.len()
+    }
+
+    /// Whether there is a share of a certificate's wallet and epoch: the certificate's name begins those of its shares.
+    fn has_share(&self, certificate: &[u8]) -> bool {
+        let from = (Bound::Included(certificate), Bound::Unbounded);
+        let shares = self.existing.get(&Keyspace::Shares);
+        let next = shares.and_then(|names| names.range::<[u8], _>(from).next());
+        next.is_some_and(|share| share.starts_with(certificate))
+    }
+
     /// The first names above `after`, in their order.
     pub(super) fn above(&self, keyspace: Keyspace, after: &[u8], limit: usize) -> Vec<Vec<u8>> {
         let above = (if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) }, Bound::Unbounded);
         let names = self.existing.get(&keyspace).into_iter().flat_map(|names| names.range::<[u8], _>(above));
         names.take(limit).map(|name| name.to_vec()).collect()
     }
+}
+
+/// The name with which another one begins; none of these begins with another of them.
+fn beginning<'a>(names: &'a BTreeSet<Box<[u8]>>, name: &[u8]) -> Option<&'a Box<[u8]>> {
+    let before = names.range::<[u8], _>((Bound::Unbounded, Bound::Included(name))).next_back();
+    before.filter(|beginning| name.starts_with(beginning))
 }
 
 /// The engine with its one table of rows.
@@ -315,6 +356,11 @@ impl Vault {
         self.beside
             .write(self.state.sequence, &sealed)
             .map_err(|error| format!("{}: the integrity file cannot be written: {error}", self.folder.display()))
+    }
+
+    /// How many certificates have no share beside them, until the names are taken.
+    pub(super) fn without_share(&self) -> usize {
+        self.names.without_share()
     }
 
     /// The names of all records, for whoever orders.

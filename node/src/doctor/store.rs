@@ -95,6 +95,7 @@ fn open(settings: &Settings, options: &Doctor, path: &Path, findings: &mut Findi
     match fjall::open(path, &password, fjall::Options::existing()) {
         Ok(opened) if opened.boot.damage.is_empty() => {
             findings.ok(CHECK, format!("{}: the password is right, and every record is there", path.display()));
+            shares(opened.store.wallets_without_share(), findings);
         }
         Ok(opened) => {
             for damage in &opened.boot.damage {
@@ -119,6 +120,23 @@ fn open(settings: &Settings, options: &Doctor, path: &Path, findings: &mut Findi
     if primes::are_marked(path) {
         test_primes(settings, findings);
     }
+}
+
+/// Wallets that this node knows and cannot sign with.
+fn shares(lost: usize, findings: &mut Findings) {
+    const CHECK: &str = "shares";
+    if lost == 0 {
+        findings.ok(CHECK, "every wallet that this node knows has its shares here");
+        return;
+    }
+    // For good, so no failure: who waits for a node to be well again would wait for ever.
+    findings.warn(
+        CHECK,
+        format!("{lost} wallets have no share here: for them this node is lost already, and one spare node fewer is left"),
+        "if the store that this node had before still exists (another disk, a folder that was moved away), stop the node \
+         and put that one back; otherwise these wallets need the other nodes: protect their stores, and move what the \
+         wallets hold to new ones while enough nodes have shares",
+    );
 }
 
 fn test_primes(settings: &Settings, findings: &mut Findings) {
@@ -147,6 +165,9 @@ fn running(settings: &Settings, answer: &Answer, findings: &mut Findings) {
     };
     for alarm in &node.alarms {
         findings.fail("alarms", alarm, "see \"Alarms\" in docs/operations.md");
+    }
+    if let Some(lost) = answer.wallets_without_share {
+        shares(lost, findings);
     }
     for stopped in &node.stopped {
         findings.fail("keys", stopped, "see \"Alarms\" in docs/operations.md");
@@ -220,5 +241,23 @@ fn pairs(node: &Status, findings: &mut Findings) {
     }
     if node.pairs.iter().any(|pair| pair.state == PairState::Ready) {
         findings.ok(CHECK, format!("ready with {}", names(PairState::Ready)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Outcome;
+
+    #[test]
+    fn lost_shares_are_a_finding_that_says_how_many_wallets_lack_them() {
+        let mut findings = Findings::default();
+        shares(0, &mut findings);
+        assert_eq!(findings.count(Outcome::Ok), 1);
+        shares(6, &mut findings);
+        let found = findings.0.last().expect("a finding");
+        assert_eq!(found.outcome, Outcome::Warning);
+        assert!(found.found.starts_with("6 wallets have no share here"), "{}", found.found);
+        assert!(found.advice.contains("put that one back"), "{}", found.advice);
     }
 }

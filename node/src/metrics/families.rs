@@ -89,6 +89,7 @@ pub const FAMILIES: &[Family] = &[
     counter("mpcium_proposals_declined_total", "Proposals that the peer did not accept."),
     counter("mpcium_wallets_activated_total", "Wallets whose creation this node saw."),
     gauge("mpcium_wallets_undecided", "Wallets whose creation is prepared here and not decided."),
+    gauge("mpcium_wallets_without_share", "Wallets that this node knows and has no share of: it lost them."),
     gauge("mpcium_safe_primes", "Safe primes in store."),
     gauge("mpcium_safe_primes_wanted", "Safe primes that should be in store."),
     gauge("mpcium_safe_primes_making", "1 while safe primes are being made."),

@@ -187,6 +187,7 @@ fn the_state_is_told_as_the_status_shows_it() {
         "mpcium_requests_oldest_seconds{kind=\"sign\"} 2.5",
         "mpcium_unfit_reasons 1",
         "mpcium_wallets_undecided 1",
+        "mpcium_wallets_without_share 6",
         "mpcium_queue_waiting{kind=\"sign\"} 4",
         "mpcium_queue_unanswered{kind=\"sign\"} 2",
         "mpcium_store_bytes 1000",

@@ -56,6 +56,55 @@ fn records_of_every_keyspace_survive_a_restart() {
 }
 
 #[test]
+fn wallets_whose_shares_are_lost_are_counted() {
+    use mpcium_core::{
+        protocol::Curve,
+        session::SessionId,
+        wallet::record::{certificate_key, share_key},
+    };
+    const VALUE: &[u8] = b"value";
+    let share = |wallet: &str, curve| share_key(wallet, curve, 0, SessionId([7; 32]));
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("store");
+    let mut running = Running::start(open(&path));
+    let census = running.store.census();
+    // Shares are there before the certificate, as wallets are made.
+    let mut made = Batch::default();
+    for wallet in ["a", "ab", "b"] {
+        for curve in [Curve::Secp256k1, Curve::Ed25519] {
+            made.put(Keyspace::Shares, share(wallet, curve), VALUE.to_vec());
+        }
+        made.put(Keyspace::Certificates, certificate_key(wallet, 0), VALUE.to_vec());
+    }
+    running.persist(made);
+    assert_eq!(census.wallets_without_share(), 0);
+    // What peers told a node whose store was empty.
+    let mut told = Batch::default();
+    told.put(Keyspace::Certificates, certificate_key("told", 0), VALUE.to_vec());
+    told.put(Keyspace::Certificates, certificate_key("aa", 0), VALUE.to_vec());
+    running.persist(told);
+    assert_eq!(census.wallets_without_share(), 2);
+    let mut lost = Batch::default();
+    lost.remove(Keyspace::Shares, share("ab", Curve::Secp256k1));
+    running.persist(lost);
+    assert_eq!(census.wallets_without_share(), 2);
+    let mut lost = Batch::default();
+    lost.remove(Keyspace::Shares, share("ab", Curve::Ed25519));
+    running.persist(lost);
+    assert_eq!(census.wallets_without_share(), 3);
+    running.close();
+
+    let opened = open(&path);
+    assert_eq!(opened.store.wallets_without_share(), 3);
+    let mut running = Running::start(opened);
+    let mut back = Batch::default();
+    back.put(Keyspace::Shares, share("told", Curve::Ed25519), VALUE.to_vec());
+    back.remove(Keyspace::Certificates, certificate_key("aa", 0));
+    running.persist(back);
+    assert_eq!(running.store.census().wallets_without_share(), 1);
+}
+
+#[test]
 fn opening_again_and_again_without_a_commit_finds_no_damage() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("store");
