@@ -94,6 +94,7 @@ fn somebody() -> PeerInfo {
 pub fn identity_key(bytes: &[u8]) {
     let folder = Folder::with("node0_private.key", bytes);
     if let Err(refusal) = files::read_identity(&folder.0, &somebody(), None) {
+        let refusal = refusal.to_string();
         tells_nothing(&refusal, bytes);
     }
 }
@@ -102,6 +103,7 @@ pub fn age_key(bytes: &[u8]) {
     let folder = Folder::with("node0_private.key.age", bytes);
     let passphrase = SecretText::new("correct horse battery staple".to_owned());
     if let Err(refusal) = files::read_identity(&folder.0, &somebody(), Some(&passphrase)) {
+        let refusal = refusal.to_string();
         tells_nothing(&refusal, passphrase.expose().as_bytes());
         assert!(!refusal.contains(passphrase.expose()), "a refusal repeats the passphrase");
     }

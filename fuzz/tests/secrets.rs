@@ -223,12 +223,13 @@ fn no_key_or_password_file_is_refused_with_its_content_in_the_words() {
     ];
     for content in contents {
         std::fs::write(folder.path().join("node0_private.key"), &content).expect("a file");
-        let refusal = files::read_identity(folder.path(), &me, None).expect_err("not this node's key");
+        let refusal = files::read_identity(folder.path(), &me, None).expect_err("not this node's key").to_string();
         assert!(!tells(&refusal), "{refusal}");
 
         let password = SecretText::new(secret.clone());
         std::fs::write(folder.path().join("node0_private.key.age"), &content).expect("a file");
-        let refusal = files::read_identity(folder.path(), &me, Some(&password)).expect_err("nothing encrypted");
+        let refusal =
+            files::read_identity(folder.path(), &me, Some(&password)).expect_err("nothing encrypted").to_string();
         assert!(!tells(&refusal), "{refusal}");
 
         for algorithm in [Algorithm::Ed25519, Algorithm::P256] {

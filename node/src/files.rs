@@ -246,28 +246,56 @@ fn read_public_identity(path: &Path, name: &str, id: NodeId) -> Result<PeerInfo,
     Ok(PeerInfo { id, name: name.to_owned(), key })
 }
 
+/// Why a private key cannot be used, with the words for it. Only where there is no key may one think of a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyProblem {
+    /// There is no file.
+    Missing(String),
+    /// The file is there and holds no key.
+    NoKey(String),
+    /// The passphrase does not open it.
+    WrongPassphrase(String),
+    /// It cannot be read or opened, or is another node's.
+    Unusable(String),
+}
+
+impl std::fmt::Display for KeyProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Missing(text) | Self::NoKey(text) | Self::WrongPassphrase(text) | Self::Unusable(text)) = self;
+        f.write_str(text)
+    }
+}
+
 /// Reads this node's private key and checks that it belongs to its public identity.
 ///
 /// # Errors
 /// If the file is missing, malformed, not decryptable, or another key's.
-pub fn read_identity(folder: &Path, me: &PeerInfo, passphrase: Option<&SecretText>) -> Result<Identity, String> {
+pub fn read_identity(folder: &Path, me: &PeerInfo, passphrase: Option<&SecretText>) -> Result<Identity, KeyProblem> {
     let path = private_key_path(folder, &me.name, passphrase.is_some());
     let at = path.display();
     let other = private_key_path(folder, &me.name, passphrase.is_none());
     if !path.exists() && other.exists() {
         let advice = if passphrase.is_none() { "use" } else { "leave out" };
-        return Err(format!("{at} does not exist, but {} does: {advice} --decrypt-private-key", other.display()));
+        let other = other.display();
+        return Err(KeyProblem::Unusable(format!(
+            "{at} does not exist, but {other} does: {advice} --decrypt-private-key"
+        )));
+    }
+    if matches!(path.try_exists(), Ok(false)) {
+        return Err(KeyProblem::Missing(format!("{at} does not exist")));
     }
     let bytes = read_key(&path, passphrase)?;
     let text = bytes.strip_suffix(b"\n").map_or(bytes.as_slice(), |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
     let mut pair = Zeroizing::new([0; 64]);
     hex::decode_to_slice(text, pair.as_mut_slice()).map_err(|_| {
-        format!("{at}: expected 128 hexadecimal digits and nothing else, got {} characters", text.len())
+        let got = text.len();
+        KeyProblem::NoKey(format!("{at}: expected 128 hexadecimal digits and nothing else, got {got} characters"))
     })?;
     let key = SigningKey::from_keypair_bytes(&pair)
-        .map_err(|_| format!("{at}: the public half does not belong to the private half"))?;
+        .map_err(|_| KeyProblem::NoKey(format!("{at}: the public half does not belong to the private half")))?;
     if key.verifying_key() != me.key {
-        return Err(format!("{at}: is not the private key of {}", identity_path(folder, &me.name).display()));
+        let public = identity_path(folder, &me.name);
+        return Err(KeyProblem::Unusable(format!("{at}: is not the private key of {}", public.display())));
     }
     Ok(Identity::new(me.id, key.as_bytes()))
 }
@@ -394,15 +422,25 @@ fn write_key(path: &Path, text: &str, passphrase: Option<&SecretText>, overwrite
     }
 }
 
-fn read_key(path: &Path, passphrase: Option<&SecretText>) -> Result<Zeroizing<Vec<u8>>, String> {
-    let bytes = read(path)?;
+fn read_key(path: &Path, passphrase: Option<&SecretText>) -> Result<Zeroizing<Vec<u8>>, KeyProblem> {
+    let bytes = read(path).map_err(KeyProblem::Unusable)?;
     match passphrase {
         None => Ok(bytes),
         Some(passphrase) => {
             let identity = age::scrypt::Identity::new(passphrase.expose().to_owned().into());
-            age::decrypt(&identity, &bytes)
-                .map(Zeroizing::new)
-                .map_err(|error| format!("{}: cannot be decrypted: {error}", path.display()))
+            let at = path.display();
+            age::decrypt(&identity, &bytes).map(Zeroizing::new).map_err(|error| match error {
+                age::DecryptError::DecryptionFailed
+                | age::DecryptError::KeyDecryptionFailed
+                | age::DecryptError::NoMatchingKeys => KeyProblem::WrongPassphrase(format!(
+                    "{at}: cannot be decrypted: wrong passphrase (--identity-password-file, or the credential \
+                     identity_passphrase)"
+                )),
+                age::DecryptError::InvalidHeader | age::DecryptError::UnknownFormat => {
+                    KeyProblem::NoKey(format!("{at}: is no encrypted key: {error}"))
+                }
+                _ => KeyProblem::Unusable(format!("{at}: cannot be decrypted: {error}")),
+            })
         }
     }
 }

@@ -114,7 +114,8 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
     let Some(me) = known.iter().find(|peer| peer.id == id) else {
         return Err(format!("there is no identity of {}", options.name));
     };
-    let identity = files::read_identity(Path::new(IDENTITY_FOLDER), me, passphrase.as_ref())?;
+    let identity = files::read_identity(Path::new(IDENTITY_FOLDER), me, passphrase.as_ref())
+        .map_err(|problem| problem.to_string())?;
     let (config, remark) = settings.for_core(id, known)?;
     match remark {
         Some(Remark::Note(text)) => log::info(&text),

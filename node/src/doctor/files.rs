@@ -8,7 +8,8 @@ use super::{Configured, Findings};
 use crate::{
     cli::Doctor,
     config::{Reader, Remark},
-    files, passwords,
+    files::{self, KeyProblem},
+    passwords,
     start::{IDENTITY_FOLDER, PEERS_FILE},
 };
 
@@ -81,13 +82,35 @@ fn private_key(folder: &Path, me: NodeId, known: &[PeerInfo], options: &Doctor, 
         let found = format!("{} lies in clear beside its encrypted form", plain.display());
         findings.warn(CHECK, found, "remove the clear one if the node is started with --decrypt-private-key");
     }
-    let read = passwords::identity(&options.passwords).and_then(|text| files::read_identity(folder, me, text.as_ref()));
-    match read {
+    let passphrase = match passwords::identity(&options.passwords) {
+        Ok(passphrase) => passphrase,
+        Err(error) => {
+            let advice =
+                "give the passphrase as `mpcium start` gets it (--identity-password-file); the key stays as it is";
+            findings.fail(CHECK, error, advice);
+            return;
+        }
+    };
+    match files::read_identity(folder, me, passphrase.as_ref()) {
         Ok(_) => findings.ok(CHECK, format!("{} belongs to this node's public identity", path.display())),
-        Err(error) => findings.fail(
-            CHECK,
-            error,
-            "restore this node's own key; a new one (`mpcium-cli generate-identity -f`) has to be copied to all nodes",
+        Err(problem) => findings.fail(CHECK, problem.to_string(), key_advice(&problem, &me.name)),
+    }
+}
+
+/// What to do about a private key that cannot be used. Nothing here may lead to a key's being overwritten that is good.
+fn key_advice(problem: &KeyProblem, node: &str) -> String {
+    match problem {
+        KeyProblem::WrongPassphrase(_) => {
+            "give the passphrase with which the key was encrypted (--identity-password-file); the key stays as it is"
+                .to_owned()
+        }
+        KeyProblem::Unusable(_) => {
+            "make the file readable for the node's user, or put this node's own key back; keep the file that is there"
+                .to_owned()
+        }
+        KeyProblem::Missing(_) | KeyProblem::NoKey(_) => format!(
+            "put this node's own key back from its copy; only if there is none anywhere, move both files of {node} in \
+             identity/ away, make new ones (`mpcium-cli generate-identity -n {node}`), and copy the public one to all nodes"
         ),
     }
 }
@@ -124,5 +147,25 @@ pub(super) fn private(check: &'static str, path: &Path, mode: u32, findings: &mu
             format!("{} can be used by others than its owner (mode {found:o})", path.display()),
             format!("chmod {mode:o} {}", path.display()),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_advised_only_where_there_is_none_and_never_over_another() {
+        let text = String::new;
+        for (problem, new) in [
+            (KeyProblem::Missing(text()), true),
+            (KeyProblem::NoKey(text()), true),
+            (KeyProblem::WrongPassphrase(text()), false),
+            (KeyProblem::Unusable(text()), false),
+        ] {
+            let advice = key_advice(&problem, "node0");
+            assert_eq!(advice.contains("generate-identity"), new, "{advice}");
+            assert!(!advice.contains(" -f") && !advice.contains("overwrite"), "{advice}");
+        }
     }
 }

@@ -111,7 +111,8 @@ fn a_private_key_is_read_strictly_but_for_a_final_newline() {
         (format!("{flipped}{}", &text[1..]), "does not belong"),
     ] {
         std::fs::write(&path, bad).expect("written");
-        let error = read_identity(folder.path(), &known[0], None).expect_err("malformed");
+        let problem = read_identity(folder.path(), &known[0], None).expect_err("malformed");
+        let KeyProblem::NoKey(error) = problem else { panic!("{problem:?}") };
         assert!(error.contains(part) && !error.contains(&text[..32]), "{error}");
     }
 }
@@ -127,7 +128,15 @@ fn an_encrypted_key_needs_its_passphrase() {
     let known = read_identities(folder.path(), &peers()).expect("read back");
     assert!(read_identity(folder.path(), &known[0], Some(&passphrase)).is_ok());
     let wrong = SecretText::new("another passphrase!".to_owned());
-    assert!(read_identity(folder.path(), &known[0], Some(&wrong)).is_err());
+    let problem = read_identity(folder.path(), &known[0], Some(&wrong)).expect_err("wrong");
+    assert!(matches!(&problem, KeyProblem::WrongPassphrase(text) if text.contains("wrong passphrase")), "{problem:?}");
+    let path = private_key_path(folder.path(), "node0", true);
+    std::fs::write(&path, "no key").expect("written");
+    let problem = read_identity(folder.path(), &known[0], Some(&passphrase)).expect_err("no key");
+    assert!(matches!(problem, KeyProblem::NoKey(_)), "{problem:?}");
+    std::fs::remove_file(&path).expect("removed");
+    let problem = read_identity(folder.path(), &known[0], Some(&passphrase)).expect_err("missing");
+    assert!(matches!(problem, KeyProblem::Missing(_)), "{problem:?}");
 }
 
 #[test]
