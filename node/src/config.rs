@@ -458,6 +458,16 @@ fn authorization(reader: &mut Reader) -> Authorization {
     for id in authorization.required.iter().filter(|id| enabled && authorization.key(id).is_none()) {
         reader.problem("authorization.required_authorizers", format!("{id} has no key under {prefix}"));
     }
+    if enabled && authorization.required.is_empty() {
+        let what = "NOBODY HAS TO APPROVE: it is true and authorization.required_authorizers names nobody, so the \
+                    initiator's signature alone is enough";
+        reader.warn("authorization.enabled", what.to_owned());
+    }
+    if !enabled && !authorization.required.is_empty() {
+        let names = authorization.required.join(", ");
+        let what = format!("NOBODY HAS TO APPROVE: it names {names}, and authorization.enabled is not true");
+        reader.warn("authorization.required_authorizers", what);
+    }
     authorization
 }
 

@@ -115,6 +115,23 @@ fn every_key_of_the_file_is_read() {
 }
 
 #[test]
+fn an_authorization_that_asks_nobody_is_warned_about() {
+    let warnings = |source: &str, variables: &[(&str, &str)]| {
+        let mut reader = reader(source, variables);
+        settings(&mut reader).expect("it goes on working");
+        reader.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let nobody = format!("{MINIMAL}authorization: {{enabled: true, required_authorizers: []}}\n");
+    let got = warnings(&nobody, &[]);
+    assert!(matches!(got.as_slice(), [one] if one.contains("authorization.enabled: NOBODY HAS TO APPROVE")), "{got:?}");
+    let got = warnings(FULL, &[("AUTHORIZATION_ENABLED", "false")]);
+    let named = |one: &String| one.contains("required_authorizers: NOBODY HAS TO APPROVE: it names Alice");
+    assert!(matches!(got.as_slice(), [one] if named(one)), "{got:?}");
+    let off = format!("{MINIMAL}authorization: {{enabled: false, required_authorizers: []}}\n");
+    assert_eq!(warnings(&off, &[]), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_left_out_has_the_documented_default() {
     let settings = read(MINIMAL, &[]);
     assert_eq!(settings.environment, Environment::Production);
