@@ -155,9 +155,19 @@ impl std::fmt::Display for ClientError {
             }
             Self::Refused { code_text, reason, .. } => write!(f, "{code_text}: {reason}"),
             Self::Timeout { kind, request_id, waited } => {
-                write!(f, "no answer to the {kind:?} request {request_id:?} within {waited:?}")
+                let kind = match kind {
+                    Kind::Keygen => "key generation",
+                    Kind::Sign => "signing",
+                    Kind::Reshare => "resharing",
+                };
+                let waited = waited.as_secs_f64();
+                write!(
+                    f,
+                    "no answer to the {kind} request {request_id:?} within {waited} s; it may still be carried out: ask again \
+                     with the same id and content, which is answered again and never done twice"
+                )
             }
-            Self::NoReply { waited } => write!(f, "no node replied within {waited:?}"),
+            Self::NoReply { waited } => write!(f, "no node replied within {} s", waited.as_secs_f64()),
             Self::Closed => f.write_str("the client is closed"),
         }
     }
@@ -712,5 +722,19 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waited_in_vain_is_told_that_it_may_still_be_done() {
+        let late = |waited| ClientError::Timeout { kind: Kind::Sign, request_id: "tx-7".to_owned(), waited };
+        let text = late(Duration::from_millis(1500)).to_string();
+        assert!(text.starts_with("no answer to the signing request \"tx-7\" within 1.5 s; it may still be"), "{text}");
+        assert!(text.contains("ask again with the same id"), "{text}");
+        assert!(late(Duration::ZERO).to_string().contains(" within 0 s;"));
     }
 }

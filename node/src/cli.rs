@@ -362,7 +362,7 @@ pub struct Reach {
     #[arg(long, value_name = "FOLDER")]
     pub identities: Option<PathBuf>,
     /// Give up after this many seconds.
-    #[arg(short, long, default_value_t = 900)]
+    #[arg(short, long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Print the JSON document.
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use mpcium_client::{
-    ErrorCode, KeygenResult, Prefix, SignRequest, SigningResult,
+    ErrorCode, KeygenResult, Kind, Prefix, SignRequest, SigningResult,
     auth::Algorithm as SignerAlgorithm,
     client::{Client, ClientError, Options},
     query::WalletReply,
@@ -404,6 +404,7 @@ impl Connection {
                 let key = &self.key;
                 format!("{error}: the nodes' event_initiator_pubkey is another key than the one that signs here, {key}")
             }
+            ClientError::Timeout { kind, request_id, .. } => format!("{error}{}", again(*kind, request_id)),
             _ => error.to_string(),
         }
     }
@@ -411,6 +412,15 @@ impl Connection {
     pub(crate) async fn close(self) {
         self.client.close().await;
         self.nats.close().await;
+    }
+}
+
+/// How to ask again for what was not answered in time.
+fn again(kind: Kind, id: &str) -> String {
+    match kind {
+        Kind::Sign => format!(" (--tx-id {id})"),
+        Kind::Keygen => format!(" (mpcium wallet create {id})"),
+        Kind::Reshare => String::new(),
     }
 }
 
@@ -502,6 +512,12 @@ mod tests {
         for bad in ["2147483648", "1'", "", "a", "-1"] {
             assert!(derivation_path(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn after_a_timeout_it_is_said_how_to_ask_again() {
+        assert_eq!(again(Kind::Sign, "tx-7"), " (--tx-id tx-7)");
+        assert_eq!(again(Kind::Keygen, "treasury"), " (mpcium wallet create treasury)");
     }
 
     #[test]
