@@ -215,8 +215,8 @@ async fn run(prepared: Prepared) -> Result<(), String> {
 
     let started = tokio::select! {
         connected = connect(&prepared, &process, &inbox) => connected?,
-        () = signals.any() => {
-            log::info("told to stop before the node had started");
+        name = signals.any() => {
+            log::info(&format!("told to stop ({name}) before the node had started"));
             return Ok(());
         }
     };
@@ -300,33 +300,53 @@ pub fn nats_options(settings: &NatsSettings, name: &str) -> NatsOptions {
     options
 }
 
-/// The signals that ask a process to stop.
+/// The signals that ask a process to stop. The end of its terminal is one of them: whoever wants a node to outlive that
+/// starts it with `nohup` or under a supervisor.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None`: whoever started the process wants it ignored, as `nohup` does.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn new() -> Result<Self, String> {
         let on = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        let ignored = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status));
+        let hangup = if ignored { None } else { Some(on(SignalKind::hangup())?) };
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, hangup })
     }
 
-    async fn any(&mut self) {
+    /// The name of the next one.
+    async fn any(&mut self) -> &'static str {
+        let Self { interrupt, terminate, hangup } = self;
+        let hangup = async {
+            match hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            () = hangup => "SIGHUP",
         }
     }
 }
 
+/// Whether the process was started with SIGHUP ignored, by what Linux says of it: the lowest bit stands for signal 1.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Drains the node at the first signal and stops it when it is idle, after [`DRAIN_MAX`], or at a second signal.
 async fn stop_on_signal(mut signals: Signals, inbox: Inbox) {
-    signals.any().await;
-    log::info("stopping: no new requests; what runs may finish (a second signal stops at once)");
+    let name = signals.any().await;
+    log::info(&format!("stopping ({name}): no new requests; what runs may finish (a second signal stops at once)"));
     inbox.put(Input::Drain);
     tokio::select! {
-        () = signals.any() => log::warn("stopping at once"),
+        name = signals.any() => log::warn(&format!("stopping at once ({name})")),
         () = idle(&inbox) => {}
         () = tokio::time::sleep(DRAIN_MAX) => {
             log::warn(&format!("what still runs after {} s is given up", DRAIN_MAX.as_secs()));
@@ -364,6 +384,24 @@ mod tests {
         let folder = node_folder(Path::new("db"), "node0");
         assert_ne!(folder, Path::new("db").join("node0"));
         assert_eq!(folder.parent(), Some(Path::new("db")));
+    }
+
+    #[test]
+    fn a_process_that_was_started_with_nohup_is_known_by_its_signals() {
+        assert!(ignores_hangup("Name:\tmpcium\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangup(""));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_terminal_stops_a_node_as_any_other_signal_does() {
+        let mut signals = Signals::new().expect("signals");
+        // Under `nohup` it has to stay ignored.
+        if signals.hangup.is_some() {
+            let me = rustix::process::getpid();
+            rustix::process::kill_process(me, rustix::process::Signal::HUP).expect("a signal to itself");
+            assert_eq!(signals.any().await, "SIGHUP");
+        }
     }
 
     #[test]
