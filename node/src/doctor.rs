@@ -150,7 +150,11 @@ fn configuration(config: Option<&Path>, findings: &mut Findings) -> Option<Confi
     }
     // What has been found wrong is not told twice.
     let (nats, consul) = (config::nats(&mut reader), config::consul(&mut reader));
-    files::configuration_is_private(&mut reader, findings);
+    let variables = reader.variables_used();
+    if !variables.is_empty() {
+        findings.ok(CHECK, format!("the environment wins over the file with {}", variables.join(", ")));
+    }
+    files::configuration_is_private(&reader, findings);
     Some(Configured { settings, nats, consul })
 }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -129,6 +129,14 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err(format!("{}: {size} bytes, expected at most {FILE_BYTES_MAX}", path.display()));
     }
     std::fs::read(path).map(Zeroizing::new).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// That others than its owner may use a file or folder, in words; `None` if they may not, or it does not exist.
+#[must_use]
+pub fn open_to_others(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let open = mode & 0o077 != 0;
+    open.then(|| format!("{} can be used by others than its owner (mode {mode:o})", path.display()))
 }
 
 /// `peers.json` for `node0..`, with fresh ids.

@@ -103,6 +103,18 @@ fn prepare(config: Option<&Path>, options: &Start) -> Result<Prepared, String> {
     for warning in reader.warnings() {
         log::warn(&warning.to_string());
     }
+    let variables = reader.variables_used();
+    if !variables.is_empty() {
+        log::info(&format!("the environment wins over the configuration file with {}", variables.join(", ")));
+    }
+    let mut private =
+        vec![files::private_key_path(Path::new(IDENTITY_FOLDER), &options.name, options.passwords.decrypt_private_key)];
+    if reader.holds_password() {
+        private.push(reader.file().to_owned());
+    }
+    for open in private.iter().filter_map(|path| files::open_to_others(path)) {
+        log::warn(&format!("{open}; it should have mode 600"));
+    }
     let password = passwords::store(settings.store_password.as_ref(), &options.passwords)?;
     let peers = files::read_peers(Path::new(PEERS_FILE))?;
     let Some(id) = peers.get(&options.name).copied() else {

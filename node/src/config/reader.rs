@@ -61,6 +61,9 @@ pub const KEYS: &[&str] = &[
     "require_full_signature",
 ];
 
+/// Keys whose values are for the file's owner only.
+const PASSWORDS: &[&str] = &["store_password", "badger_password", "nats.password", "consul.password", "consul.token"];
+
 /// Keys of existing templates that nothing ever read; they are passed over in silence.
 const WITHOUT_EFFECT: &[&str] = &["session_warm_up_delay_ms", "mpcium_version", "aws.kms_key_id", "aws.region"];
 
@@ -161,6 +164,18 @@ impl Reader {
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.path
+    }
+
+    /// The names of the environment's variables that say what the file's keys say, or would.
+    #[must_use]
+    pub fn variables_used(&self) -> Vec<&str> {
+        self.environment.values().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Whether a password is written in the file.
+    #[must_use]
+    pub fn holds_password(&self) -> bool {
+        PASSWORDS.iter().any(|key| self.is_in_file(key))
     }
 
     /// Whether the key has a value in the file, whatever the environment says.

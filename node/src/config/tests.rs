@@ -132,6 +132,16 @@ fn an_authorization_that_asks_nobody_is_warned_about() {
 }
 
 #[test]
+fn what_the_environment_says_is_known_by_the_names_of_its_variables() {
+    assert_eq!(reader(FULL, &[]).variables_used(), Vec::<&str>::new());
+    let variables = [("DB_PATH", "/elsewhere"), ("NATS_URL", "nats://c:4222"), ("UNRELATED", "x")];
+    assert_eq!(reader(MINIMAL, &variables).variables_used(), ["DB_PATH", "NATS_URL"]);
+    assert!(reader(MINIMAL, &[]).holds_password());
+    let without = MINIMAL.replace("badger_password: '0123456789abcdef'\n", "");
+    assert!(!reader(&without, &[("STORE_PASSWORD", "secret")]).holds_password());
+}
+
+#[test]
 fn what_is_left_out_has_the_documented_default() {
     let settings = read(MINIMAL, &[]);
     assert_eq!(settings.environment, Environment::Production);

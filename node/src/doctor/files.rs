@@ -1,6 +1,6 @@
 //! Peers, identities, the private key, and who may read them.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path};
+use std::path::Path;
 
 use mpcium_core::{NodeId, PeerInfo};
 
@@ -129,24 +129,16 @@ fn threshold(configured: &Configured, me: NodeId, known: Vec<PeerInfo>, findings
 }
 
 /// A configuration that holds a password is for its owner only.
-pub(super) fn configuration_is_private(reader: &mut Reader, findings: &mut Findings) {
-    let secret = ["store_password", "badger_password", "nats.password", "consul.password", "consul.token"];
-    if secret.iter().any(|key| reader.is_in_file(key)) {
-        let path = reader.file().to_owned();
-        private("configuration", &path, 0o600, findings);
+pub(super) fn configuration_is_private(reader: &Reader, findings: &mut Findings) {
+    if reader.holds_password() {
+        private("configuration", reader.file(), 0o600, findings);
     }
 }
 
 /// Complains if others than its owner may use a file or folder.
 pub(super) fn private(check: &'static str, path: &Path, mode: u32, findings: &mut Findings) {
-    let Ok(metadata) = std::fs::metadata(path) else { return };
-    let found = metadata.permissions().mode() & 0o777;
-    if found & 0o077 != 0 {
-        findings.fail(
-            check,
-            format!("{} can be used by others than its owner (mode {found:o})", path.display()),
-            format!("chmod {mode:o} {}", path.display()),
-        );
+    if let Some(found) = files::open_to_others(path) {
+        findings.fail(check, found, format!("chmod {mode:o} {}", path.display()));
     }
 }
 

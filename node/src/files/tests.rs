@@ -1,7 +1,5 @@
 //! Formats byte for byte, permissions, refusals.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 
 const ID: &str = "123e4567-e89b-42d3-a456-426614174000";
@@ -137,6 +135,17 @@ fn an_encrypted_key_needs_its_passphrase() {
     std::fs::remove_file(&path).expect("removed");
     let problem = read_identity(folder.path(), &known[0], Some(&passphrase)).expect_err("missing");
     assert!(matches!(problem, KeyProblem::Missing(_)), "{problem:?}");
+}
+
+#[test]
+fn a_file_that_others_may_read_is_told_from_one_that_they_may_not() {
+    let folder = folder();
+    let path = folder.path().join("key");
+    assert_eq!(open_to_others(&path), None);
+    write(&path, b"secret", Overwrite::Refuse).expect("written");
+    assert_eq!(open_to_others(&path), None);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).expect("permissions");
+    assert!(open_to_others(&path).is_some_and(|found| found.contains("mode 604")));
 }
 
 #[test]
