@@ -75,8 +75,8 @@ impl Names {
         match keyspace {
             Keyspace::Certificates if !self.has_share(name) => drop(self.without_share.insert(name.into())),
             Keyspace::Shares => {
-                if let Some(certificate) = beginning(&self.without_share, name).cloned() {
-                    self.without_share.remove(&certificate);
+                if let Some(certificate) = beginning(&self.without_share, name).map(<[u8]>::to_vec) {
+                    self.without_share.remove(certificate.as_slice());
                 }
             }
             _ => {}
@@ -90,7 +90,7 @@ impl Names {
             Keyspace::Certificates => drop(self.without_share.remove(name)),
             Keyspace::Shares => {
                 let certificates = self.existing.get(&Keyspace::Certificates);
-                let certificate = certificates.and_then(|names| beginning(names, name)).cloned();
+                let certificate = certificates.and_then(|names| beginning(names, name)).map(Box::from);
                 if let Some(certificate) = certificate.filter(|certificate| !self.has_share(certificate)) {
                     self.without_share.insert(certificate);
                 }
@@ -143,9 +143,9 @@ impl Names {
 }
 
 /// The name with which another one begins; none of these begins with another of them.
-fn beginning<'a>(names: &'a BTreeSet<Box<[u8]>>, name: &[u8]) -> Option<&'a Box<[u8]>> {
-    let before = names.range::<[u8], _>((Bound::Unbounded, Bound::Included(name))).next_back();
-    before.filter(|beginning| name.starts_with(beginning))
+fn beginning<'a>(names: &'a BTreeSet<Box<[u8]>>, name: &[u8]) -> Option<&'a [u8]> {
+    let before = names.range::<[u8], _>((Bound::Unbounded, Bound::Included(name))).next_back()?;
+    Some(&**before).filter(|beginning| name.starts_with(beginning))
 }
 
 /// The engine with its one table of rows.
