@@ -285,7 +285,8 @@ impl Sessions {
                 surplus = Some(from.0);
             }
         }
-        let given_up = self.early.given_up(plan.id).into_iter().find(|from| running.participants.contains(from));
+        let mut given_up = self.early.given_up(plan.id).into_iter();
+        let given_up = given_up.find(|from| running.participants.contains(from) || running.coordinator == from.0);
         self.running.insert(plan.id, running);
         if let Some(from) = surplus {
             self.end_for_surplus(ctx, plan.id, from);
@@ -326,7 +327,10 @@ impl Sessions {
             },
             SessionMessage::Abort { session, mut reason } => {
                 match self.running.get(&session) {
-                    Some(running) if running.participants.contains(&(from, incarnation)) => {
+                    // Who coordinates need not take part.
+                    Some(running)
+                        if running.participants.contains(&(from, incarnation)) || running.coordinator == from =>
+                    {
                         // A participant that declines tells only the coordinator, which tells the others.
                         let tell = running.coordinator == ctx.me;
                         truncate(&mut reason);
