@@ -20,7 +20,7 @@ impl Committee {
         self.members.binary_search(&id).ok().and_then(|p| u16::try_from(p).ok())
     }
 
-    /// How many acceptances meet the `t` signers of any attempt: `n − t + 1`.
+    /// How many members have one in common with any `t`, and an honest one among them if only `n − t` lie: `n − t + 1`.
     #[must_use]
     pub fn meeting_quorum(&self) -> usize {
         self.members.len() + 1 - usize::from(self.threshold)

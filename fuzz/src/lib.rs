@@ -14,7 +14,8 @@ use mpcium_client::{
     subjects,
 };
 use mpcium_core::{
-    Identity, Incarnation, NodeId, PeerInfo, Time, decode,
+    Identity, Incarnation, NodeId, PeerInfo, Time,
+    decode::{self, Decoder},
     link::{LinkConfig, Links},
     wallet::{AcceptorRecord, CertificateRecord, PendingRecord, ShareRecord, record::Stored},
 };
@@ -53,6 +54,14 @@ pub const TARGETS: &[Target] = &[
     ("initiator_key", files::initiator_key),
     ("initiator_public_key", files::initiator_public_key),
     ("password", files::password),
+];
+
+/// What reads the records that nodes keep and whose formats are public; for the others see [`decode::DECODERS`].
+pub const RECORDS: [Decoder; 4] = [
+    ("pending_record", |bytes| PendingRecord::decode(bytes).is_ok()),
+    ("acceptor_record", |bytes| AcceptorRecord::decode(bytes).is_ok()),
+    ("certificate_record", |bytes| CertificateRecord::decode(bytes).is_ok()),
+    ("share_record", |bytes| ShareRecord::decode(bytes).is_ok()),
 ];
 
 /// The target of that name.

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use fuzz::TARGETS;
+use fuzz::{RECORDS, TARGETS};
 use mpcium_core::{
     Time,
     decode::DECODERS,
     link::{LinkOutput, Links},
-    wallet::{AcceptorRecord, CertificateRecord, PendingRecord, ShareRecord, record::Stored as _},
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
@@ -51,14 +50,8 @@ fn the_folders_of_the_corpus_are_the_targets() {
 /// A seed that no decoder understands any more, because a format has changed, leads a fuzzer nowhere.
 #[test]
 fn every_seed_of_what_nodes_say_and_keep_is_understood() {
-    let records: [mpcium_core::decode::Decoder; 4] = [
-        ("pending_record", |bytes| PendingRecord::decode(bytes).is_ok()),
-        ("acceptor_record", |bytes| AcceptorRecord::decode(bytes).is_ok()),
-        ("certificate_record", |bytes| CertificateRecord::decode(bytes).is_ok()),
-        ("share_record", |bytes| ShareRecord::decode(bytes).is_ok()),
-    ];
     let mut stale = Vec::new();
-    for (name, decoder) in DECODERS.iter().chain(&records) {
+    for (name, decoder) in DECODERS.iter().chain(&RECORDS) {
         let seeds = named_seeds(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");
         stale.extend(seeds.into_iter().filter(|(_, seed)| !decoder(seed)).map(|(path, _)| path));

@@ -263,9 +263,9 @@ impl Auxiliary {
             let members = vec![ctx.me.min(*peer), ctx.me.max(*peer)];
             let count = self.forget_old_bans(&members, &mut batch) + 1;
             let suite = ctx.suites.secp256k1.name().to_owned();
-            let (at, until) = (ctx.now.wall, ctx.now.time);
-            let mut ban = Ban { suite, members, by, reason: reason.to_owned(), at, count, until };
-            ban.until = until.after(ban.wait());
+            let mut ban =
+                Ban { suite, members, by, reason: reason.to_owned(), at: ctx.now.wall, count, until: Time(0) };
+            ban.until = ctx.now.time.after(ban.wait());
             ctx.report(Report::PairBanned {
                 peer: ctx.name(*peer),
                 set: short(name),

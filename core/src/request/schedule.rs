@@ -40,11 +40,21 @@ impl Schedule {
     /// When a request that waits for something, at most until then, is looked at again; at the latest when a `deadline`
     /// of it has passed for everybody.
     pub fn wakes_at(&self, ctx: &Context, until: Option<Time>, deadline: WallTime) -> Time {
-        // The deadline is on the wall clock; the timer on the monotonic one. Once it has passed, a record is being read:
-        // its arrival drives the request, the timer only helps out.
+        // The deadline is on the wall clock; the timer on the monotonic one.
         let left = deadline.after(ctx.config.clock_skew + Duration::from_millis(1)).since(ctx.now.wall);
-        let left = if left.is_zero() { self.looked_at.after(limits::RETRY_MIN) } else { ctx.now.time.after(left) };
+        let left = if left.is_zero() { self.help_out() } else { ctx.now.time.after(left) };
         // What is past has been looked at.
         until.filter(|until| *until > self.looked_at).map_or(left, |until| until.min(left))
+    }
+
+    /// When a request of which something is due at a time is looked at.
+    pub fn due(&self, at: Time) -> Time {
+        if at > self.looked_at { at } else { self.help_out() }
+    }
+
+    /// What has been looked at and is due all the same waits for a record that is being read: its arrival drives the
+    /// request, the timer only helps out.
+    fn help_out(&self) -> Time {
+        self.looked_at.after(limits::RETRY_MIN)
     }
 }

@@ -285,8 +285,7 @@ impl Sessions {
                 surplus = Some(from.0);
             }
         }
-        let mut given_up = self.early.given_up(plan.id).into_iter();
-        let given_up = given_up.find(|from| running.participants.contains(from) || running.coordinator == from.0);
+        let given_up = self.early.given_up(plan.id).into_iter().find(|from| running.may_be_ended_by(*from));
         self.running.insert(plan.id, running);
         if let Some(from) = surplus {
             self.end_for_surplus(ctx, plan.id, from);
@@ -327,10 +326,7 @@ impl Sessions {
             },
             SessionMessage::Abort { session, mut reason } => {
                 match self.running.get(&session) {
-                    // Who coordinates need not take part.
-                    Some(running)
-                        if running.participants.contains(&(from, incarnation)) || running.coordinator == from =>
-                    {
+                    Some(running) if running.may_be_ended_by((from, incarnation)) => {
                         // A participant that declines tells only the coordinator, which tells the others.
                         let tell = running.coordinator == ctx.me;
                         truncate(&mut reason);
@@ -585,6 +581,11 @@ impl Sessions {
 }
 
 impl Running {
+    /// Whether it is over if this one gives it up. Who coordinates need not take part.
+    fn may_be_ended_by(&self, from: Participant) -> bool {
+        self.participants.contains(&from) || self.coordinator == from.0
+    }
+
     /// Takes a message in. What one participant sends takes nobody else's room.
     fn absorb(&mut self, waiting: &mut BTreeMap<NodeId, usize>, from: Participant, mut incoming: Incoming) -> Absorbed {
         let Some(at) = self.participants.iter().position(|p| *p == from) else { return Absorbed::Strange };

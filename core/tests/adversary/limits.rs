@@ -57,12 +57,7 @@ fn a_certificate_that_is_held_is_not_verified_again() {
     world.request(&keygen("w"));
     world.result("w", None);
     let mut liar = Liar::new(&mut world, LIAR);
-    let ask = Message::Wallet(Wallet::Ask { wallet: "w".to_owned() });
-    let shown = |message: &Message| match message {
-        Message::Wallet(Wallet::Certificate(certificate)) => Some((**certificate).clone()),
-        _ => None,
-    };
-    let mut certificate = liar.ask_again(&mut world, 0, &ask, shown).expect("the wallet exists");
+    let mut certificate = liar.certificate_of(&mut world, 0, "w");
     let activated = |message: &Message| matches!(message, Message::Wallet(Wallet::Activated(_))).then_some(());
     for (_, signature) in &mut certificate.votes {
         *signature = Signature([1; 64]);

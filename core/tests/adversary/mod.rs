@@ -6,6 +6,7 @@
 //! cheaters find what nobody thought of.
 
 mod auxiliary;
+mod catching_up;
 mod limits;
 mod presignatures;
 mod sessions;
@@ -32,7 +33,7 @@ use crate::{
     session::SessionId,
     tags,
     wallet::{
-        SessionFacts,
+        Certificate, SessionFacts,
         activation::{Message as WalletMessage, Proposal as WalletProposal},
     },
 };
@@ -152,6 +153,16 @@ impl Liar {
         which: impl Fn(&Message) -> Option<T>,
     ) -> Option<T> {
         (0..2).find_map(|_| self.ask(world, to, (Lane::Control, message), &which))
+    }
+
+    /// The certificate that a node shows of a wallet that exists.
+    fn certificate_of(&mut self, world: &mut World, at: usize, wallet: &str) -> Certificate {
+        let ask = Message::Wallet(WalletMessage::Ask { wallet: wallet.to_owned() });
+        let shown = |message: &Message| match message {
+            Message::Wallet(WalletMessage::Certificate(certificate)) => Some((**certificate).clone()),
+            _ => None,
+        };
+        self.ask_again(world, at, &ask, shown).expect("the wallet exists")
     }
 
     /// What a node answers to a proposal to sign: nothing, why it declines, or the empty text if it takes part.

@@ -217,6 +217,7 @@ impl World {
 
     /// Starts a node from its disk.
     pub fn start(&mut self, i: usize) {
+        let now = self.clocks(i);
         let host = &mut self.hosts[i];
         host.starts += 1;
         let records = host
@@ -230,8 +231,6 @@ impl World {
         let config = self.config[i].clone();
         let identity = Identity::new(config.me, &[i as u8 + 1; 32]);
         let boot = BootRecord { records, damage: self.damage.get(&i).cloned().into_iter().collect() };
-        let wall = WallTime(START + self.now.0 / 1000).after(host.ahead);
-        let now = Now { time: self.now, wall };
         host.node = Some(Node::new(config, identity, self.suites[i].clone(), boot, seed, now));
         self.drain(i);
     }
@@ -314,6 +313,12 @@ impl World {
 
     pub fn node(&self, i: usize) -> &Node {
         self.hosts[i].node.as_ref().expect("the node runs")
+    }
+
+    /// What a node's clocks show.
+    fn clocks(&self, i: usize) -> Now {
+        let Now { time, wall } = self.now();
+        Now { time, wall: wall.after(self.hosts[i].ahead) }
     }
 
     /// Puts a node's clock ahead of all others.
@@ -507,8 +512,7 @@ impl World {
 
     /// One input for one node.
     pub fn give(&mut self, i: usize, input: Input) {
-        let mut now = self.now();
-        now.wall = now.wall.after(self.hosts[i].ahead);
+        let now = self.clocks(i);
         if matches!(input, Input::Persisted(_)) {
             self.banning.remove(&i);
         }

@@ -10,12 +10,12 @@ use std::{
     path::Path,
 };
 
+use fuzz::RECORDS;
 use mpcium_core::{
     Time,
-    decode::DECODERS,
+    decode::{DECODERS, Decoder},
     link::{LinkOutput, Links},
     store::Keyspace,
-    wallet::{AcceptorRecord, CertificateRecord, PendingRecord, ShareRecord, record::Stored as _},
 };
 use sim::{
     run,
@@ -36,15 +36,12 @@ const LENGTH_MAX: usize = 8_192;
 type Seeds = BTreeMap<(&'static str, String), Vec<u8>>;
 
 fn understands(target: &str, bytes: &[u8]) -> bool {
-    match target {
-        "pending_record" => PendingRecord::decode(bytes).is_ok(),
-        "acceptor_record" => AcceptorRecord::decode(bytes).is_ok(),
-        "certificate_record" => CertificateRecord::decode(bytes).is_ok(),
-        "share_record" => ShareRecord::decode(bytes).is_ok(),
-        // What becomes of it links say themselves, in `tests/corpus.rs`.
-        "datagram" => true,
-        _ => DECODERS.iter().any(|(name, decoder)| *name == target && decoder(bytes)),
-    }
+    // What becomes of a datagram links say themselves, in `tests/corpus.rs`.
+    target == "datagram" || decoders().any(|(name, decoder)| *name == target && decoder(bytes))
+}
+
+fn decoders() -> impl Iterator<Item = &'static Decoder> {
+    DECODERS.iter().chain(&RECORDS)
 }
 
 /// Of which two seeds are one too many: a message's kind, and of anything else everything.
@@ -132,10 +129,9 @@ fn what_nodes_say_and_keep_makes_seeds() {
         assert!(understands(target, bytes), "{target} does not understand {name}: {}", hex::encode(bytes));
     }
     let targets: BTreeSet<&str> = seeds.keys().map(|(target, _)| *target).collect();
-    let records = ["pending_record", "acceptor_record", "certificate_record", "share_record"];
-    for target in DECODERS.iter().map(|(name, _)| *name).chain(records) {
+    for (target, _) in decoders() {
         // Statements and certificates travel in messages and records, and frames in sealed packets.
-        let inside = ["frame", "statement", "certificate"].contains(&target);
+        let inside = ["frame", "statement", "certificate"].contains(target);
         assert!(inside || targets.contains(target), "nothing for {target}");
     }
     if std::env::var("FUZZ_SEEDS").is_ok_and(|value| value == "write") {

@@ -6,7 +6,6 @@ use mpcium_core::{
     Input, Secret,
     output::{PersistId, Record},
     store::{Batch, Keyspace, Write},
-    wallet::{PendingRecord, record::Stored as _},
 };
 use serde_json::json;
 
@@ -58,13 +57,6 @@ fn apply(image: &mut Image, batch: &Batch) {
             None => records.remove(&write.key),
         };
     }
-}
-
-/// Whether a batch makes it durable that a wallet is prepared here.
-fn prepares(batch: &Batch) -> bool {
-    let pending = batch.writes.iter().filter(|write| write.keyspace == Keyspace::Pending);
-    let mut values = pending.filter_map(|write| write.value.as_ref());
-    values.any(|value| matches!(PendingRecord::decode(value.expose()), Ok(PendingRecord::Prepared(_))))
 }
 
 impl Disk {
@@ -282,12 +274,8 @@ impl World {
                 || json!({"id": pending.id.0}),
             );
             self.observe(&Fact::Durable { node, batch: &pending.batch });
-            if self.machines[node].deaf_armed > 0 && prepares(&pending.batch) {
-                self.falls_deaf(node);
-            }
-            if !self.mute.is_empty() {
-                self.may_fall_mute(node, &pending.batch);
-            }
+            self.may_fall_deaf(node, &pending.batch);
+            self.may_fall_mute(node, &pending.batch);
             if self.scenario.is_cheater(node) {
                 self.proxy_sees_write(node, generation, &pending.batch);
             }

@@ -9,7 +9,7 @@ use mpcium_core::{
     NodeId,
     input::RequestKind,
     store::{Batch, Keyspace},
-    wallet::{AcceptorRecord, CertificateRecord, Choice},
+    wallet::{AcceptorRecord, CertificateRecord, Choice, PendingRecord, record::Stored as _},
 };
 
 impl World {
@@ -166,10 +166,10 @@ impl World {
         }
     }
 
-    /// A node has prepared a wallet, and faults say that from now on it hears nothing.
-    pub(super) fn falls_deaf(&mut self, node: usize) {
+    /// Something became durable at a node: if a wallet is prepared now, and faults wait for that, it hears nothing more.
+    pub(super) fn may_fall_deaf(&mut self, node: usize, batch: &Batch) {
         let machine = &mut self.machines[node];
-        if machine.deaf == 0 {
+        if machine.deaf_armed > 0 && machine.deaf == 0 && prepares(batch) {
             machine.deaf = machine.deaf_armed;
             self.counters.sometimes("a member did not hear that a wallet was decided");
             self.deafen(node, true);
@@ -189,6 +189,9 @@ impl World {
     /// Something became durable at a node: if a fault waits for it, the others hear nothing more of that node; and if
     /// they do not hear of a decision, that is counted.
     pub(super) fn may_fall_mute(&mut self, node: usize, batch: &Batch) {
+        if self.mute.is_empty() {
+            return;
+        }
         if decides(batch) && self.mute.values().any(|mute| *mute == Some(node)) {
             self.counters.sometimes("nobody heard from whom a wallet was decided");
         }
@@ -234,6 +237,12 @@ fn remove(values: &mut Vec<u64>, value: u64) {
 fn written(batch: &Batch, keyspace: Keyspace) -> impl Iterator<Item = &[u8]> {
     let writes = batch.writes.iter().filter(move |write| write.keyspace == keyspace);
     writes.filter_map(|write| write.value.as_ref().map(|value| value.expose()))
+}
+
+/// Whether a batch makes it durable that a wallet is prepared.
+fn prepares(batch: &Batch) -> bool {
+    let mut records = written(batch, Keyspace::Pending).filter_map(|value| PendingRecord::decode(value).ok());
+    records.any(|record| matches!(record, PendingRecord::Prepared(_)))
 }
 
 /// Whether a batch makes a vote for a session durable, in a ballot of this node.

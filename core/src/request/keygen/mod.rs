@@ -452,7 +452,7 @@ impl Coordinator {
 impl Active {
     fn wakes_at(&self, ctx: &Context) -> Time {
         let ask_at = self.asking.as_ref().map_or(self.ask_at, |asking| asking.ask_again());
-        ask_at.min(match &self.phase {
+        ask_at.min(self.schedule.due(match &self.phase {
             Phase::Waiting { until } => self.schedule.wakes_at(ctx, *until, self.schedule.deadline),
             Phase::Running { accepted, accept_by, patience, .. } => {
                 if accepted.len() < ctx.config.peers.len() {
@@ -465,7 +465,7 @@ impl Active {
             // The next question is also the next time that closing is tried.
             Phase::Closing { ask_again, give_up, .. } => (*ask_again).min(*give_up),
             Phase::Deciding(deciding) => deciding.give_up,
-        })
+        }))
     }
 }
 

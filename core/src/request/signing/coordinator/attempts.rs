@@ -26,7 +26,10 @@ use crate::{
         },
     },
     session::{Failure, SessionId},
-    wallet::cache::{self, Wallet},
+    wallet::{
+        activation::own_committee,
+        cache::{self, Wallet},
+    },
 };
 
 /// An attempt that runs.
@@ -188,7 +191,7 @@ impl Coordinator {
                 active.avoided.insert(from, ctx.now.time.after(AVOID));
                 active.refused.insert(from);
                 // So many cannot all lie: what this node proposes is wrong, as when its clock is. Others may do better.
-                if active.refused.len() > liars_max(ctx) {
+                if active.refused.len() >= own_committee(ctx).meeting_quorum() {
                     self.abandon(ctx, parts, name);
                     return self.release(ctx, parts.deliveries, name, limits::RETRY_MAX);
                 }
@@ -205,7 +208,7 @@ impl Coordinator {
         active.other_payload.insert(from);
         active.avoided.insert(from, ctx.now.time.after(AVOID));
         let reason = duplicate_reason(&active.request);
-        if active.other_payload.len() > liars_max(ctx) || from == ctx.me {
+        if active.other_payload.len() >= own_committee(ctx).meeting_quorum() || from == ctx.me {
             self.abandon(ctx, parts, name);
             self.decide(ctx, parts, name, Some((ErrorCode::SessionDuplicate, reason)));
         } else {
@@ -371,9 +374,4 @@ pub(super) fn choose(
         Some((auxiliary, participants)) => Ok(Chosen { participants, auxiliary, presignature: None }),
         None => Err("the auxiliary data that ECDSA needs (see the auxiliary sets in the status)".to_owned()),
     }
-}
-
-/// As many members may lie.
-fn liars_max(ctx: &Context) -> usize {
-    ctx.config.peers.len() - usize::from(ctx.config.threshold)
 }

@@ -73,8 +73,6 @@ struct Active {
     other_payload: BTreeSet<NodeId>,
     /// Who has refused what this node proposed.
     refused: BTreeSet<NodeId>,
-    /// Whether a record is being read without which nothing can be said: until it is there no time matters.
-    reads: bool,
     /// Peers that declined lately, until when they are passed over where others can do it.
     avoided: BTreeMap<NodeId, Time>,
     /// In how many failed attempts each node took part: where a failure names nobody, the next attempt is with others.
@@ -146,7 +144,6 @@ impl Coordinator {
                 presigned: false,
                 other_payload: BTreeSet::new(),
                 refused: BTreeSet::new(),
-                reads: false,
                 avoided: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 last_failure: String::new(),
@@ -203,7 +200,6 @@ impl Coordinator {
     fn drive(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, name: Name) {
         let Some(active) = self.active.get_mut(&name) else { return };
         active.schedule.look(ctx);
-        active.reads = false;
         match &active.phase {
             Phase::Waiting { .. } => self.drive_waiting(ctx, parts, name),
             Phase::Running(_) => self.drive_attempt(ctx, parts, name),
@@ -306,7 +302,6 @@ impl Active {
 
     fn wakes_at(&self, ctx: &Context) -> Time {
         match &self.phase {
-            Phase::Waiting { .. } if self.reads => ctx.now.time.after(limits::RETRY_MAX),
             Phase::Waiting { until } => {
                 let earliest = self.deliveries.iter().map(|delivery| delivery.deadline).min();
                 self.schedule.wakes_at(ctx, *until, earliest.unwrap_or(self.schedule.deadline))

@@ -19,18 +19,12 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(&name) else { return };
         let request = &active.request;
         let wallet = match parts.wallets.lookup(ctx, request.wallet()) {
-            cache::Lookup::Loading => {
-                active.reads = true;
-                return;
-            }
+            cache::Lookup::Loading => return,
             cache::Lookup::Absent => None,
             cache::Lookup::Found(wallet) => Some(wallet),
         };
         let held = match parts.ledger.result(ctx, request.key) {
-            Lookup::Loading => {
-                active.reads = true;
-                return;
-            }
+            Lookup::Loading => return,
             Lookup::Absent => None,
             Lookup::Held(held) => Some(held),
         };
