@@ -58,18 +58,29 @@ pub async fn measure(wallets: u64) -> Result<(), String> {
     for key_type in [KeyType::Ed25519, KeyType::Secp256k1] {
         asker.sign_new(key_type).await?;
     }
-    let mut costs = Vec::new();
+    eprintln!("bench: {wallets} wallets: filling the stores of all nodes ...");
+    let mut fillings = Vec::new();
     for node in &mut cluster.nodes {
         node.stop().await?;
-        eprintln!("bench: {wallets} wallets: filling the store of {} ...", node.name);
-        let password = Secret::new(node.store_password()?.into_bytes());
-        let store = node.store();
-        let cost = tokio::task::spawn_blocking(move || fill(&store, &password, wallets));
-        costs.push(cost.await.map_err(|error| error.to_string())??);
+        let (store, password) = (node.store(), Secret::new(node.store_password()?.into_bytes()));
+        fillings.push(tokio::task::spawn_blocking(move || {
+            let records = fill(&store, &password, wallets)?;
+            Ok::<_, String>((store, password, records))
+        }));
     }
+    let mut filled = Vec::new();
+    for filling in fillings {
+        filled.push(filling.await.map_err(|error| error.to_string())??);
+    }
+    let Some((store, password, records)) = filled.pop() else { return Err("there is no node".to_owned()) };
+    eprintln!("bench: {wallets} wallets: opening one of them and asking it ...");
+    let cost = tokio::task::spawn_blocking(move || cost_of(&store, &password, &records, wallets));
+    let mut cost = cost.await.map_err(|error| error.to_string())??;
+    eprintln!("bench: {wallets} wallets: starting the nodes ...");
     let began = Instant::now();
     cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
-    cluster.ready().await?;
+    let others = u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX);
+    cluster.ready_within(PATIENCE + cost.opening * others * 2).await?;
     let ready = began.elapsed();
     let (mut ed25519, mut ecdsa) = (Vec::new(), Vec::new());
     for (key_type, latencies) in [(KeyType::Ed25519, &mut ed25519), (KeyType::Secp256k1, &mut ecdsa)] {
@@ -81,7 +92,6 @@ pub async fn measure(wallets: u64) -> Result<(), String> {
     }
     let memory =
         cluster.nodes.iter().filter_map(|node| node.process_id()).map(memory_of).collect::<Result<Vec<_>, _>>()?;
-    let Some(mut cost) = costs.pop() else { return Err("there is no node".to_owned()) };
     println!("wallets              {wallets}, each with its certificate, its share and one signature");
     println!("store                {:.1} MB", cost.bytes as f64 / 1e6);
     println!("opening it           {} (of which password: {})", shown(cost.opening), shown(cost.password));
@@ -170,7 +180,11 @@ fn copy_of(name: &[u8], number: u64) -> Vec<u8> {
     [name, &number.to_be_bytes()].concat()
 }
 
-fn fill(path: &Path, password: &Secret, wallets: u64) -> Result<Cost, String> {
+/// A record that every wallet has a copy of.
+type Copied = (Keyspace, Vec<u8>, Secret);
+
+/// Copies the records of the one wallet in a store until there are so many; returns what was copied.
+fn fill(path: &Path, password: &Secret, wallets: u64) -> Result<Vec<Copied>, String> {
     let mut filling = Filling::open(path, password)?;
     let mut records = Vec::new();
     for keyspace in GROWING {
@@ -190,8 +204,11 @@ fn fill(path: &Path, password: &Secret, wallets: u64) -> Result<Cost, String> {
         }
         filling.persist(batch)?;
     }
-    drop(filling);
+    Ok(records)
+}
 
+/// Opens a filled store and asks it for records of all wallets.
+fn cost_of(path: &Path, password: &Secret, records: &[Copied], wallets: u64) -> Result<Cost, String> {
     let began = Instant::now();
     // Refused after the password has been derived.
     let wrong = Secret::new(b"not the password".to_vec());

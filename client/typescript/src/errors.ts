@@ -104,7 +104,10 @@ export class AnswerTimeoutError extends MpciumError {
   readonly waitedMs: number;
 
   constructor(kind: Kind, requestId: string, waitedMs: number) {
-    super(`no answer to the ${kind} request ${JSON.stringify(requestId)} within ${waitedMs} ms`);
+    super(
+      `no answer to the ${kind} request ${JSON.stringify(requestId)} within ${waitedMs} ms; it may still be carried out: ` +
+        "ask again with the same id and content, which is answered again and never done twice",
+    );
     this.kind = kind;
     this.requestId = requestId;
     this.waitedMs = waitedMs;
