@@ -7,7 +7,7 @@ use super::{LANES, Lane, Mark};
 use crate::limits;
 
 /// Version of everything in this module; the second byte of every datagram.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 /// First byte of a datagram.
 pub(super) const HELLO: u8 = 1;
 /// First byte of a datagram.

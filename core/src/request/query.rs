@@ -10,10 +10,12 @@ use mpcium_client::{
 
 use super::attestation;
 use crate::{
-    Duration, Time, WallTime,
+    Time, WallTime,
+    bucket::Bucket,
     context::Context,
     input::QueryId,
     limits,
+    node::Table,
     output::Output,
     protocol::Curve,
     tags,
@@ -22,29 +24,41 @@ use crate::{
 
 struct Open {
     query: WalletQuery,
-    until: Time,
+    taken: Time,
+}
+
+impl Open {
+    /// When it is answered with whatever is known.
+    fn until(&self) -> Time {
+        self.taken.after(limits::QUERY_WAIT)
+    }
 }
 
 /// The queries that this node has not answered yet.
-#[derive(Default)]
 pub(crate) struct Queries {
     open: BTreeMap<QueryId, Open>,
-    /// The running second, and what was checked and answered in it.
-    second: Time,
-    checked: u32,
-    served: u32,
+    /// How many may be looked at now, whoever sent them.
+    checks: Bucket,
+    /// How many of the initiator's may be answered now.
+    answers: Bucket,
 }
 
 impl Queries {
+    pub fn new(now: Time) -> Self {
+        let a_second = |number| Bucket::new(now, number, number);
+        let (checks, answers) = (a_second(limits::QUERIES_CHECKED_PER_SECOND), a_second(limits::QUERIES_PER_SECOND));
+        Self { open: BTreeMap::new(), checks, answers }
+    }
+
+    pub fn tables(&self) -> [Table; 1] {
+        [("queries for wallets", self.open.len(), Some(limits::QUERIES_OPEN_MAX))]
+    }
+
     /// Takes a query. What is no query of the initiator's is answered as such, up to a number per second.
     pub fn take(&mut self, ctx: &mut Context, wallets: &mut Wallets, id: QueryId, body: &[u8]) {
-        if ctx.now.time.since(self.second) >= Duration::from_secs(1) {
-            (self.second, self.checked, self.served) = (ctx.now.time, 0, 0);
-        }
-        if self.checked >= limits::QUERIES_CHECKED_PER_SECOND {
+        if !self.checks.admits(ctx.now.time) {
             return;
         }
-        self.checked += 1;
         let query = match WalletQuery::from_json(body) {
             Ok(query) => query,
             Err(error) => {
@@ -58,7 +72,7 @@ impl Queries {
             Some((error.code(), error.reason()))
         } else if ctx.now.wall > WallTime(query.expires_at).after(ctx.config.clock_skew) {
             Some((ErrorCode::SessionStale, format!("expires_at: the query expired at {}", query.expires_at)))
-        } else if self.served >= limits::QUERIES_PER_SECOND || self.open.len() >= limits::QUERIES_OPEN_MAX {
+        } else if self.open.len() >= limits::QUERIES_OPEN_MAX || !self.answers.admits(ctx.now.time) {
             Some((ErrorCode::ResourceExhausted, "too many queries at once; ask again in a second".to_owned()))
         } else {
             None
@@ -67,8 +81,7 @@ impl Queries {
             let reply = WalletReply::error(&query, code, reason);
             return answer(ctx, id, reply);
         }
-        self.served += 1;
-        self.open.insert(id, Open { query, until: ctx.now.time.after(limits::QUERY_WAIT) });
+        self.open.insert(id, Open { query, taken: ctx.now.time });
         self.drive_one(ctx, wallets, id);
     }
 
@@ -84,24 +97,24 @@ impl Queries {
     /// Answers those that have waited too long.
     pub fn on_wake(&mut self, ctx: &mut Context, wallets: &mut Wallets) {
         let now = ctx.now.time;
-        let due: Vec<QueryId> = self.open.iter().filter(|(_, open)| now >= open.until).map(|(id, _)| *id).collect();
+        let due: Vec<QueryId> = self.open.iter().filter(|(_, open)| now >= open.until()).map(|(id, _)| *id).collect();
         for id in due {
             self.drive_one(ctx, wallets, id);
         }
     }
 
     pub fn wake_at(&self) -> Option<Time> {
-        self.open.values().map(|open| open.until).min()
+        self.open.values().map(Open::until).min()
     }
 
     fn drive_one(&mut self, ctx: &mut Context, wallets: &mut Wallets, id: QueryId) {
-        let Some(Open { query, until }) = self.open.get(&id) else { return };
-        let late = ctx.now.time >= *until;
+        let Some(open) = self.open.get(&id) else { return };
+        let (query, late) = (&open.query, ctx.now.time >= open.until());
         let reply = match wallets.lookup(ctx, &query.wallet_id) {
             Lookup::Found(wallet) => found(query, &wallet),
             Lookup::Loading if !late => return,
             Lookup::Loading => WalletReply::error(query, ErrorCode::StorageRead, "the store did not answer in time"),
-            Lookup::Absent => match wallets.inquire(ctx, &query.wallet_id) {
+            Lookup::Absent => match wallets.inquire(ctx, &query.wallet_id, open.taken) {
                 Inquiry::Unknown => {
                     let reason = format!("wallet {} does not exist", query.wallet_id);
                     WalletReply::error(query, ErrorCode::KeyNotFound, reason)

@@ -1,14 +1,14 @@
 //! Wallets in memory: read from the store when somebody needs them, and kept while there is room.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
 use super::{
     CastVote, Certificate, CertificateRecord, ShareRecord, StoppedRecord,
     activation::Message,
-    record::{STOPPED, Stored as _, certificate_key, share_key, wallet_prefix},
+    record::{STOPPED, Stored as _, certificate_key, head_key, share_key},
 };
 use crate::{
     NodeId, Secret, Time,
@@ -96,11 +96,19 @@ struct Parts {
 }
 
 struct Asked {
-    since: Time,
-    unknown: BTreeSet<NodeId>,
+    /// The last time.
+    at: Time,
+    /// Who did not know it when it was asked at what time.
+    unknown: BTreeMap<NodeId, Time>,
 }
 
-/// How long "I do not know it" of a peer counts, and how soon it is asked again.
+impl Asked {
+    fn is_over(&self, now: Time) -> bool {
+        now >= self.at.after(INQUIRY_LASTS)
+    }
+}
+
+/// How long members are given to say that they do not know a wallet, before they are asked again.
 const INQUIRY_LASTS: crate::Duration = crate::Duration::from_secs(2);
 
 /// The cache.
@@ -111,11 +119,6 @@ pub(crate) struct Wallets {
     inquiries: BTreeMap<String, Asked>,
     /// Wallets whose keys sign no more, and why: for ever, and whatever else is read or written.
     stopped: BTreeMap<String, String>,
-}
-
-/// Name of the record that holds a wallet's newest epoch.
-fn head_key(wallet: &str) -> Vec<u8> {
-    wallet_prefix(wallet)
 }
 
 impl Wallets {
@@ -258,61 +261,56 @@ impl Wallets {
         }
     }
 
-    /// Asks the peers about a wallet that is absent here. `Unknown` needs `n − t + 1` members, this node included, that
-    /// do not know it; a certificate that comes instead is adopted and announced by [`Event::WalletActivated`].
-    pub fn inquire(&mut self, ctx: &mut Context, wallet: &str) -> Inquiry {
+    /// Asks the members about a wallet that is absent here, for somebody who has waited since then. `Unknown` needs
+    /// `n − t + 1` of them that did not know it when they were asked after that: a wallet may have been created since an
+    /// earlier question. This node asks itself as well: it may have prepared the wallet and missed that it was decided. A
+    /// certificate that comes instead is adopted and announced by [`Event::WalletActivated`].
+    pub fn inquire(&mut self, ctx: &mut Context, wallet: &str, since: Time) -> Inquiry {
         let now = ctx.now.time;
         let mut quorum = ctx.config.peers.len() + 1 - usize::from(ctx.config.threshold);
         if planted(Bug::AbsenceTooSoon) {
             quorum = 1;
         }
-        let fresh = self.inquiries.get(wallet).is_some_and(|asked| now < asked.since.after(INQUIRY_LASTS));
+        if self.inquiries.len() >= limits::REQUESTS_MAX {
+            self.inquiries.retain(|_, asked| !asked.is_over(now));
+        }
+        let fresh = self.inquiries.get(wallet).is_some_and(|asked| asked.at >= since && !asked.is_over(now));
+        let asked =
+            self.inquiries.entry(wallet.to_owned()).or_insert_with(|| Asked { at: now, unknown: BTreeMap::new() });
         if !fresh {
-            if self.inquiries.len() >= limits::REQUESTS_MAX {
-                self.inquiries.retain(|_, asked| now < asked.since.after(INQUIRY_LASTS));
-            }
-            let mut unknown = BTreeSet::new();
-            // A node that knows itself to lack records says nothing about absence.
-            if ctx.unfit.is_empty() {
-                unknown.insert(ctx.me);
-            }
-            self.inquiries.insert(wallet.to_owned(), Asked { since: now, unknown });
+            asked.at = now;
             for node in ctx.reachable() {
-                if node != ctx.me {
-                    ctx.send(node, Lane::Control, Envelope::Wallet(Message::Ask { wallet: wallet.to_owned() }));
-                }
+                let ask = Message::Ask { wallet: wallet.to_owned(), at: now };
+                ctx.send(node, Lane::Control, Envelope::Wallet(ask));
             }
         }
-        let Some(asked) = self.inquiries.get(wallet) else { return Inquiry::Asking(Vec::new()) };
-        if asked.unknown.len() >= quorum {
-            return Inquiry::Unknown;
-        }
-        Inquiry::Asking(ctx.config.peers.iter().map(|p| p.id).filter(|id| !asked.unknown.contains(id)).collect())
+        let missing = |node: &NodeId| asked.unknown.get(node).is_none_or(|at| *at < since);
+        let (silent, unknown): (Vec<_>, Vec<_>) = ctx.config.peers.iter().map(|peer| peer.id).partition(missing);
+        if unknown.len() >= quorum { Inquiry::Unknown } else { Inquiry::Asking(silent) }
     }
 
-    /// A peer does not know a wallet.
-    pub fn on_unknown(&mut self, ctx: &mut Context, from: NodeId, wallet: &str) {
-        if let Some(asked) = self.inquiries.get_mut(wallet) {
-            asked.unknown.insert(from);
+    /// A member did not know a wallet when it was asked at this time.
+    pub fn on_unknown(&mut self, ctx: &mut Context, from: NodeId, wallet: &str, at: Time) {
+        if let Some(asked) = self.inquiries.get_mut(wallet)
+            && at <= asked.at
+        {
+            let known = asked.unknown.entry(from).or_insert(at);
+            *known = at.max(*known);
             ctx.event(Event::WalletLoaded(wallet.to_owned()));
         }
     }
 
     /// When an inquiry is to be repeated.
     pub fn wake_at(&self) -> Option<Time> {
-        self.inquiries.values().map(|a| a.since.after(INQUIRY_LASTS)).min()
+        self.inquiries.values().map(|asked| asked.at.after(INQUIRY_LASTS)).min()
     }
 
     /// Inquiries that brought nothing are forgotten, so that whoever waits asks again.
     pub fn on_wake(&mut self, ctx: &mut Context) {
         let now = ctx.now.time;
-        let old: Vec<String> = self
-            .inquiries
-            .iter()
-            .filter(|(_, a)| now >= a.since.after(INQUIRY_LASTS))
-            .map(|(wallet, _)| wallet.clone())
-            .collect();
-        for wallet in old {
+        let over: Vec<String> =
+            self.inquiries.iter().filter(|(_, asked)| asked.is_over(now)).map(|(wallet, _)| wallet.clone()).collect();
+        for wallet in over {
             self.inquiries.remove(&wallet);
             ctx.event(Event::WalletLoaded(wallet));
         }

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::world::World;
 use crate::{
-    Duration, Identity, Incarnation, NodeId,
+    Duration, Identity, Incarnation, NodeId, Time,
     input::RequestKind,
     link::{Lane, LinkConfig, LinkOutput, Links, Mark},
     message::{Message, SessionMessage},
@@ -157,7 +157,7 @@ impl Liar {
 
     /// The certificate that a node shows of a wallet that exists.
     fn certificate_of(&mut self, world: &mut World, at: usize, wallet: &str) -> Certificate {
-        let ask = Message::Wallet(WalletMessage::Ask { wallet: wallet.to_owned() });
+        let ask = Message::Wallet(WalletMessage::Ask { wallet: wallet.to_owned(), at: Time(0) });
         let shown = |message: &Message| match message {
             Message::Wallet(WalletMessage::Certificate(certificate)) => Some((**certificate).clone()),
             _ => None,

@@ -4,7 +4,7 @@ use mpcium_client::request::Request;
 
 use super::{Liar, facts_of, world::World, world::code, world::keygen};
 use crate::{
-    Duration, Incarnation, NodeId,
+    Duration, Incarnation, NodeId, Time,
     committee::Committee,
     consensus::{Ballot, Decree as _, Election, Grounds as Levels, Level, Shown, liars},
     limits,
@@ -657,8 +657,8 @@ fn sessions_that_seem_to_be_lost_count_among_those_that_a_wallet_may_have() {
             open.liar.say(&mut open.world, node, Lane::Control, &message);
         }
         refused += 1;
-        assert!(refused <= limits::PREPARED_PER_EPOCH_MAX, "{refused} sessions are prepared");
-        if refused == limits::PREPARED_PER_EPOCH_MAX {
+        assert!(refused <= limits::PREPARED_PER_SLOT_MAX, "{refused} sessions are prepared");
+        if refused == limits::PREPARED_PER_SLOT_MAX {
             // The next proposal finds no room, and the slot is closed.
             let closed = |_: &Liar, world: &mut World| acceptor(world, 0).is_some_and(|record| record.slot.number == 1);
             assert!((0..20).any(|_| open.liar.until(&mut open.world, closed)), "{:#?}", open.world.last_reports());
@@ -666,7 +666,7 @@ fn sessions_that_seem_to_be_lost_count_among_those_that_a_wallet_may_have() {
             last = open.another().session.facts.session;
         }
     }
-    assert_eq!(records(&mut open.world, 0, Keyspace::Shares), 2 * limits::PREPARED_PER_EPOCH_MAX);
+    assert_eq!(records(&mut open.world, 0, Keyspace::Shares), 2 * limits::PREPARED_PER_SLOT_MAX);
     assert_eq!(records(&mut open.world, 0, Keyspace::Pending), 0);
 }
 
@@ -739,7 +739,7 @@ fn a_proposer_that_has_to_read_the_wallets_records_first_does_not_forget_that_th
         answered = open.liar.heard.len();
         let Some(ballot) = called else { continue };
         for number in 0..=limits::WALLETS_CACHED {
-            let message = Message::Wallet(Wallet::Ask { wallet: format!("other{number}") });
+            let message = Message::Wallet(Wallet::Ask { wallet: format!("other{number}"), at: Time(0) });
             open.liar.say(&mut open.world, node, Lane::Control, &message);
         }
         let vote = Vote::sign("w", 0, ballot, slot.close_hash(), &open.liar.identity);
@@ -749,4 +749,43 @@ fn a_proposer_that_has_to_read_the_wallets_records_first_does_not_forget_that_th
     }
     let closed = |_: &Liar, world: &mut World| acceptor(world, node).is_some_and(|record| record.slot.number == 1);
     assert!(open.liar.until(&mut open.world, closed), "{:#?}", open.world.last_reports());
+}
+
+/// While a certificate is being written its member no longer knows what led to it. It must not speak as if it never had.
+#[test]
+fn a_member_says_nothing_of_a_decision_that_it_is_writing() {
+    let mut open = Open::new();
+    let own = open.statements.iter().find(|statement| statement.node == open.liar.id()).expect("its own").clone();
+    for node in [0, 1] {
+        let message = Message::Wallet(Wallet::Prepared(Box::new(own.clone())));
+        open.liar.say(&mut open.world, node, Lane::Control, &message);
+    }
+    let voted = |record: AcceptorRecord| record.acceptor.voted().is_some();
+    let decided = |world: &mut World| (0..2).all(|node| acceptor(world, node).is_some_and(voted));
+    assert!(open.world.run_until(Duration::from_secs(5), decided), "{:#?}", open.world.last_reports());
+    open.world.still.insert(0);
+    let exists = |_: &Liar, world: &mut World| records(world, 1, Keyspace::Certificates) > 0;
+    assert!(open.liar.until(&mut open.world, exists), "{:#?}", open.world.last_reports());
+    let request = keygen("w").to_json();
+    let heard = open.liar.heard.len();
+    let asked = [
+        Wallet::Query { facts: Box::new(open.facts.clone()), slot: 0, request: request.clone() },
+        Wallet::Prepare { slot: slot("w", 0), ballot: open.ballot(9), request: Some(request) },
+        Wallet::Ask { wallet: "w".to_owned(), at: Time(0) },
+    ];
+    for message in asked {
+        open.liar.say(&mut open.world, 0, Lane::Control, &Message::Wallet(message));
+    }
+    open.liar.run_for(&mut open.world, Duration::from_millis(500));
+    open.world.move_on(0);
+    open.liar.run_for(&mut open.world, Duration::from_secs(1));
+    let node = open.world.id(0);
+    for (from, message) in &open.liar.heard[heard..] {
+        let denies =
+            matches!(message, Message::Wallet(Wallet::Refused(_) | Wallet::Promised(..) | Wallet::Unknown { .. }));
+        assert!(*from != node || !denies, "{message:?}");
+    }
+    let kept = [Keyspace::Pending, Keyspace::Decisions].map(|keyspace| records(&mut open.world, 0, keyspace));
+    assert_eq!(kept, [0, 0]);
+    assert_eq!(records(&mut open.world, 0, Keyspace::Certificates), 2);
 }

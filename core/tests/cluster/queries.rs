@@ -6,9 +6,9 @@ use mpcium_client::{
     query::{WalletQuery, WalletReply},
     result::ResultType,
 };
-use mpcium_core::{Duration, NodeId};
+use mpcium_core::{Duration, NodeId, store::Keyspace};
 
-use crate::world::{World, keygen, query};
+use crate::world::{World, code, keygen, query};
 
 fn reply(world: &mut World, node: usize, query: &WalletQuery) -> WalletReply {
     let document = world.query(node, query);
@@ -52,6 +52,43 @@ fn a_wallet_is_said_not_to_exist_only_when_enough_nodes_agree() {
     let alone = reply(&mut world, 0, &query("nobody else"));
     assert_eq!(alone.error_code, "ERROR_CLUSTER_NOT_READY");
     assert!(alone.error_reason.contains("node1"), "{}", alone.error_reason);
+}
+
+/// Makes a wallet of which one node has stored its share and has not heard, and cannot hear, that it exists.
+fn make_unheard(world: &mut World, node: usize) {
+    let exists = |world: &mut World, node: usize| {
+        world.disk(node).keys().any(|(keyspace, _)| *keyspace == Keyspace::Certificates)
+    };
+    world.request_to(0, &keygen("w"));
+    assert!(world.run_until(Duration::from_secs(5), |world| exists(world, 0) || exists(world, 1)));
+    for other in [0, 1] {
+        world.cut.extend([(node, other), (other, node)]);
+    }
+    assert_eq!(code(&world.result("w", None)), "");
+    assert!(!exists(world, node));
+}
+
+#[test]
+fn a_wallet_that_was_made_since_the_last_question_is_not_denied() {
+    let mut world = World::new(3, 2);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(reply(&mut world, 2, &query("w")).error_code, "ERROR_KEY_NOT_FOUND");
+    make_unheard(&mut world, 2);
+    assert_eq!(reply(&mut world, 2, &query("w")).error_code, "ERROR_CLUSTER_NOT_READY");
+    world.cut.clear();
+    assert!(world.run_until(Duration::from_secs(20), |world| {
+        reply(world, 2, &query("w")).result_type == ResultType::Success
+    }));
+}
+
+#[test]
+fn a_node_that_has_prepared_a_wallet_does_not_count_itself_among_those_that_do_not_know_it() {
+    // Where all have to sign, one that does not know a wallet is enough.
+    let mut world = World::new(3, 3);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(reply(&mut world, 2, &query("nobody")).error_code, "ERROR_KEY_NOT_FOUND");
+    make_unheard(&mut world, 2);
+    assert_eq!(reply(&mut world, 2, &query("w")).error_code, "ERROR_CLUSTER_NOT_READY");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! A session belongs to the slot that its proposal names. Whoever learns that a slot is closed forgets what it prepared
 //! in it, and from then on joins, promises and votes in the next one only.
 
-use super::{Activation, After, Joining, Message, Parts, is_absent, own_committee, send};
+use super::{Activation, After, Joining, Message, Parts, own_committee, send};
 use crate::{
     NodeId,
     context::{After as ContextAfter, Context, Event},
@@ -63,7 +63,7 @@ impl Activation {
         if !ctx.unfit.is_empty() || wallet.len() > limits::ID_BYTES_MAX || self.sits_out.contains(wallet) {
             return;
         }
-        if !is_absent(ctx, parts, from, wallet) {
+        if !self.is_absent(ctx, parts, from, wallet) {
             return;
         }
         let now = ctx.now.wall;
@@ -125,7 +125,7 @@ impl Activation {
             return;
         }
         // A wallet that exists was decided in a later slot. If that is not known yet the closing will be shown again.
-        match parts.wallets.lookup(ctx, &wallet) {
+        match self.lookup(ctx, parts, &wallet) {
             cache::Lookup::Absent => {}
             // This node's own is shown to it by nobody.
             cache::Lookup::Loading if from.is_none() => return drop(self.closed.insert(wallet, closing)),

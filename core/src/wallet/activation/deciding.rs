@@ -5,7 +5,7 @@
 //! are believed no higher than the clock in milliseconds, so that there are always higher ones that everybody takes part in; and an acceptor promises each
 //! member's next ballot only after a while that grows with their number, so that the others' are left alone.
 
-use super::{Activation, After, Message, Parts, is_absent, own_committee, send, tell};
+use super::{Activation, After, Message, Parts, own_committee, send, tell};
 use crate::{
     NodeId, Time,
     consensus::{Action, Ballot, Decree as _, Promise, Proposer, VoteAnswer, Voted},
@@ -164,10 +164,6 @@ impl Activation {
         grounds: Grounds,
     ) {
         let Some(incarnation) = ctx.incarnation_of(from) else { return };
-        // Another session has won, and that is just being written. Whoever asks again is shown it.
-        if self.storing.contains_key(&slot.wallet) {
-            return;
-        }
         let Some(mut acceptor) = self.may_accept(ctx, parts, from, &slot, ballot, None) else { return };
         let session = match &choice {
             Choice::Session(value) => self.check_session(ctx, &acceptor, value),
@@ -223,7 +219,7 @@ impl Activation {
         if !ctx.unfit.is_empty() || slot.epoch != 0 || wallet.len() > limits::ID_BYTES_MAX || ballot.node != from {
             return None;
         }
-        if !is_absent(ctx, parts, from, wallet) {
+        if !self.is_absent(ctx, parts, from, wallet) {
             return None;
         }
         if self.sits_out.contains(wallet) || !self.is_open_slot(ctx, from, wallet, slot.number, request) {

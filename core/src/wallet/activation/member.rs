@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Activation, After, Answer, Message, Parts, Proposal, is_absent, own_committee, send, tell};
+use super::{Activation, After, Answer, Message, Parts, Proposal, own_committee, send, tell};
 use crate::{
     NodeId, Time, WallTime,
     context::{After as ContextAfter, Context},
@@ -139,7 +139,7 @@ impl Activation {
         let waiting: Vec<SessionId> =
             self.incoming.iter().filter(|(_, i)| i.request.wallet() == wallet).map(|(id, _)| *id).collect();
         for session in waiting {
-            let known = match parts.wallets.lookup(ctx, wallet) {
+            let known = match self.lookup(ctx, parts, wallet) {
                 cache::Lookup::Loading => return,
                 cache::Lookup::Absent => None,
                 cache::Lookup::Found(found) => Some(found),
@@ -185,7 +185,7 @@ impl Activation {
             return Err(Decline::Lacks("another session for the wallet runs here".to_owned()));
         }
         // Also those that seem to be lost: whoever said so may have lied. Once the slot is closed there is room again.
-        if self.prepared.get(wallet).map_or(0, BTreeMap::len) >= limits::PREPARED_PER_EPOCH_MAX {
+        if self.prepared.get(wallet).map_or(0, BTreeMap::len) >= limits::PREPARED_PER_SLOT_MAX {
             self.close(ctx, wallet, &proposal.request);
             return Err(Decline::Lacks("too many prepared sessions for the wallet wait for a decision".to_owned()));
         }
@@ -375,7 +375,7 @@ impl Activation {
             return;
         }
         let (wallet, session) = (&facts.wallet, facts.session);
-        if !is_absent(ctx, parts, from, wallet) || !self.is_open_slot(ctx, from, wallet, slot, Some(request)) {
+        if !self.is_absent(ctx, parts, from, wallet) || !self.is_open_slot(ctx, from, wallet, slot, Some(request)) {
             return;
         }
         if let Some(prepared) = self.prepared.get(wallet).and_then(|s| s.get(&session)) {
@@ -400,7 +400,7 @@ impl Activation {
             && admit(ctx, RequestKind::Keygen, request)
                 .is_ok_and(|r| r.wallet() == wallet && tags::REQUEST.hash(&r.all_fields) == facts.request_digest);
         let refusals = self.refused.get(wallet).map_or(0, BTreeMap::len);
-        if !valid || refusals >= limits::PREPARED_PER_EPOCH_MAX {
+        if !valid || refusals >= limits::PREPARED_PER_SLOT_MAX {
             return;
         }
         let refused = Refused::sign(wallet, facts.epoch, session, ctx.incarnation, &ctx.identity);

@@ -22,7 +22,9 @@ use self::{
 };
 use super::{
     AcceptorRecord, Activated, Certificate, CertificateRecord, Choice, Closing, Grounds, PendingRecord, Prepared,
-    Promised, Refused, SessionFacts, Slot, StoppedRecord, Vote, cache::Wallets, record::Stored as _,
+    Promised, Refused, SessionFacts, Slot, StoppedRecord, Vote,
+    cache::{Lookup, Wallets},
+    record::Stored as _,
 };
 use crate::{
     NodeId, Secret, Time, WallTime,
@@ -92,10 +94,10 @@ pub(crate) enum Message {
     Answer { session: SessionId, answer: Answer },
     /// Member to members: my share is durable.
     Prepared(Box<Prepared>),
-    /// Does anybody know this wallet?
-    Ask { wallet: String },
-    /// The sender does not.
-    Unknown { wallet: String },
+    /// Does anybody know this wallet? Asked at this time of the sender's own clock.
+    Ask { wallet: String, at: Time },
+    /// The sender did not when it was asked, at that time of the other's clock.
+    Unknown { wallet: String, at: Time },
     /// A decision.
     Certificate(Box<Certificate>),
     /// A decision is durable at the sender.
@@ -223,8 +225,8 @@ impl Activation {
         match message {
             Message::Propose(proposal) => self.on_proposal(ctx, parts, from, *proposal),
             Message::Prepared(statement) => self.on_prepared(ctx, from, *statement),
-            Message::Ask { wallet } => self.on_ask(ctx, parts, from, &wallet),
-            Message::Unknown { wallet } => parts.wallets.on_unknown(ctx, from, &wallet),
+            Message::Ask { wallet, at } => self.on_ask(ctx, parts, from, wallet, at),
+            Message::Unknown { wallet, at } => parts.wallets.on_unknown(ctx, from, &wallet, at),
             Message::Certificate(certificate) => self.adopt(ctx, parts, Some(from), *certificate),
             Message::Activated(activated) => self.on_activated(ctx, from, &activated),
             Message::Query { facts, slot, request } => self.on_query(ctx, parts, from, (&facts, slot), &request),
@@ -310,6 +312,25 @@ impl Activation {
         self.is_undecided(wallet) || self.joining.values().any(|joining| joining.facts.wallet == wallet)
     }
 
+    /// What this node's store has of a wallet. A certificate that is being written is as good as one that is being read:
+    /// what led to it is forgotten already.
+    fn lookup(&self, ctx: &mut Context, parts: &mut Parts<'_>, wallet: &str) -> Lookup {
+        if self.storing.contains_key(wallet) { Lookup::Loading } else { parts.wallets.lookup(ctx, wallet) }
+    }
+
+    /// Whether this node's store has no such wallet. One that it has is shown to whoever speaks as if there were none; and
+    /// while the record is being read or written nothing is said: the peer asks again.
+    fn is_absent(&self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) -> bool {
+        match self.lookup(ctx, parts, wallet) {
+            Lookup::Loading => false,
+            Lookup::Found(found) => {
+                send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
+                false
+            }
+            Lookup::Absent => true,
+        }
+    }
+
     /// How many nodes have stored the certificate with this hash, as far as this node knows.
     pub fn activations(&self, certificate: &[u8; 32]) -> usize {
         self.activated.get(certificate).map_or(0, |activations| activations.nodes.len())
@@ -353,13 +374,13 @@ impl Activation {
         self.prepared.keys().chain(self.acceptors.keys()).map(String::as_str).collect()
     }
 
-    fn on_ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) {
+    fn on_ask(&mut self, ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: String, at: Time) {
         if wallet.len() > limits::ID_BYTES_MAX {
             return;
         }
         // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
-        if is_absent(ctx, parts, from, wallet) && !self.is_about_to_exist(wallet) && ctx.unfit.is_empty() {
-            send(ctx, from, Message::Unknown { wallet: wallet.to_owned() });
+        if self.is_absent(ctx, parts, from, &wallet) && !self.is_about_to_exist(&wallet) && ctx.unfit.is_empty() {
+            send(ctx, from, Message::Unknown { wallet, at });
         }
     }
 
@@ -388,7 +409,7 @@ impl Activation {
         }
         let found = parts.wallets.lookup(ctx, &facts.wallet);
         let known = match &found {
-            super::cache::Lookup::Found(known) => Some((&known.certificate, &known.vote)),
+            Lookup::Found(known) => Some((&known.certificate, &known.vote)),
             _ => self.storing.get(&facts.wallet).map(|record| (&record.certificate, &record.vote)),
         };
         if let Some((known, vote)) = known.filter(|(known, _)| known.hash() != certificate.hash()) {
@@ -396,16 +417,16 @@ impl Activation {
             return parts.wallets.stop(ctx, &record);
         }
         match found {
-            super::cache::Lookup::Found(_) => {
+            Lookup::Found(_) => {
                 self.prepared.remove(&facts.wallet);
                 self.say_activated(ctx, from, &certificate);
             }
             // Whoever sent it is asked again, once it is known whether another one is held here.
-            super::cache::Lookup::Loading if from.is_some() => {}
-            super::cache::Lookup::Loading => drop(self.decided.insert(facts.wallet, certificate)),
+            Lookup::Loading if from.is_some() => {}
+            Lookup::Loading => drop(self.decided.insert(facts.wallet, certificate)),
             // It is durable soon.
-            super::cache::Lookup::Absent if self.storing.contains_key(&facts.wallet) => {}
-            super::cache::Lookup::Absent => {
+            Lookup::Absent if self.storing.contains_key(&facts.wallet) => {}
+            Lookup::Absent => {
                 let mut batch = crate::store::Batch::default();
                 let vote = self.acceptors.get(&facts.wallet).and_then(AcceptorRecord::cast_vote);
                 let record = CertificateRecord { certificate: certificate.clone(), vote };
@@ -429,6 +450,7 @@ impl Activation {
         self.rounds.remove(&facts.wallet);
         self.tried.remove(&facts.wallet);
         self.asked_for.remove(&facts.wallet);
+        self.closed.remove(&facts.wallet);
         let running: Vec<SessionId> =
             self.joining.iter().filter(|(_, j)| j.facts.wallet == facts.wallet).map(|(id, _)| *id).collect();
         for session in running {
@@ -444,6 +466,7 @@ impl Activation {
         let activated = Activated::sign(certificate.hash(), &ctx.identity);
         tell(ctx, &Message::Activated(Box::new(activated)));
         self.note_activated(ctx.me, certificate.hash()).wallet = Some(facts.wallet.clone());
+        self.drive_incoming(ctx, parts, &facts.wallet);
         ctx.event(Event::WalletActivated(facts.wallet));
     }
 
@@ -500,19 +523,6 @@ fn tell(ctx: &mut Context, message: &Message) {
         if node != ctx.me {
             send(ctx, node, message.clone());
         }
-    }
-}
-
-/// Whether this node's store has no such wallet. One that it has is shown to whoever speaks as if there were none; and
-/// while the record is being read nothing is said: the peer asks again.
-fn is_absent(ctx: &mut Context, parts: &mut Parts<'_>, from: NodeId, wallet: &str) -> bool {
-    match parts.wallets.lookup(ctx, wallet) {
-        super::cache::Lookup::Loading => false,
-        super::cache::Lookup::Found(found) => {
-            send(ctx, from, Message::Certificate(Box::new(found.certificate.clone())));
-            false
-        }
-        super::cache::Lookup::Absent => true,
     }
 }
 

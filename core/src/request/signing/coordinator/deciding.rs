@@ -133,7 +133,7 @@ impl Coordinator {
             } else {
                 let cache::Lookup::Found(wallet) = parts.wallets.lookup(ctx, wallet_id) else {
                     // The promise comes again, once somebody has shown the certificate.
-                    let _ = parts.wallets.inquire(ctx, wallet_id);
+                    let _ = parts.wallets.inquire(ctx, wallet_id, active.schedule.taken);
                     return;
                 };
                 if !verifies(ctx, &wallet, &active.request, &signed.signature)

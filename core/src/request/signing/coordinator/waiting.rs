@@ -51,7 +51,7 @@ impl Coordinator {
             }
         }
         let Some(wallet) = wallet else {
-            match parts.wallets.inquire(ctx, request.wallet()) {
+            match parts.wallets.inquire(ctx, request.wallet(), active.schedule.taken) {
                 cache::Inquiry::Unknown => {
                     let reason = format!("wallet {} does not exist", request.wallet());
                     self.decide(ctx, parts, name, Some((ErrorCode::KeyNotFound, reason)));
