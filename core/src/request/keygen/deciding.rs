@@ -199,7 +199,7 @@ impl Coordinator {
             return;
         }
         let Phase::Closing { answers, .. } = &mut active.phase else { return };
-        answers.insert(from, prepared.into_iter().take(limits::PREPARED_PER_EPOCH_MAX).collect());
+        answers.insert(from, prepared.into_iter().take(limits::PREPARED_PER_SLOT_MAX).collect());
         self.drive_closing(ctx, parts, wallet);
     }
 
@@ -215,6 +215,8 @@ impl Coordinator {
         let Some(active) = self.active.get_mut(wallet) else { return };
         if let Phase::Running { session, .. } = active.phase {
             self.by_session.remove(&session);
+            // Its place is free.
+            ctx.event(Event::Resume);
         }
         let give_up = ctx.now.time.after(limits::QUORUM_WAIT);
         active.phase = Phase::Deciding(Deciding { own, success: None, give_up });

@@ -241,10 +241,7 @@ impl Coordinator {
         if active.deliveries.is_empty() {
             self.active.remove(&name);
         }
-        // A place is free.
-        if !planted(Bug::PlaceNotFreed) {
-            ctx.event(Event::Resume);
-        }
+        place_is_free(ctx);
     }
 
     /// Gives a request back to the queue.
@@ -253,6 +250,7 @@ impl Coordinator {
             for delivery in active.deliveries {
                 deliveries.release(ctx, delivery.id, delay);
             }
+            place_is_free(ctx);
         }
     }
 
@@ -309,6 +307,13 @@ impl Active {
             Phase::Running(attempting) => attempting.wake_at(),
             Phase::Deciding { asking, give_up, .. } => asking.ask_again().min(*give_up),
         }
+    }
+}
+
+/// Something that held a place among the running signatures ended or was given back: others may wait for it.
+fn place_is_free(ctx: &mut Context) {
+    if !planted(Bug::PlaceNotFreed) {
+        ctx.event(Event::Resume);
     }
 }
 
