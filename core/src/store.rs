@@ -10,15 +10,15 @@ use crate::Secret;
 /// The keyspaces of a node's store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Keyspace {
-    /// This node's own incarnations and settings.
+    /// This node's own incarnations and commits, what it sits out, which keys are stopped.
     Meta,
-    /// The last incarnation seen of each peer.
+    /// How far each peer has come, as far as this node has heard.
     Peers,
     /// Sessions that were prepared, refused or are being decided: what recovery starts from.
     Pending,
     /// Acceptor state of undecided epochs.
     Decisions,
-    /// Certificates, for ever.
+    /// Certificates, for ever, and each wallet's newest epoch.
     Certificates,
     /// Key shares. Erasable.
     Shares,

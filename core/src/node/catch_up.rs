@@ -31,7 +31,7 @@ use crate::{
         Certificate, CertificateRecord,
         activation::{Activation, Parts},
         cache::Lookup,
-        record::Stored as _,
+        record::{Stored as _, is_certificate_key},
     },
 };
 
@@ -73,6 +73,8 @@ const ROLLED_BACK: &[u8] = b"rolled back";
 const SITS_OUT: &[u8] = b"sits out ";
 /// Certificates per page.
 const PAGE: usize = 32;
+/// Records that are read for a page: beside a certificate lies its wallet's newest epoch.
+const RECORDS: usize = 2 * PAGE;
 /// Undecided wallets per page.
 const UNDECIDED: usize = 256;
 /// How soon an unanswered question is repeated.
@@ -186,8 +188,12 @@ impl CatchUp {
         }
     }
 
-    pub fn tables(&self) -> [Table; 1] {
-        [("peers for which a page is read", self.reading.len(), Some(limits::NODES_MAX))]
+    pub fn tables(&self) -> [Table; 2] {
+        let unread = self.behind.as_ref().map_or(0, |behind| behind.unread.len());
+        [
+            ("peers for which a page is read", self.reading.len(), Some(limits::NODES_MAX)),
+            ("certificates that were told and wait for records", unread, Some(limits::NODES_MAX * PAGE)),
+        ]
     }
 
     pub fn wake_at(&self) -> Option<Time> {
@@ -263,7 +269,7 @@ impl CatchUp {
         if self.budgets.entry(from).or_insert_with(full).admits(now) {
             self.reading.insert(from);
             let name = after.certificate.clone();
-            ctx.scan(Keyspace::Certificates, name, PAGE, Wanted::CatchUp((from, incarnation), after));
+            ctx.scan(Keyspace::Certificates, name, RECORDS, Wanted::CatchUp((from, incarnation), after));
         }
     }
 
@@ -324,16 +330,25 @@ impl CatchUp {
             .take(UNDECIDED)
             .map(str::to_owned)
             .collect();
-        let more = records.len() >= PAGE || undecided.len() >= UNDECIDED;
+        let (mut certificates, mut last) = (Vec::new(), None);
+        for (key, value) in records {
+            if is_certificate_key(key) {
+                if certificates.len() >= PAGE {
+                    break;
+                }
+                // The store authenticates what it returns: an unreadable record is ours and wrong.
+                let record = CertificateRecord::decode(value.expose())
+                    .unwrap_or_else(|error| panic!("certificate {}: {error}", hex::encode(key)));
+                certificates.push(record.certificate);
+            }
+            last = Some(key);
+        }
+        let all = records.len() < RECORDS && records.last().map(|(key, _)| key) == last;
+        let more = !all || undecided.len() >= UNDECIDED;
         let next = more.then(|| Cursor {
-            certificate: records.last().map_or(after.certificate, |(key, _)| key.clone()),
+            certificate: last.cloned().unwrap_or(after.certificate),
             undecided: undecided.last().cloned().unwrap_or(after.undecided),
         });
-        let certificates = records
-            .iter()
-            .filter_map(|(_, value)| CertificateRecord::decode(value.expose()).ok())
-            .map(|record| record.certificate)
-            .collect();
         ctx.send(to.0, Lane::Bulk, Envelope::CatchUp(Message::Page { certificates, undecided, next }));
     }
 }

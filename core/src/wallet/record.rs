@@ -500,6 +500,19 @@ pub fn wallet_prefix(wallet: &str) -> Vec<u8> {
     key
 }
 
+/// Name of the record that holds a wallet's newest epoch, beside its certificates.
+#[must_use]
+pub fn head_key(wallet: &str) -> Vec<u8> {
+    wallet_prefix(wallet)
+}
+
+/// Whether a name among certificates is a certificate's, and not that of the newest epoch ([`head_key`]).
+#[must_use]
+pub fn is_certificate_key(name: &[u8]) -> bool {
+    let wallet = name.split_first_chunk().map(|(length, rest)| (usize::from(u16::from_be_bytes(*length)), rest));
+    wallet.is_some_and(|(length, rest)| rest.len() > length)
+}
+
 /// Name of a certificate: a wallet's sort by epoch.
 #[must_use]
 pub fn certificate_key(wallet: &str, epoch: u32) -> Vec<u8> {

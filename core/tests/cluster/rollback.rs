@@ -1,8 +1,8 @@
 //! A node whose store was put back says nothing that others rely on before it has been brought up to date.
 
-use mpcium_core::{Duration, report::Report};
+use mpcium_core::{Duration, report::Report, store::Keyspace, wallet::record::is_certificate_key};
 
-use crate::world::{World, keygen, sign};
+use crate::world::{World, code, keygen, sign};
 
 fn unfit(world: &World, node: usize) -> Vec<String> {
     world.node(node).status(world.now()).alarms
@@ -61,4 +61,29 @@ fn restarts_alone_are_no_rollback() {
             assert_eq!(unfit(&world, node), [""; 0], "reports: {:#?}", world.last_reports());
         }
     }
+}
+
+#[test]
+fn a_node_with_an_empty_store_is_told_of_more_wallets_than_a_page_holds() {
+    const WALLETS: usize = 40;
+    let mut world = World::new(3, 2);
+    for number in 0..WALLETS {
+        let wallet = format!("w{number}");
+        world.request(&keygen(&wallet));
+        assert_eq!(code(&world.result(&wallet, None)), "");
+    }
+    world.run_for(Duration::from_secs(2));
+    let certificates = |world: &mut World| {
+        let of_certificates =
+            |(keyspace, name): &&(Keyspace, Vec<u8>)| *keyspace == Keyspace::Certificates && is_certificate_key(name);
+        world.disk(2).keys().filter(of_certificates).count()
+    };
+    assert_eq!(certificates(&mut world), WALLETS);
+    world.kill(2);
+    world.disk(2).clear();
+    world.start(2);
+    assert!(world.run_until(Duration::from_secs(10), |world| !unfit(world, 2).is_empty()));
+    let told = world.run_until(Duration::from_secs(60), |world| certificates(world) == WALLETS);
+    assert!(told, "{} certificates", certificates(&mut world));
+    assert!(world.run_until(Duration::from_secs(400), |world| unfit(world, 2).is_empty()));
 }

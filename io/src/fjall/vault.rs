@@ -21,6 +21,7 @@ use mpcium_core::{
     Secret,
     output::Record,
     store::{BootRecord, Keyspace},
+    wallet::record::is_certificate_key,
 };
 
 use super::{
@@ -73,7 +74,9 @@ impl Names {
     pub(super) fn added(&mut self, keyspace: Keyspace, name: &[u8]) {
         self.existing.entry(keyspace).or_default().insert(name.into());
         match keyspace {
-            Keyspace::Certificates if !self.has_share(name) => drop(self.without_share.insert(name.into())),
+            Keyspace::Certificates if is_certificate_key(name) && !self.has_share(name) => {
+                self.without_share.insert(name.into());
+            }
             Keyspace::Shares => {
                 if let Some(certificate) = beginning(&self.without_share, name).map(<[u8]>::to_vec) {
                     self.without_share.remove(certificate.as_slice());
@@ -91,7 +94,9 @@ impl Names {
             Keyspace::Shares => {
                 let certificates = self.existing.get(&Keyspace::Certificates);
                 let certificate = certificates.and_then(|names| beginning(names, name)).map(Box::from);
-                if let Some(certificate) = certificate.filter(|certificate| !self.has_share(certificate)) {
+                if let Some(certificate) =
+                    certificate.filter(|certificate| is_certificate_key(certificate) && !self.has_share(certificate))
+                {
                     self.without_share.insert(certificate);
                 }
             }
@@ -142,7 +147,7 @@ impl Names {
     }
 }
 
-/// The name with which another one begins; none of these begins with another of them.
+/// The longest name with which another one begins.
 fn beginning<'a>(names: &'a BTreeSet<Box<[u8]>>, name: &[u8]) -> Option<&'a [u8]> {
     let before = names.range::<[u8], _>((Bound::Unbounded, Bound::Included(name))).next_back()?;
     Some(&**before).filter(|beginning| name.starts_with(beginning))

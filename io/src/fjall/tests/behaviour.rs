@@ -60,10 +60,14 @@ fn wallets_whose_shares_are_lost_are_counted() {
     use mpcium_core::{
         protocol::Curve,
         session::SessionId,
-        wallet::record::{certificate_key, share_key},
+        wallet::record::{certificate_key, head_key, share_key},
     };
     const VALUE: &[u8] = b"value";
     let share = |wallet: &str, curve| share_key(wallet, curve, 0, SessionId([7; 32]));
+    let put_certificate = |batch: &mut Batch, wallet: &str| {
+        batch.put(Keyspace::Certificates, certificate_key(wallet, 0), VALUE.to_vec());
+        batch.put(Keyspace::Certificates, head_key(wallet), vec![0; 4]);
+    };
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("store");
     let mut running = Running::start(open(&path));
@@ -74,14 +78,14 @@ fn wallets_whose_shares_are_lost_are_counted() {
         for curve in [Curve::Secp256k1, Curve::Ed25519] {
             made.put(Keyspace::Shares, share(wallet, curve), VALUE.to_vec());
         }
-        made.put(Keyspace::Certificates, certificate_key(wallet, 0), VALUE.to_vec());
+        put_certificate(&mut made, wallet);
     }
     running.persist(made);
     assert_eq!(census.wallets_without_share(), 0);
     // What peers told a node whose store was empty.
     let mut told = Batch::default();
-    told.put(Keyspace::Certificates, certificate_key("told", 0), VALUE.to_vec());
-    told.put(Keyspace::Certificates, certificate_key("aa", 0), VALUE.to_vec());
+    put_certificate(&mut told, "told");
+    put_certificate(&mut told, "aa");
     running.persist(told);
     assert_eq!(census.wallets_without_share(), 2);
     let mut lost = Batch::default();
