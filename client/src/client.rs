@@ -396,8 +396,11 @@ impl Client {
                 };
                 let reply = match WalletReply::from_json(&message.payload) {
                     Ok(reply) if reply.request_id == query.request_id && reply.wallet_id == query.wallet_id => reply,
-                    // Somebody else's words.
-                    _ => continue,
+                    // Somebody else's words, who may say them as fast as they are asked for.
+                    _ => {
+                        tokio::time::sleep(PUBLISH_RETRY_MIN).await;
+                        continue;
+                    }
                 };
                 match self.inner.attesters.as_ref().map_or(Ok(()), |attesters| reply.check(attesters)) {
                     Ok(()) => break reply,

@@ -3,10 +3,7 @@
 
 use std::pin::pin;
 
-use futures::{
-    StreamExt as _,
-    future::{self, Either},
-};
+use futures::future::{self, Either};
 use mpcium_core::{Input, Output, node::Node};
 
 use crate::ports::{Clock, Datagrams, Event, Events, Reports, Requests, Results, Store, Workers};
@@ -54,10 +51,10 @@ where
     drain(node, ports);
     loop {
         let next = match node.wake_at() {
-            None => events.receiver.next().await,
+            None => events.next().await,
             Some(at) => {
-                let sleep = pin!(ports.clock.sleep_until(at));
-                match future::select(events.receiver.next(), sleep).await {
+                let (next, sleep) = (pin!(events.next()), pin!(ports.clock.sleep_until(at)));
+                match future::select(next, sleep).await {
                     Either::Left((event, _)) => event,
                     Either::Right(((), _)) => Some(Event::Input(Input::Wake)),
                 }
@@ -79,9 +76,6 @@ where
                     let _ = reply.send(node.status(ports.clock.now()));
                 }
                 Some(Event::Input(input)) => {
-                    let event = Event::Input(input);
-                    events.taken(&event);
-                    let Event::Input(input) = event else { unreachable!("made two lines above") };
                     node.handle(ports.clock.now(), input);
                     drain(node, ports);
                 }
@@ -91,9 +85,9 @@ where
             if handled == EVENTS_PER_ROUND {
                 break;
             }
-            event = match events.receiver.try_recv() {
-                Ok(event) => Some(event),
-                Err(_) => break,
+            event = match events.next_now() {
+                Some(event) => Some(event),
+                None => break,
             };
         }
         // Neither connections, which may share this thread, nor timers must starve behind a steady stream of events.

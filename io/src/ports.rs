@@ -26,8 +26,11 @@ use mpcium_core::{
     store::{Batch, Keyspace},
 };
 
-/// Datagrams that may wait for the driver; more are dropped, as the network would.
-const DATAGRAMS_WAITING_MAX: usize = 16 * 1024;
+/// What anybody on the bus may send, and bytes of it that may wait for the driver, beside what keeping it costs; more is
+/// dropped, as the network would. Datagrams and queries do not take each other's room.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What it costs to keep an input.
+const INPUT_BYTES: usize = 256;
 
 /// Unreliable bytes to peers.
 pub trait Datagrams {
@@ -97,32 +100,69 @@ pub enum Event {
     Stop,
 }
 
+/// Bytes that wait for the driver.
+#[derive(Debug, Default)]
+struct Waiting {
+    datagrams: AtomicUsize,
+    queries: AtomicUsize,
+}
+
+impl Waiting {
+    /// Where an input counts, and how much, if it is from just anybody.
+    fn account(&self, input: &Input) -> Option<(&AtomicUsize, usize)> {
+        match input {
+            Input::Datagram(bytes) => Some((&self.datagrams, bytes.len() + INPUT_BYTES)),
+            Input::Query { body, .. } => Some((&self.queries, body.len() + INPUT_BYTES)),
+            _ => None,
+        }
+    }
+
+    /// Whether there is room for an input; it is taken then.
+    fn admits(&self, input: &Input) -> bool {
+        let Some((bytes, more)) = self.account(input) else { return true };
+        let room = |waiting: usize| waiting.checked_add(more).filter(|waiting| *waiting <= WAITING_BYTES_MAX);
+        bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    fn taken(&self, input: &Input) {
+        if let Some((bytes, fewer)) = self.account(input) {
+            bytes.fetch_sub(fewer, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Where adapters put what happened. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: mpsc::UnboundedSender<Event>,
-    datagrams: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 /// The driver's end of an [`Inbox`].
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) receiver: mpsc::UnboundedReceiver<Event>,
-    datagrams: Arc<AtomicUsize>,
+    receiver: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<Waiting>,
 }
 
 impl Events {
     /// The next thing that happens; `None` once nobody can put anything in any more.
     pub async fn next(&mut self) -> Option<Event> {
         let event = self.receiver.next().await?;
-        self.taken(&event);
+        self.took(&event);
         Some(event)
     }
 
-    /// Keeps account of what has left the inbox.
-    pub(crate) fn taken(&self, event: &Event) {
-        if matches!(event, Event::Input(Input::Datagram(_))) {
-            self.datagrams.fetch_sub(1, Ordering::Relaxed);
+    /// The same if it has happened already.
+    pub(crate) fn next_now(&mut self) -> Option<Event> {
+        let event = self.receiver.try_recv().ok()?;
+        self.took(&event);
+        Some(event)
+    }
+
+    fn took(&self, event: &Event) {
+        if let Event::Input(input) = event {
+            self.waiting.taken(input);
         }
     }
 }
@@ -132,19 +172,15 @@ impl Inbox {
     #[must_use]
     pub fn new() -> (Self, Events) {
         let (sender, receiver) = mpsc::unbounded();
-        let datagrams = Arc::new(AtomicUsize::new(0));
-        (Self { sender, datagrams: datagrams.clone() }, Events { receiver, datagrams })
+        let waiting = Arc::new(Waiting::default());
+        (Self { sender, waiting: waiting.clone() }, Events { receiver, waiting })
     }
 
     /// Something happened. Lost without effect once the driver has stopped.
     pub fn put(&self, input: Input) {
-        if matches!(input, Input::Datagram(_))
-            && self.datagrams.fetch_add(1, Ordering::Relaxed) >= DATAGRAMS_WAITING_MAX
-        {
-            self.datagrams.fetch_sub(1, Ordering::Relaxed);
-            return;
+        if self.waiting.admits(&input) {
+            let _ = self.sender.unbounded_send(Event::Input(input));
         }
-        let _ = self.sender.unbounded_send(Event::Input(input));
     }
 
     /// How the node is; `None` once the driver has stopped.
@@ -167,5 +203,33 @@ impl Inbox {
     /// Stop the driver.
     pub fn stop(&self) {
         let _ = self.sender.unbounded_send(Event::Stop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn what_anybody_may_send_waits_in_bounded_memory() {
+        let (inbox, mut events) = Inbox::new();
+        let half = WAITING_BYTES_MAX / 2 - INPUT_BYTES;
+        for _ in 0..3 {
+            inbox.put(Input::Datagram(vec![0; half]));
+            inbox.put(Input::Query { query: QueryId(1), body: vec![0; half] });
+        }
+        // What is not from just anybody is never lost.
+        inbox.put(Input::Wake);
+        let mut waiting = Vec::new();
+        while let Some(Event::Input(input)) = events.next_now() {
+            waiting.push(input);
+        }
+        assert_eq!(waiting.iter().filter(|input| matches!(input, Input::Datagram(_))).count(), 2);
+        assert_eq!(waiting.iter().filter(|input| matches!(input, Input::Query { .. })).count(), 2);
+        assert!(matches!(waiting.last(), Some(Input::Wake)));
+        inbox.put(Input::Datagram(vec![1]));
+        assert!(matches!(block_on(events.next()), Some(Event::Input(Input::Datagram(bytes))) if bytes == [1]));
     }
 }

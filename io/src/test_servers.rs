@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt as _;
 use mpcium_core::Input;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer};
 
@@ -172,15 +171,9 @@ fn program(name: &str) -> PathBuf {
 
 /// The next input that reaches the driver.
 pub(crate) async fn next_input(events: &mut Events) -> Input {
-    let event = tokio::time::timeout(PATIENCE, events.receiver.next()).await.expect("something arrives in time");
-    match event {
-        Some(event) => {
-            events.taken(&event);
-            match event {
-                Event::Input(input) => input,
-                other => panic!("an input was expected, not {other:?}"),
-            }
-        }
+    match tokio::time::timeout(PATIENCE, events.next()).await.expect("something arrives in time") {
+        Some(Event::Input(input)) => input,
+        Some(other) => panic!("an input was expected, not {other:?}"),
         None => panic!("the inbox is gone"),
     }
 }

@@ -214,7 +214,7 @@ fn run(job: Job, inbox: &Inbox) {
 mod tests {
     use std::sync::mpsc;
 
-    use futures::{StreamExt as _, executor::block_on};
+    use futures::executor::block_on;
     use mpcium_core::{
         Secret,
         protocol::{Done, JobId, Work},
@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn computed(events: &mut Events) -> (u64, Vec<u8>) {
-        match block_on(events.receiver.next()) {
+        match block_on(events.next()) {
             Some(Event::Input(Input::Computed(computed))) => match computed.done {
                 Done::Piece(piece) => (computed.id.0, piece.expose().to_vec()),
                 other => panic!("expected a piece, got {other:?}"),
@@ -334,7 +334,7 @@ mod tests {
     fn a_panicking_job_stops_the_node_and_names_itself() {
         let (pool, mut events) = pool(1);
         pool.submit(job(1, Priority::Signing, Box::new(|_| panic!("broken invariant"))));
-        match block_on(events.receiver.next()) {
+        match block_on(events.next()) {
             Some(Event::Fatal(reason)) => assert_eq!(reason, "a job panicked: test"),
             other => panic!("expected the end, got {other:?}"),
         }
@@ -363,7 +363,7 @@ mod tests {
         let_go.send(()).expect("it waits");
         closing.join().expect("closed");
         let mut left = Vec::new();
-        while let Some(event) = block_on(events.receiver.next()) {
+        while let Some(event) = block_on(events.next()) {
             left.push(event);
         }
         // The second may have started before the pool was told to close, never after.

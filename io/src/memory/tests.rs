@@ -21,7 +21,7 @@ fn short() -> BusOptions {
 }
 
 fn input(events: &mut Events) -> Input {
-    match block_on(events.receiver.next()) {
+    match block_on(events.next()) {
         Some(Event::Input(input)) => input,
         other => panic!("an input was expected, not {other:?}"),
     }

@@ -99,6 +99,7 @@ pub(super) async fn run(mut intake: Intake) {
                 tokio::select! {
                     () = wait => {}
                     _ = connections.changed() => {}
+                    _ = intake.open.changed() => {}
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     fjall::{self, FjallStore, OpenError, Opened, Options, PasswordCost},
     ports::{Event, Events, Inbox, Store as _},
 };
-use futures::{StreamExt as _, executor::block_on};
+use futures::executor::block_on;
 use mpcium_core::{
     Input, Secret,
     output::{LoadId, PersistId, Record},
@@ -76,13 +76,13 @@ impl Running {
     }
 
     pub(super) fn next_event(&mut self) -> Event {
-        block_on(self.events.receiver.next()).expect("an answer")
+        block_on(self.events.next()).expect("an answer")
     }
 
     /// Closes the store; whether nothing more has come of it.
     pub(super) fn ends(mut self) -> bool {
         self.store.close();
-        block_on(self.events.receiver.next()).is_none()
+        block_on(self.events.next()).is_none()
     }
 
     pub(super) fn next(&mut self) -> Input {
