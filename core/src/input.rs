@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+pub use mpcium_client::Kind as RequestKind;
 
 use crate::{
     NodeId, Secret, WallTime,
@@ -13,17 +13,6 @@ use crate::{
 /// Names a delivery for as long as this process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub u64);
-
-/// The kinds of request, each with a queue of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RequestKind {
-    /// Create a wallet.
-    Keygen,
-    /// Sign with a wallet.
-    Sign,
-    /// Move a key to another committee.
-    Reshare,
-}
 
 /// One delivery of one client's request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use mpcium_client::{
     auth::{Authorization, authorize},
-    request::{KeyType, Kind, Request, SignRequest},
+    request::{KeyType, Request, SignRequest},
     result::ErrorCode,
 };
 
@@ -119,11 +119,6 @@ pub(crate) fn read(kind: RequestKind, body: &[u8]) -> Result<Admitted, Refusal> 
             reason: format!("the request has {} bytes and may have {} at most", body.len(), limits::REQUEST_BYTES_MAX),
         });
     }
-    let kind = match kind {
-        RequestKind::Keygen => Kind::Keygen,
-        RequestKind::Sign => Kind::Sign,
-        RequestKind::Reshare => Kind::Reshare,
-    };
     let request = Request::decode(kind, body).map_err(|error| Refusal {
         reason: error.to_string(),
         code: ErrorCode::UnmarshalFailure,
@@ -134,9 +129,9 @@ pub(crate) fn read(kind: RequestKind, body: &[u8]) -> Result<Admitted, Refusal> 
         return Err(Refusal { request: Some(Box::new(request)), code: ErrorCode::MsgValidation, reason });
     }
     let kind_byte = [match kind {
-        Kind::Keygen => 0_u8,
-        Kind::Sign => 1,
-        Kind::Reshare => 2,
+        RequestKind::Keygen => 0_u8,
+        RequestKind::Sign => 1,
+        RequestKind::Reshare => 2,
     }];
     let mut named = kind_byte.to_vec();
     named.extend(u32::try_from(request.wallet_id().len()).unwrap_or(u32::MAX).to_be_bytes());

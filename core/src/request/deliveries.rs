@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_client::{
-    request::{Kind, Request},
+    request::Request,
     result::{ErrorCode, KeygenResult, ReshareResult, SigningResult},
     subjects,
 };
@@ -206,15 +206,10 @@ impl Deliveries {
             reason: answer.error_reason().to_owned(),
             took_ms: millis(ctx.now.time.since(taken.since)),
         });
-        let kind = match taken.kind {
-            RequestKind::Keygen => Kind::Keygen,
-            RequestKind::Sign => Kind::Sign,
-            RequestKind::Reshare => Kind::Reshare,
-        };
         let client = taken.client.as_deref().filter(|_| !planted(Bug::ClientIgnored));
-        let subject = subjects::result_subject(kind, client, request_id);
+        let subject = subjects::result_subject(taken.kind, client, request_id);
         let (stream, time) = (&taken.stream, taken.timestamp.0);
-        let dedup = subjects::dedup_id(kind, request_id, client, stream, taken.sequence, time);
+        let dedup = subjects::dedup_id(taken.kind, request_id, client, stream, taken.sequence, time);
         ctx.publish(id, subject, dedup, body);
     }
 

@@ -14,19 +14,15 @@ use async_nats::{
         context::ConsumerInfoErrorKind,
     },
 };
-use mpcium_client::Prefix;
+use mpcium_client::{Prefix, subjects};
 use mpcium_core::input::RequestKind;
 
-use super::{Link, keeper::Trouble, streams};
+use super::{Link, keeper::Trouble};
 
 /// A delivery that is neither settled nor kept alive for this long goes to another node.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries that may be unsettled at all nodes together.
 const ACK_PENDING_MAX: i64 = 20_000;
-/// As the existing system has it for results.
-const RESULT_DELIVERIES_MAX: i64 = 3;
-/// As the existing system has it for results.
-const RESULT_ACK_PENDING_MAX: i64 = 1000;
 
 /// How old a request may be and still be answered: a consumer that is created anew starts this long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,39 +59,26 @@ pub(super) struct RequestSpec {
 }
 
 /// All queues of requests.
-pub(super) static REQUESTS: [RequestSpec; 3] = [
-    RequestSpec {
-        kind: RequestKind::Keygen,
-        stream: "mpc-keygen",
-        durable: "mpc_keygen_consumer",
-        filter: "mpc.keygen_request.*",
-    },
-    RequestSpec {
-        kind: RequestKind::Sign,
-        stream: "mpc-signing",
-        durable: "mpc_signing_consumer",
-        filter: "mpc.signing_request.*",
-    },
-    RequestSpec {
-        kind: RequestKind::Reshare,
-        stream: streams::RESHARE,
-        durable: "mpc_reshare_consumer",
-        filter: "mpc.reshare_request.*",
-    },
-];
+pub(super) static REQUESTS: [RequestSpec; 3] =
+    [request_spec(RequestKind::Keygen), request_spec(RequestKind::Sign), request_spec(RequestKind::Reshare)];
 
-/// Durables for results, with their filters: those that clients without an id share.
-const RESULTS: [(&str, &str); 3] = [
-    ("mpc_keygen_result", "mpc.mpc_keygen_result.*"),
-    ("mpc_signing_result", "mpc.mpc_signing_result.complete"),
-    ("mpc_reshare_result", "mpc.mpc_reshare_result.*"),
-];
-/// The stream of results.
-pub(super) const RESULT_STREAM: &str = "mpc";
+const fn request_spec(kind: RequestKind) -> RequestSpec {
+    RequestSpec {
+        kind,
+        stream: subjects::request_stream_of(kind).name,
+        durable: subjects::request_durable(kind),
+        filter: subjects::request_filter(kind),
+    }
+}
+
+/// Durables for results, with their kinds: those that clients without an id share.
+fn results() -> impl Iterator<Item = (RequestKind, String)> {
+    REQUESTS.iter().map(|spec| (spec.kind, subjects::result_durable(spec.kind, None)))
+}
 
 /// Whether a durable for results belongs to clients with an id, by its name.
 pub(super) fn is_of_client(durable: &str) -> bool {
-    RESULTS.iter().any(|(shared, _)| durable.strip_prefix(shared).is_some_and(|id| id.starts_with('_')))
+    results().any(|(_, shared)| durable.strip_prefix(&shared).is_some_and(|id| id.starts_with('_')))
 }
 
 impl RequestSpec {
@@ -198,19 +181,19 @@ impl RequestSpec {
 
 /// Creates the durables for results where they are missing. Those that exist are the clients' business.
 pub(super) async fn put_results_right(context: &Context, prefix: &Prefix) -> Result<(), Trouble> {
-    let stream = prefix.stream(RESULT_STREAM);
-    for (durable, filter) in RESULTS {
-        if info(context, &stream, durable).await?.is_some() {
+    let stream = prefix.stream(subjects::RESULT_STREAM.name);
+    for (kind, durable) in results() {
+        if info(context, &stream, &durable).await?.is_some() {
             continue;
         }
         let config = pull::Config {
-            name: Some(durable.to_owned()),
-            durable_name: Some(durable.to_owned()),
+            name: Some(durable.clone()),
+            durable_name: Some(durable.clone()),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            max_deliver: RESULT_DELIVERIES_MAX,
-            max_ack_pending: RESULT_ACK_PENDING_MAX,
-            filter_subjects: vec![prefix.subject(filter)],
+            ack_wait: subjects::RESULT_ACK_WAIT,
+            max_deliver: subjects::RESULT_MAX_DELIVER,
+            max_ack_pending: subjects::RESULT_MAX_ACK_PENDING,
+            filter_subjects: vec![prefix.subject(&subjects::result_filter(kind, None))],
             ..pull::Config::default()
         };
         context
@@ -222,9 +205,9 @@ pub(super) async fn put_results_right(context: &Context, prefix: &Prefix) -> Res
 }
 
 /// The durables that a stream must have.
-pub(super) fn durables_of(stream: &str) -> Vec<&'static str> {
-    let requests = REQUESTS.iter().filter(|spec| spec.stream == stream).map(|spec| spec.durable);
-    let results = RESULTS.iter().filter(|_| stream == RESULT_STREAM).map(|(durable, _)| *durable);
+pub(super) fn durables_of(stream: &str) -> Vec<String> {
+    let requests = REQUESTS.iter().filter(|spec| spec.stream == stream).map(|spec| spec.durable.to_owned());
+    let results = results().filter(|_| stream == subjects::RESULT_STREAM.name).map(|(_, durable)| durable);
     requests.chain(results).collect()
 }
 

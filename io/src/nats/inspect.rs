@@ -8,7 +8,7 @@ use async_nats::{
     jetstream::{Context, ErrorCode, context::GetStreamErrorKind, stream},
 };
 use futures::future;
-use mpcium_client::Prefix;
+use mpcium_client::{Prefix, subjects};
 use mpcium_core::{NodeId, input::RequestKind};
 use serde::Deserialize;
 
@@ -65,7 +65,7 @@ pub struct StreamFound {
     /// Copies of it that the servers keep.
     pub replicas: usize,
     /// The durable consumers that are missing although their stream is there.
-    pub consumers_missing: Vec<&'static str>,
+    pub consumers_missing: Vec<String>,
 }
 
 /// What a look at the bus found.
@@ -96,7 +96,7 @@ impl Nats {
         let server = self.client.server_info();
         let mut found = Vec::new();
         let mut time = None;
-        for spec in &streams::STREAMS {
+        for spec in subjects::STREAMS {
             let one = self.look_at(spec).await?;
             if time.is_none() && one.differs.is_some() {
                 time = self.time(&one.name).await;
@@ -106,7 +106,7 @@ impl Nats {
         Ok(Inspection { version: server.version, servers: server.connect_urls.len().max(1), time, streams: found })
     }
 
-    async fn look_at(&self, spec: &streams::StreamSpec) -> Result<StreamFound, String> {
+    async fn look_at(&self, spec: &subjects::StreamSpec) -> Result<StreamFound, String> {
         let name = self.link.prefix.stream(spec.name);
         let mut found =
             StreamFound { name, differs: None, conflict: false, replicas: 0, consumers_missing: Vec::new() };
@@ -121,8 +121,8 @@ impl Nats {
         };
         let config = &stream.cached_info().config;
         found.replicas = config.num_replicas;
-        found.conflict = config.retention != spec.retention || config.storage != stream::StorageType::File;
-        let wanted = spec.wanted(&self.link.prefix, Some(config));
+        found.conflict = config.retention != streams::retention(spec) || config.storage != stream::StorageType::File;
+        let wanted = streams::wanted(spec, &self.link.prefix, Some(config));
         let mut differs = Vec::new();
         if let Some(replicas) = self.link.replicas.filter(|replicas| *replicas != config.num_replicas) {
             differs.push(format!("{} replica(s), expected {replicas} (nats.replicas)", config.num_replicas));
@@ -147,7 +147,7 @@ impl Nats {
         }
         found.differs = Some(differs);
         for consumer in consumers::durables_of(spec.name) {
-            if consumers::info(&self.context, &found.name, consumer).await.ok().flatten().is_none() {
+            if consumers::info(&self.context, &found.name, &consumer).await.ok().flatten().is_none() {
                 found.consumers_missing.push(consumer);
             }
         }

@@ -7,6 +7,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{Client, jetstream::Context};
 use futures::{StreamExt as _, stream};
+use mpcium_client::subjects;
 
 use super::{Link, consumers, consumers::Deadlines, streams};
 use crate::notice::Retry;
@@ -50,7 +51,7 @@ impl Trouble {
 pub(super) async fn put_right(context: &Context, deadlines: Deadlines, link: &Link) -> Result<Done, Trouble> {
     let mut conflicts = Vec::new();
     let mut left = Vec::new();
-    for spec in &streams::STREAMS {
+    for spec in subjects::STREAMS {
         match streams::put_right(context, spec, link).await {
             Err(Trouble::Conflict(what)) => conflicts.push(what),
             Ok(Done::Except(what)) => left.push(what),
@@ -77,7 +78,7 @@ pub(super) async fn keep(client: Client, context: Context, link: Arc<Link>, dead
             subscriptions.push(subscription);
         }
     }
-    let names = streams::STREAMS.each_ref().map(|spec| link.prefix.stream(spec.name));
+    let names: Vec<_> = subjects::STREAMS.iter().map(|spec| link.prefix.stream(spec.name)).collect();
     let ours = |subject: &str| subject.split('.').any(|token| names.iter().any(|name| name == token));
     let mut announcements = pin!(stream::select_all(subscriptions).filter(move |message| {
         let relevant = ours(&message.subject);

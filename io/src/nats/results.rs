@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream::{Context, message::PublishMessage};
+use mpcium_client::subjects::CLIENT_ID_HEADER;
 use mpcium_core::{Input, input::QueryId, output::Publication};
 use tokio::runtime::Handle;
 
@@ -62,7 +63,7 @@ pub(super) async fn publish(
     loop {
         let mut message = PublishMessage::build().payload(body.clone()).message_id(dedup);
         if let Some(client) = client {
-            message = message.header("ClientID", client);
+            message = message.header(CLIENT_ID_HEADER, client);
         }
         let outcome = match context.send_publish(subject.to_owned(), message).await {
             Ok(acknowledgement) => acknowledgement.await.map(drop),

@@ -13,6 +13,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_nats::{datetime, jetstream::Context};
 use futures::StreamExt as _;
+use mpcium_client::subjects;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -54,7 +55,7 @@ pub(super) async fn tidy(
     patience: Patience,
     given_up: &mut BTreeSet<String>,
 ) -> Result<(), String> {
-    let stream = link.prefix.stream(consumers::RESULT_STREAM);
+    let stream = link.prefix.stream(subjects::RESULT_STREAM.name);
     let found = context.get_stream_no_info(&stream).await.map_err(|error| error.to_string())?;
     let mut names = BTreeSet::new();
     let mut all = found.consumer_names();

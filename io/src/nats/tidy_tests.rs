@@ -7,9 +7,10 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, Info, PullConsumer, pull},
 };
 use futures::StreamExt as _;
+use mpcium_client::subjects;
 
 use super::{
-    Link, NatsOptions, consumers, keeper, streams,
+    Link, NatsOptions, consumers, keeper,
     tidy::{Patience, tidy},
 };
 use crate::test_servers::{Server, eventually, heard};
@@ -88,9 +89,9 @@ async fn a_vanished_clients_consumer_is_removed_and_its_results_are_kept() {
     world.look(IMPATIENT).await;
     assert_eq!(world.said("the consumer mpc_keygen_result_gone has been removed"), 1);
     // What nodes and clients without an id use is not touched.
-    for spec in &streams::STREAMS {
+    for spec in subjects::STREAMS {
         for durable in consumers::durables_of(spec.name) {
-            let config = consumers::info(&world.context, spec.name, durable).await.expect("answers").expect(durable);
+            let config = consumers::info(&world.context, spec.name, &durable).await.expect("answers").expect(&durable);
             assert!(!config.metadata.contains_key("mpcium.idle") && config.inactive_threshold.is_zero(), "{durable}");
         }
     }

@@ -11,12 +11,9 @@ pub(super) struct AnswersFit;
 
 /// The request that an answer answers, by its place in the stream.
 pub(super) fn request<'a>(world: &'a World, answer: &Answer) -> Option<&'a Request> {
-    let (kind, of_client) = if answer.subject.starts_with("mpc.mpc_keygen_result") {
-        (RequestKind::Keygen, mpcium_client::Kind::Keygen)
-    } else {
-        (RequestKind::Sign, mpcium_client::Kind::Sign)
-    };
-    world.clients.request(kind, answered_sequence(of_client, &answer.dedup)?)
+    let keygen = answer.subject.starts_with("mpc.mpc_keygen_result");
+    let kind = if keygen { RequestKind::Keygen } else { RequestKind::Sign };
+    world.clients.request(kind, answered_sequence(kind, &answer.dedup)?)
 }
 
 impl Invariant for AnswersFit {
