@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
+use zeroize::Zeroizing;
 
 use crate::{
     Config, Identity, Incarnation, NodeId, Now, Output, Time,
@@ -369,12 +370,10 @@ impl Context {
 
     // Randomness.
 
-    /// The seed of one run's generator: core's generator and the execution id, hashed.
-    pub fn session_seed(&mut self, execution_id: &[u8; 32]) -> [u8; 32] {
-        let mut bytes = [0; 64];
-        self.rng.fill_bytes(&mut bytes[..32]);
-        bytes[32..].copy_from_slice(execution_id);
-        tags::SESSION_SEED.hash(&bytes)
+    /// The seed of one run's generator, from core's generator and the execution id.
+    pub fn session_seed(&mut self, execution_id: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+        let drawn = Zeroizing::new(self.random_bytes::<32>());
+        tags::SESSION_SEED.derive(drawn.as_slice(), execution_id)
     }
 
     pub fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -383,7 +382,8 @@ impl Context {
         bytes
     }
 
-    /// A uniform number below `bound` (0 if `bound` is 0).
+    /// A number below `bound` (0 if `bound` is 0), as good as uniform while that is far below 2⁶⁴: for choices that nobody
+    /// may foresee, not for secrets.
     pub fn random_below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.rng.next_u64() % bound }
     }

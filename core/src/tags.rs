@@ -87,8 +87,12 @@ tags! {
     SESSION_AUXILIARY = "mpcium/1 session id of an auxiliary set";
     /// Id of a session that makes a presignature.
     SESSION_PRESIGNING = "mpcium/1 session id of a presignature";
-    /// Seed of a session's generator.
+    /// Seed of a session's run.
     SESSION_SEED = "mpcium/1 session seed";
+    /// Seed of a run's generator for one purpose.
+    GENERATOR_SEED = "mpcium/1 generator seed";
+    /// Seed from which an ingredient of auxiliary data is made.
+    INGREDIENT_SEED = "mpcium/1 ingredient seed";
     /// Name of one delivery of a request.
     DELIVERY = "mpcium/1 delivery";
     /// Digest over all decoded fields of a request.

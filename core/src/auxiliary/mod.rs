@@ -19,6 +19,7 @@ mod precomputed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::{
     Duration, NodeId, Secret, Time,
@@ -234,15 +235,14 @@ impl Auxiliary {
         let parallel = ctx.config.workers.saturating_sub(1).max(1);
         while self.pieces.len() + self.making < wanted && self.making < parallel {
             self.making += 1;
-            let seed = ctx.random_bytes::<32>();
+            let seed = Zeroizing::new(ctx.random_bytes::<32>());
             let suite = suite.clone();
-            let work = Box::new(move |entropy: [u8; 32]| {
-                let mut mixed = seed.to_vec();
-                mixed.extend(entropy);
-                match suite.auxiliary() {
-                    Some(auxiliary) => Done::Piece(auxiliary.make_ingredient_piece(tags::SESSION_SEED.hash(&mixed))),
-                    None => Done::Piece(Secret::new(Vec::new())),
+            let work = Box::new(move |entropy: [u8; 32]| match suite.auxiliary() {
+                Some(auxiliary) => {
+                    let seed = tags::INGREDIENT_SEED.derive(seed.as_slice(), &entropy);
+                    Done::Piece(auxiliary.make_ingredient_piece(*seed))
                 }
+                None => Done::Piece(Secret::new(Vec::new())),
             });
             ctx.compute(JobFor::Piece, Priority::Background, "safe prime", false, work);
         }

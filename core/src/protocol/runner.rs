@@ -321,12 +321,8 @@ pub(crate) fn check_positions(binding: &RunBinding) -> Result<(), Abort> {
 /// The run's generator for one purpose. The execution id is mixed in so that even a repeated seed gives fresh nonces
 /// in another run: one of the libraries does not bind its randomness to an execution id itself.
 pub(crate) fn generator(binding: &RunBinding, purpose: &str) -> ChaCha20Rng {
-    let mut body = zeroize::Zeroizing::new(Vec::new());
-    body.extend_from_slice(&binding.seed);
-    body.extend_from_slice(&binding.execution_id);
-    body.extend_from_slice(&binding.index.to_be_bytes());
-    body.extend_from_slice(purpose.as_bytes());
-    ChaCha20Rng::from_seed(tags::SESSION_SEED.hash(&body))
+    let run = [&binding.execution_id, binding.index.to_be_bytes().as_slice(), purpose.as_bytes()].concat();
+    ChaCha20Rng::from_seed(*tags::GENERATOR_SEED.derive(&binding.seed, &run))
 }
 
 /// The execution id that a library binds one protocol of this run to.

@@ -240,7 +240,7 @@ impl Sessions {
             participants: ctx.names(plan.participants.iter().map(|p| p.0)),
         });
         let seed = ctx.session_seed(&plan.execution_id);
-        let run = Run { execution_id: plan.execution_id, index, parties, seed };
+        let run = Run { execution_id: plan.execution_id, index, parties, seed: *seed };
         let start = plan.start;
         let wanted = Arc::new(());
         let wish = Arc::downgrade(&wanted);
@@ -249,11 +249,8 @@ impl Sessions {
                 return Done::Nothing;
             }
             // A cloned machine has the same seed: fresh entropy keeps it from repeating a nonce.
-            let mut mixed = [0; 64];
-            mixed[..32].copy_from_slice(&run.seed);
-            mixed[32..].copy_from_slice(&entropy);
-            let run = Run { seed: tags::SESSION_SEED.hash(&mixed), ..run };
-            match start(run) {
+            let seed = tags::SESSION_SEED.derive(&run.seed, &entropy);
+            match start(Run { seed: *seed, ..run }) {
                 Ok(party) => advance(party, Vec::new()),
                 Err(abort) => Done::Party(None, Step { messages: Vec::new(), status: Status::Failed(abort) }),
             }
