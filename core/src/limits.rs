@@ -1,4 +1,4 @@
-//! Every limit of core in one place: no queue, buffer, table or timer grows without one of these.
+//! The limits of core in one place: no queue, buffer or table that others can fill grows without one of these.
 
 use crate::Duration;
 
@@ -98,7 +98,7 @@ pub const BALLOT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const EARLY_SESSIONS_MAX: usize = 64;
 /// Bytes of one peer's messages that overtook their proposal.
 pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long they wait.
+/// How long they wait; and how long a proposal waits for records of this node's own store.
 pub const EARLY_WAIT: Duration = Duration::from_secs(10);
 
 /// Wallets of another system that this node remembers.
@@ -113,8 +113,8 @@ pub const QUERIES_OPEN_MAX: usize = 256;
 pub const QUERY_WAIT: Duration = Duration::from_secs(3);
 /// Requests that wait or run at this node as coordinator.
 pub const REQUESTS_MAX: usize = 1024;
-/// Prepared, undecided sessions per wallet and epoch.
-pub const PREPARED_PER_EPOCH_MAX: usize = 16;
+/// Prepared, undecided sessions per wallet and slot.
+pub const PREPARED_PER_SLOT_MAX: usize = 16;
 /// How long a coordinator waits for the answers to a proposal.
 pub const PROPOSAL_WAIT: Duration = Duration::from_secs(3);
 /// How long a peer that was blamed or silent is left out where others can do its work.

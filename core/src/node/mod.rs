@@ -1,5 +1,5 @@
-//! The node: routes inputs to its parts and outputs to the shell. It decides nothing itself, except whether the node is
-//! fit to take requests.
+//! The node: routes inputs to its parts and outputs to the shell. It decides nothing itself, except whether the node takes
+//! requests.
 
 mod boot;
 mod catch_up;
@@ -111,7 +111,7 @@ impl Node {
             activation,
             deliveries: Deliveries::default(),
             acceptor: Acceptor::after(forgotten),
-            queries: Queries::default(),
+            queries: Queries::new(now.time),
             signing: signing::coordinator::Coordinator::default(),
             signers: signing::participant::Participants::default(),
             presignatures: signing::presignatures::Presignatures::default(),
@@ -711,6 +711,8 @@ impl Node {
         tables.extend(self.auxiliary.tables());
         tables.extend(self.presignatures.tables());
         tables.extend(self.catch_up.tables());
+        tables.extend(self.queries.tables());
+        tables.push(("wallets of another system", self.elsewhere.len(), Some(limits::WALLETS_ELSEWHERE_MAX)));
         tables
     }
 

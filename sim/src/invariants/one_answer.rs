@@ -3,7 +3,7 @@
 //! of the first delivery, so there are never more ids than requests. A node that was put back and cannot know it says that
 //! it holds nothing, and what it held may be signed again: the known limit of noticing rollbacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fact, Invariant};
 use crate::world::World;
@@ -11,7 +11,8 @@ use crate::world::World;
 #[derive(Default)]
 pub(super) struct OneAnswer {
     by_delivery: BTreeMap<String, Vec<u8>>,
-    successes: BTreeMap<(String, String), Vec<u8>>,
+    /// More than one only where a rollback had not been noticed yet.
+    successes: BTreeMap<(String, String), BTreeSet<Vec<u8>>>,
     sent: BTreeMap<(String, String), usize>,
 }
 
@@ -45,8 +46,10 @@ impl Invariant for OneAnswer {
         }
         if answer.success {
             let request = (answer.wallet.clone(), answer.transaction.clone());
-            let first = self.successes.entry(request).or_insert_with(|| answer.raw.clone());
-            if *first != answer.raw && !world.machines.iter().any(|machine| machine.rollback_unnoticed) {
+            let known = self.successes.entry(request).or_default();
+            if let Some(first) = known.first().filter(|_| !known.contains(&answer.raw))
+                && !world.machines.iter().any(|machine| machine.rollback_unnoticed)
+            {
                 return Err(format!(
                     "{} {} succeeded twice differently: {} and {}",
                     answer.wallet,
@@ -55,6 +58,7 @@ impl Invariant for OneAnswer {
                     String::from_utf8_lossy(&answer.raw)
                 ));
             }
+            known.insert(answer.raw.clone());
         }
         Ok(())
     }

@@ -59,7 +59,10 @@ pub struct Machine {
     pub boots: u64,
     /// Whether it was ever rolled back.
     pub rolled_back: bool,
-    /// Whether it was once rolled back to a moment within its last run, which its own records do not show.
+    /// The last of its processes that a peer had a link with, and therefore remembers.
+    pub heard: u64,
+    /// Whether it was once rolled back to a moment within the last run of which a peer knows, so that the start alone does
+    /// not show it.
     pub rolled_back_within_run: bool,
     /// Whether its node has not noticed that yet, which it may never do if all that heard of what is lost died too.
     pub rollback_unnoticed: bool,
@@ -113,6 +116,7 @@ impl Machine {
             facets: Vec::new(),
             boots: 0,
             rolled_back: false,
+            heard: 0,
             rolled_back_within_run: false,
             rollback_unnoticed: false,
             intake: BTreeMap::new(),

@@ -190,6 +190,12 @@ impl Reports for Port {
             if let Report::AuxiliaryReady { members, .. } = &report {
                 world.auxiliary_sets.insert(members.clone());
             }
+            if let Report::LinkUp { peer, .. } = &report
+                && let Some(peer) = peer.strip_prefix("node").and_then(|number| number.parse::<usize>().ok())
+                && let Some(machine) = world.machines.get_mut(peer)
+            {
+                machine.heard = machine.generation;
+            }
             if rare::tells_of_own_rollback(&report) {
                 world.machines[node].rollback_unnoticed = false;
             }

@@ -436,7 +436,9 @@ impl Participants {
     }
 
     pub fn wake_at(&self) -> Option<Time> {
-        self.taking.values().filter(|taking| taking.finished.is_some()).map(|taking| taking.patience.until).min()
+        let unattested = self.taking.values().filter(|taking| taking.finished.is_some());
+        let incoming = self.incoming.values().map(|incoming| incoming.since.after(limits::EARLY_WAIT));
+        unattested.map(|taking| taking.patience.until).chain(incoming).min()
     }
 }
 
