@@ -2,8 +2,8 @@
 //! without network and store ([`e2e::alone`]), and through node processes, NATS and a client, in one run, and what a
 //! message and a commit cost by themselves ([`e2e::floor`]). Prints one table; asserts nothing.
 //!
-//! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); `short` is what is measured
-//! without arguments, in about eight minutes; `all` adds the clusters whose auxiliary data takes minutes. `wallets:NUMBER`
+//! Arguments choose clusters by protocol and number of nodes (`dkls23:3`, `cggmp24:9`); without any all six are measured,
+//! with `short` those whose auxiliary data does not take minutes. `wallets:NUMBER`
 //! measures instead a cluster whose stores hold so many wallets ([`e2e::filled`]), `advance` what CGGMP24 saves by work
 //! done in advance, `presignatures` what a client waits for with and without one.
 //!
@@ -33,8 +33,13 @@ use mpcium_core::protocol::{Curve, EcdsaProtocol, Preimage};
 
 /// How long each of the three is done: by the library, through the cluster one at a time, and many at a time.
 const EACH: Duration = Duration::from_secs(4);
-/// Requests in flight when throughput is measured.
+/// Requests in flight when CPU, messages and bytes of an operation are measured.
 const IN_FLIGHT: usize = 16;
+/// Requests in flight when only throughput is measured.
+const OTHERS_IN_FLIGHT: [usize; 2] = [4, 64];
+/// What takes longer than this by itself is measured with one number of requests in flight only: two processors have
+/// enough to do with it.
+const HEAVY: Duration = Duration::from_millis(300);
 /// How long a node may take to fill its reserve of safe primes, which would disturb the measurement.
 const RESERVE_MAX: Duration = Duration::from_secs(1200);
 
@@ -66,7 +71,7 @@ struct Setting {
     threshold: u16,
 }
 
-/// Those of `short`, then those that only `all` adds.
+/// Those of `short`, then the others.
 const SETTINGS: [Setting; 6] = [
     Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 3, threshold: 2 },
     Setting { ecdsa: EcdsaProtocol::Dkls23, nodes: 5, threshold: 3 },
@@ -104,9 +109,11 @@ async fn measure() -> Result<(), String> {
     let mut wallets = Vec::new();
     let (mut advance, mut presignatures) = (false, false);
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    for word in if wanted.is_empty() { vec!["short".to_owned()] } else { wanted } {
+    if wanted.is_empty() {
+        settings.extend(SETTINGS);
+    }
+    for word in wanted {
         match word.as_str() {
-            "all" => settings.extend(SETTINGS),
             "short" => settings.extend(SETTINGS.into_iter().take(SHORT)),
             "advance" => advance = true,
             "presignatures" => presignatures = true,
@@ -121,7 +128,7 @@ async fn measure() -> Result<(), String> {
     }
     if !settings.is_empty() {
         println!(
-            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6} {:>8} {:>8} {:>9} {:>10} {:>9} {:>10} {:>10} {:>9}",
+            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6} {:>8} {:>8} {:>9} {:>9} {:>9} {:>10} {:>9} {:>10} {:>10} {:>9}",
             "cluster",
             "what",
             "library",
@@ -130,7 +137,9 @@ async fn measure() -> Result<(), String> {
             "ratio",
             "p50",
             "p99",
+            "at 4",
             "at 16",
+            "at 64",
             "NATS: CPU",
             "messages",
             "bus bytes",
@@ -167,11 +176,18 @@ async fn measure_setting(setting: Setting) -> Result<(), String> {
     let mut cluster = Cluster::generate(folder.path(), usize::from(nodes), &servers, ecdsa, "")?;
     cluster.register().await?;
     let quiet = StartOptions { quiet: true, ..StartOptions::default() };
+    let began = Instant::now();
     cluster.nodes.iter_mut().try_for_each(|node| node.start_with(&quiet))?;
     // Meanwhile; what is measured later is not disturbed by it.
     let mut bare = Bare::make(ecdsa, nodes, threshold, &programs::test_primes())?;
     cluster.ready().await?;
     cluster.provisioned().await?;
+    let (took, cpu) = (began.elapsed(), used(&cluster, &servers)?.nodes / u32::from(nodes));
+    println!(
+        "{setting}: auxiliary data of the whole cluster after {}, {} of CPU at each node",
+        shown(took),
+        shown(cpu)
+    );
     reserve_is_full(&cluster).await?;
     // The suites' own auxiliary data for CGGMP24 takes minutes; their part beside the library's is small there.
     let mut suites = match ecdsa {
@@ -188,7 +204,7 @@ async fn measure_setting(setting: Setting) -> Result<(), String> {
         let (suite, suite_bytes) =
             suite.map_or(("-".to_owned(), "-".to_owned()), |(cpu, bytes)| (shown(cpu), bytes.to_string()));
         println!(
-            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6.2} {:>8} {:>8} {:>7}/s {:>10} {:>9} {:>10} {:>10} {:>9}",
+            "{:<10} {:<8} {:>10} {:>10} {:>10} {:>6.2} {:>8} {:>8} {:>9} {:>9} {:>9} {:>10} {:>9} {:>10} {:>10} {:>9}",
             setting.to_string(),
             operation.name(),
             shown(library),
@@ -197,7 +213,9 @@ async fn measure_setting(setting: Setting) -> Result<(), String> {
             measured.nodes.as_secs_f64() / library.as_secs_f64(),
             shown(measured.p50),
             shown(measured.p99),
-            format!("{:.1}", measured.per_second),
+            per_second(measured.others[0]),
+            per_second(Some(measured.per_second)),
+            per_second(measured.others[1]),
             shown(measured.nats),
             format!("{:.1}", measured.messages),
             measured.bytes,
@@ -323,6 +341,8 @@ struct Measured {
     p50: Duration,
     p99: Duration,
     per_second: f64,
+    /// With [`OTHERS_IN_FLIGHT`].
+    others: [Option<f64>; OTHERS_IN_FLIGHT.len()],
     nodes: Duration,
     nats: Duration,
     messages: f64,
@@ -358,25 +378,45 @@ async fn measure_cluster(
         latencies.push(once(asker, operation).await?);
     }
 
-    let (before, began) = (used(cluster, servers)?, Instant::now());
-    let outcomes: Vec<_> = stream::iter(0_u64..)
-        .take_while(|number| std::future::ready(*number < IN_FLIGHT as u64 || began.elapsed() < EACH))
-        .map(|_| once(asker, operation))
-        .buffer_unordered(IN_FLIGHT)
-        .collect()
-        .await;
-    let (took, after) = (began.elapsed(), used(cluster, servers)?);
-    let times = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?.len();
-    let times = u32::try_from(times).unwrap_or(u32::MAX);
+    let before = used(cluster, servers)?;
+    let (times, took) = many(asker, operation, IN_FLIGHT).await?;
+    let after = used(cluster, servers)?;
+    let p50 = percentile(&mut latencies, 50);
+    let mut others = [None; OTHERS_IN_FLIGHT.len()];
+    if p50 < HEAVY {
+        for (other, in_flight) in others.iter_mut().zip(OTHERS_IN_FLIGHT) {
+            let (times, took) = many(asker, operation, in_flight).await?;
+            *other = Some(f64::from(times) / took.as_secs_f64());
+        }
+    }
     Ok(Measured {
-        p50: percentile(&mut latencies, 50),
+        p50,
         p99: percentile(&mut latencies, 99),
         per_second: f64::from(times) / took.as_secs_f64(),
+        others,
         nodes: (after.nodes - before.nodes) / times,
         nats: (after.nats - before.nats) / times,
         messages: (after.traffic.messages - before.traffic.messages) as f64 / f64::from(times),
         bytes: (after.traffic.bytes - before.traffic.bytes) / u64::from(times),
     })
+}
+
+/// Does it with so many in flight; how often, and in what time.
+async fn many(asker: &Asker, operation: Operation, in_flight: usize) -> Result<(u32, Duration), String> {
+    let began = Instant::now();
+    let outcomes: Vec<_> = stream::iter(0_usize..)
+        .take_while(|number| std::future::ready(*number < in_flight || began.elapsed() < EACH))
+        .map(|_| once(asker, operation))
+        .buffer_unordered(in_flight)
+        .collect()
+        .await;
+    let took = began.elapsed();
+    let times = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?.len();
+    Ok((u32::try_from(times).unwrap_or(u32::MAX), took))
+}
+
+fn per_second(times: Option<f64>) -> String {
+    times.map_or("-".to_owned(), |times| format!("{times:.1}/s"))
 }
 
 /// Does it once and says how long it took.
