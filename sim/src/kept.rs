@@ -53,22 +53,16 @@ impl Kept {
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// All that this crate keeps, by name.
+    /// All that this crate keeps, by file.
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn all() -> Result<Vec<(String, Self)>, String> {
+    pub fn all() -> Result<Vec<(PathBuf, Self)>, String> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/runs");
         let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.sort();
-        paths
-            .iter()
-            .map(|path| {
-                let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                Ok((name, Self::read(path)?))
-            })
-            .collect()
+        paths.into_iter().map(|path| Ok((path.clone(), Self::read(&path)?))).collect()
     }
 
     /// The planted bug that brings the failure back, if this build has it.
@@ -80,7 +74,7 @@ impl Kept {
     /// Runs it with several lucks and gives the first outcome that violates something, or the last one.
     #[must_use]
     pub fn replay(&self, planted: Option<Planted>) -> Outcome {
-        let run = |luck| execute(Scenario { luck, planted, ..self.scenario.clone() }, None);
+        let run = |luck| self.replay_once(luck, planted, None);
         let first = self.scenario.luck;
         let mut outcome = run(first);
         for luck in (0..).filter(|luck| *luck != first).take(usize::try_from(LUCKS - 1).unwrap_or(0)) {
@@ -90,5 +84,11 @@ impl Kept {
             outcome = run(luck);
         }
         outcome
+    }
+
+    /// Runs it with one luck, and writes its log to `log` if given.
+    #[must_use]
+    pub fn replay_once(&self, luck: u64, planted: Option<Planted>, log: Option<PathBuf>) -> Outcome {
+        execute(Scenario { luck, planted, ..self.scenario.clone() }, log)
     }
 }

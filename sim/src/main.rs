@@ -14,6 +14,9 @@ use sim::{
     world::Verdict,
 };
 
+/// Failing runs of one search whose logs are written: each is some megabytes.
+const LOGS_MAX: usize = 8;
+
 /// Simulated clusters of mpcium nodes: the real core and driver in a world decided by one number.
 #[derive(Debug, Parser)]
 #[command(name = "sim", args_conflicts_with_subcommands = true)]
@@ -58,7 +61,7 @@ struct Arguments {
     /// With --keep: what was wrong, in words.
     #[arg(long)]
     what: Option<String>,
-    /// Replay a run that was written down, with several lucks; with --log, once.
+    /// Replay a run that was written down, with several lucks; with --luck or --log, once.
     #[arg(long, conflicts_with_all = ["seed", "profile"])]
     kept: Option<PathBuf>,
     /// Write to this file what a cluster of this version leaves behind, for profile `upgrade` of later versions.
@@ -126,9 +129,9 @@ struct ChangeArguments {
     /// With --seed: end the first phase at this time, in microseconds.
     #[arg(long)]
     heal_at: Option<At>,
-    /// With --seed: let chance fall differently in the same scenario.
-    #[arg(long, default_value_t = 0)]
-    luck: u64,
+    /// With --seed or --kept: let chance fall differently in the same scenario.
+    #[arg(long)]
+    luck: Option<u64>,
 }
 
 impl ChangeArguments {
@@ -139,7 +142,7 @@ impl ChangeArguments {
             calm: self.calm.iter().copied().collect(),
             fault_until: self.fault_until.iter().copied().collect(),
             heal_at: self.heal_at,
-            luck: self.luck,
+            luck: self.luck.unwrap_or(0),
         }
     }
 }
@@ -246,7 +249,7 @@ fn every_bug(arguments: &Arguments) -> ExitCode {
         let profile = arguments.profile.unwrap_or_else(|| planted.profile());
         let plan = suite::Plan { profile, keep_going: false, planted: Some(planted), ..arguments.plan() };
         let summary = suite::execute(&plan);
-        match summary.failures.first().map(|outcome| (outcome.seed, &outcome.verdict)) {
+        match summary.failures.first().map(|outcome| (outcome.seed(), &outcome.verdict)) {
             Some((seed, Verdict::Violated { invariant, what })) => {
                 println!("| `{}` | {} | `{invariant}` | {seed} |", planted.name(), profile.name());
                 eprintln!("  {what}");
@@ -270,8 +273,9 @@ fn every_bug(arguments: &Arguments) -> ExitCode {
 /// Brings back the old bugs of the runs that were written down; whether one is not noticed any more.
 fn kept_with_bugs() -> Result<bool, String> {
     let mut lost = false;
-    for (name, kept) in Kept::all()? {
+    for (path, kept) in Kept::all()? {
         let Some(bug) = kept.bug() else { continue };
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match kept.replay(Some(bug)).verdict {
             Verdict::Violated { invariant, .. } => println!("| `{}` | run `{name}` | `{invariant}` |", bug.name()),
             Verdict::Passed => {
@@ -286,13 +290,17 @@ fn kept_with_bugs() -> Result<bool, String> {
 /// Replays a run that was written down; whether it passes.
 fn replay_kept(path: &std::path::Path, arguments: &Arguments) -> Result<bool, String> {
     let kept = Kept::read(path)?;
-    let outcome = match &arguments.log {
-        None => kept.replay(arguments.bug()),
-        Some(log) => execute(Scenario { planted: arguments.bug(), ..kept.scenario.clone() }, Some(log.clone())),
+    let outcome = match (arguments.changes.luck, arguments.log.clone()) {
+        (None, None) => kept.replay(arguments.bug()),
+        (luck, log) => kept.replay_once(luck.unwrap_or(kept.scenario.luck), arguments.bug(), log),
     };
     println!("{}: {}", path.display(), kept.what);
     println!("{}", outcome.counters);
-    Ok(!tell(&outcome))
+    let failed = tell(&outcome);
+    if failed && arguments.log.is_none() {
+        println!("replay with: {}", outcome.replay_kept(path));
+    }
+    Ok(!failed)
 }
 
 /// Writes a failing run down.
@@ -361,8 +369,15 @@ fn many(arguments: &Arguments) -> ExitCode {
     let summary = suite::execute(&plan);
     println!("{summary}");
     let mut failed = false;
-    for outcome in &summary.failures {
+    for (number, outcome) in summary.failures.iter().enumerate() {
         failed |= tell(outcome);
+        // A planted bug is meant to be noticed.
+        if arguments.planted.is_none() && number < LOGS_MAX {
+            match outcome.write_log() {
+                Ok(path) => println!("what happened: {}", path.display()),
+                Err(error) => println!("no log was written: {error}"),
+            }
+        }
         println!("replay with: {}", outcome.replay());
         if !arguments.keep_going {
             break;
@@ -376,7 +391,7 @@ fn tell(outcome: &Outcome) -> bool {
     match &outcome.verdict {
         Verdict::Passed => false,
         Verdict::Violated { invariant, what } => {
-            println!("seed {} violates {invariant}: {what}", outcome.seed);
+            println!("seed {} violates {invariant}: {what}", outcome.seed());
             true
         }
     }

@@ -25,12 +25,8 @@ const STACK_BYTES: usize = 16 << 20;
 /// What came out of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The scenario's seed.
-    pub seed: u64,
-    /// The profile.
-    pub profile: Profile,
-    /// The bug that was planted.
-    pub planted: Option<Planted>,
+    /// What was run.
+    pub scenario: Box<Scenario>,
     /// How it ended.
     pub verdict: Verdict,
     /// Hash over everything that happened; empty if the run ended in a panic.
@@ -40,13 +36,55 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The one command that replays this run and writes its log.
+    /// The seed of what was run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.scenario.seed
+    }
+
+    /// The one command that replays the run of a seed and writes its log.
     #[must_use]
     pub fn replay(&self) -> String {
-        let (profile, seed) = (self.profile.name(), self.seed);
-        let planted = self.planted.map(|planted| format!(" --planted {}", planted.name())).unwrap_or_default();
-        format!("cargo run -p sim -- --profile {profile} --seed {seed}{planted} --log {profile}-{seed}.jsonl")
+        let Scenario { profile, seed, luck, planted, .. } = *self.scenario;
+        let profile = profile.name();
+        let luck = if luck == 0 { String::new() } else { format!(" --luck {luck}") };
+        format!("{} --profile {profile} --seed {seed}{luck} --log {profile}-{seed}.jsonl", program(planted))
     }
+
+    /// The same for a run that was written down in `file`: no seed draws it any more.
+    #[must_use]
+    pub fn replay_kept(&self, file: &Path) -> String {
+        let Scenario { luck, planted, .. } = *self.scenario;
+        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        format!("{} --kept {} --luck {luck} --log {name}-{luck}.jsonl", program(planted), file.display())
+    }
+
+    /// Runs the same once more and writes its log into the folder of what was built; says where.
+    ///
+    /// # Errors
+    /// In words, if the log cannot be written.
+    pub fn write_log(&self) -> Result<PathBuf, String> {
+        let folder = built().join("sim-failures");
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let path = folder.join(format!("{}-{}.jsonl", self.scenario.profile.name(), self.scenario.seed));
+        std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let again = execute((*self.scenario).clone(), Some(path.clone()));
+        if again.verdict == self.verdict { Ok(path) } else { Err("the same run has ended differently".to_owned()) }
+    }
+}
+
+/// The command that runs what was built, with the bugs inside core where one of them is planted.
+pub(crate) fn program(planted: Option<Planted>) -> String {
+    let built = if planted.and_then(Planted::in_core).is_some() { "MPCIUM_PLANTED_BUGS=1 " } else { "" };
+    let planted = planted.map(|planted| format!(" --planted {}", planted.name())).unwrap_or_default();
+    format!("{built}cargo run -p sim --{planted}")
+}
+
+/// The folder into which this program was built, which cargo has marked; one for temporary files if it lies elsewhere.
+fn built() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    marked.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
 /// Runs the scenario of a seed; writes its log to `log` if given.
@@ -58,7 +96,7 @@ pub fn run(seed: u64, profile: Profile, log: Option<&Path>) -> Outcome {
 /// Runs a scenario.
 #[must_use]
 pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
-    let (seed, profile, planted) = (scenario.seed, scenario.profile, scenario.planted);
+    let ran = Box::new(scenario.clone());
     if scenario.prepared {
         // By a run of its own, and in a run no thread can be started. This one will find it.
         drop(small::left_before(&scenario));
@@ -69,7 +107,7 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
         Err(error) => Err(Box::new(format!("no thread for the run: {error}")) as Box<dyn std::any::Any + Send>),
     };
     match ended {
-        Ok((verdict, hash, counters)) => Outcome { seed, profile, planted, verdict, hash, counters },
+        Ok((verdict, hash, counters)) => Outcome { scenario: ran, verdict, hash, counters },
         Err(panic) => {
             let what = panic
                 .downcast_ref::<String>()
@@ -77,7 +115,7 @@ pub fn execute(scenario: Scenario, log: Option<PathBuf>) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "a panic without words".into());
             let verdict = Verdict::Violated { invariant: "no_panic".into(), what };
-            Outcome { seed, profile, planted, verdict, hash: String::new(), counters: Counters::default() }
+            Outcome { scenario: ran, verdict, hash: String::new(), counters: Counters::default() }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     changes::{Calm, Changes, earliest_heal},
     planted::Planted,
-    run::{Outcome, execute},
+    run::{Outcome, execute, program},
     scenario::{At, Profile, SECOND, Scenario},
     world::Verdict,
 };
@@ -58,9 +58,9 @@ impl Shrunk {
     #[must_use]
     pub fn replay(&self) -> String {
         let (profile, seed) = (self.scenario.profile.name(), self.scenario.seed);
-        let planted = self.scenario.planted.map(|planted| format!(" --planted {}", planted.name())).unwrap_or_default();
         format!(
-            "cargo run -p sim -- --profile {profile} --seed {seed}{planted}{} --log {profile}-{seed}-shrunk.jsonl",
+            "{} --profile {profile} --seed {seed}{} --log {profile}-{seed}-shrunk.jsonl",
+            program(self.scenario.planted),
             self.changes.flags()
         )
     }

@@ -83,7 +83,7 @@ pub fn execute(plan: &Plan) -> Summary {
                         if plan.keep_going
                             && let Verdict::Violated { invariant, what } = &outcome.verdict
                         {
-                            eprintln!("seed {} violates {invariant}: {what}", outcome.seed);
+                            eprintln!("seed {} violates {invariant}: {what}", outcome.seed());
                         }
                         if !plan.keep_going {
                             stop.store(true, Ordering::Relaxed);
@@ -95,7 +95,7 @@ pub fn execute(plan: &Plan) -> Summary {
         }
     });
     let (runs, counters, mut failures) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failures.sort_by_key(|outcome| outcome.seed);
+    failures.sort_by_key(|outcome| outcome.seed());
     Summary { profile: plan.profile, runs, counters, failures, took: began.elapsed() }
 }
 

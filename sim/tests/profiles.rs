@@ -211,11 +211,11 @@ fn kept() -> bool {
         }
     };
     let mut failed = false;
-    for (name, kept) in runs {
+    for (path, kept) in runs {
         let outcome = kept.replay(None);
-        if outcome.verdict != Verdict::Passed {
-            println!("{}run `{name}` ({}):", if kept.open { "known and open: " } else { "" }, kept.what);
-            tell(&outcome);
+        if let Verdict::Violated { invariant, what } = &outcome.verdict {
+            println!("{}{} ({}):", if kept.open { "known and open: " } else { "" }, path.display(), kept.what);
+            println!("it violates {invariant}: {what}\nreplay with: {}", outcome.replay_kept(&path));
             failed |= !kept.open;
         }
     }
@@ -229,7 +229,12 @@ fn plan(profile: Profile, count: u64, planted: Option<Planted>) -> Plan {
 
 fn tell(outcome: &Outcome) -> bool {
     let Verdict::Violated { invariant, what } = &outcome.verdict else { return false };
-    println!("seed {} violates {invariant}: {what}\nreplay with: {}", outcome.seed, outcome.replay());
+    println!("seed {} violates {invariant}: {what}", outcome.seed());
+    match outcome.write_log() {
+        Ok(path) => println!("what happened: {}", path.display()),
+        Err(error) => println!("no log was written: {error}"),
+    }
+    println!("replay with: {}", outcome.replay());
     true
 }
 
@@ -255,7 +260,7 @@ fn missing(profile: Profile, summary: &Summary) -> bool {
 /// Says whether a planted bug was missed.
 fn unnoticed(planted: Planted) -> bool {
     let summary = execute(&plan(Profile::Ideal, PLANTED_SEEDS, Some(planted)));
-    match summary.failures.first().map(|outcome| (outcome.seed, &outcome.verdict)) {
+    match summary.failures.first().map(|outcome| (outcome.seed(), &outcome.verdict)) {
         Some((seed, Verdict::Violated { invariant, .. })) => {
             println!("planted {}: {invariant} noticed it at seed {seed}", planted.name());
             false
