@@ -96,6 +96,12 @@ struct Outgoing {
     message: Vec<u8>,
 }
 
+/// Whether `to` is among the half of the others that a cheater tells something else. Counted among the others: of three
+/// nodes, those beside the second one have even numbers.
+fn second_half(cheater: usize, to: usize) -> bool {
+    (to - usize::from(to > cheater)) % 2 == 1
+}
+
 impl World {
     fn time(&self) -> Time {
         Time(self.now())
@@ -378,7 +384,7 @@ impl World {
             if self.lies(node, Lie::Split) {
                 self.tells(node, Lie::Split);
                 let mut first = a::another_session(&message);
-                if to % 2 == 1 {
+                if second_half(node, to) {
                     std::mem::swap(&mut first, &mut message);
                 }
                 out.push(Outgoing { delay: 0, to, lane, message: first });
@@ -397,7 +403,7 @@ impl World {
             {
                 *byte ^= 0x10;
                 self.tells(node, Lie::WrongShare);
-            } else if a::is_broadcast(&message) && to % 2 == 1 && self.lies(node, Lie::Equivocate) {
+            } else if a::is_broadcast(&message) && second_half(node, to) && self.lies(node, Lie::Equivocate) {
                 if let Some(byte) = message.last_mut().filter(|_| body < usize::MAX) {
                     *byte ^= 1;
                 }
@@ -457,5 +463,21 @@ impl World {
             sent.pop_front();
         }
         sent.push_back((to, lane, message.to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cheater_of_three_and_more_tells_some_something_else() {
+        for nodes in 3..=7 {
+            for cheater in 0..nodes {
+                let others = (0..nodes).filter(|to| *to != cheater);
+                let told: Vec<bool> = others.map(|to| second_half(cheater, to)).collect();
+                assert!(told.contains(&true) && told.contains(&false), "node{cheater} of {nodes}");
+            }
+        }
     }
 }
