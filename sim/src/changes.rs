@@ -26,6 +26,8 @@ pub enum Calm {
     Publications,
     /// No delivery is lost.
     Deliveries,
+    /// No request is lost.
+    Requests,
     /// Disks are fast.
     Disks,
     /// Processors are fast.
@@ -38,7 +40,7 @@ pub enum Calm {
 
 impl Calm {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Loss,
         Self::Duplicate,
         Self::Corrupt,
@@ -48,6 +50,7 @@ impl Calm {
         Self::Settlements,
         Self::Publications,
         Self::Deliveries,
+        Self::Requests,
         Self::Disks,
         Self::Processors,
         Self::Clocks,
@@ -67,6 +70,7 @@ impl Calm {
             Self::Settlements => "settlements",
             Self::Publications => "publications",
             Self::Deliveries => "deliveries",
+            Self::Requests => "requests",
             Self::Disks => "disks",
             Self::Processors => "processors",
             Self::Clocks => "clocks",
@@ -97,6 +101,7 @@ impl Calm {
             Self::Settlements => rates.settlement_lost = 0,
             Self::Publications => rates.publication_lost = 0,
             Self::Deliveries => rates.delivery_lost = 0,
+            Self::Requests => rates.request_lost = 0,
             Self::Disks => rates.write = rates.write.min(MILLISECOND),
             Self::Processors => rates.compute = rates.compute.min(MILLISECOND),
             Self::Clocks => scenario.clock_offsets_ms.iter_mut().for_each(|offset| *offset = 0),

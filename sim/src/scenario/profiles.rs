@@ -21,6 +21,9 @@ impl Scenario {
         if hurry.chance(0.1) {
             self.keygen_deadline_s = hurry.between(5, 12);
         }
+        let careless = &mut Dice::new(self.seed, "lost requests");
+        // A stream that is replicated without waiting loses what was acknowledged when its leader dies.
+        self.rates.request_lost = if careless.chance(0.1) { careless.skewed(20, 400) } else { 0 };
         // Even a network that works loses something now and then.
         self.rates.healed_loss = if hurry.chance(0.3) { hurry.between(5, 60) } else { 0 };
         match self.profile {

@@ -28,6 +28,9 @@ pub struct Rates {
     pub publication_lost: u64,
     /// Deliveries that never arrive.
     pub delivery_lost: u64,
+    /// Requests that vanish from the queue although their clients were told that they are in it.
+    #[serde(default)]
+    pub request_lost: u64,
     /// Most microseconds of a write until it is durable.
     pub write: u64,
     /// Most microseconds of a computation.
@@ -48,6 +51,7 @@ impl Rates {
             settlement_lost: 0,
             publication_lost: 0,
             delivery_lost: 0,
+            request_lost: 0,
             write: MILLISECOND,
             compute: MILLISECOND,
         }
@@ -76,6 +80,7 @@ pub(super) fn draw_rates(dice: &mut Dice, profile: Profile) -> Rates {
         settlement_lost,
         publication_lost,
         delivery_lost,
+        request_lost: 0,
         write: dice.skewed(100, 20 * MILLISECOND),
         compute: dice.skewed(100, compute),
     }

@@ -511,7 +511,7 @@ impl World {
     /// What still lacks an answer, in words, and by when it must have one.
     fn unanswered(&self) -> Vec<(At, String)> {
         let mut sent: BTreeMap<(&str, &str), (usize, bool, At)> = BTreeMap::new();
-        for request in &self.clients.requests {
+        for request in self.clients.requests.iter().filter(|r| !self.queues.has_lost(r.kind, r.sequence)) {
             let deadline = match request.kind {
                 RequestKind::Keygen => self.scenario.keygen_deadline_s,
                 _ => self.scenario.signing_deadline_s,

@@ -84,6 +84,13 @@ pub enum Event {
     },
     /// The queue looks for takers.
     Offer(RequestKind),
+    /// The queue loses a request.
+    RequestLost {
+        /// Which queue.
+        kind: RequestKind,
+        /// Which message.
+        sequence: u64,
+    },
     /// Nobody has acknowledged a delivery for too long.
     AcknowledgementMissing {
         /// Which queue.
@@ -166,6 +173,7 @@ impl World {
             Event::Written { node, generation } => self.written(node, generation),
             Event::Synced { node, generation } => self.synced(node, generation),
             Event::Offer(kind) => self.offer(kind),
+            Event::RequestLost { kind, sequence } => self.request_lost(kind, sequence),
             Event::AcknowledgementMissing { kind, sequence, token } => {
                 self.acknowledgement_missing(kind, sequence, token);
             }

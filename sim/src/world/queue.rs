@@ -1,7 +1,7 @@
 //! The queues of clients' requests with JetStream's semantics: one shared consumer per stream, redelivery when no
 //! acknowledgement comes in time, delay, keep-alive; settlements and deliveries may get lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mpcium_core::{
     Input, WallTime,
@@ -49,6 +49,8 @@ pub struct Queues {
     deliveries: BTreeMap<u64, (RequestKind, u64)>,
     delivered: u64,
     tokens: u64,
+    /// What vanished before it was acknowledged.
+    lost: BTreeSet<(RequestKind, u64)>,
     /// How many faults make consumers stall.
     pub stalled: u32,
 }
@@ -58,6 +60,12 @@ impl Queues {
     pub(super) fn skip(&mut self, kind: RequestKind, sequence: u64) {
         let last = self.last.entry(kind).or_insert(0);
         *last = sequence.max(*last);
+    }
+
+    /// Whether a request vanished. Its client was told that it is in the queue: nobody can know whether it is answered.
+    #[must_use]
+    pub fn has_lost(&self, kind: RequestKind, sequence: u64) -> bool {
+        self.lost.contains(&(kind, sequence))
     }
 
     /// How many requests have not been acknowledged.
@@ -97,7 +105,25 @@ impl World {
             Message { body, client, timestamp, deliveries: 0, state: State::Ready(now), holder: None },
         );
         self.later(0, Event::Offer(kind));
+        let rate = self.scenario.rates.request_lost;
+        if !self.healed && rate > 0 && self.dice.below(1_000) < rate {
+            // Whether somebody has it already or not.
+            let delay = self.dice.skewed(1, 10 * SECOND);
+            self.later(delay, Event::RequestLost { kind, sequence });
+        }
         sequence
+    }
+
+    /// A request is lost with the server that had acknowledged it, whoever works for it.
+    pub(super) fn request_lost(&mut self, kind: RequestKind, sequence: u64) {
+        let open = |message: &Message| !matches!(message.state, State::Done);
+        if self.healed || !self.queues.messages.get(&(kind, sequence)).is_some_and(open) {
+            return;
+        }
+        self.queues.messages.remove(&(kind, sequence));
+        self.queues.lost.insert((kind, sequence));
+        self.counters.fault("lost request");
+        self.log_lost(None, "request", kind, sequence);
     }
 
     /// Gives every ready message to somebody who takes requests.
