@@ -131,6 +131,8 @@ bugs! {
     BanEndsNothing = "ban-ends-nothing",
     /// A run with a presignature begins before it is durable that the presignature is used.
     PresignatureUseNotDurable = "presignature-use-not-durable",
+    /// What is published is never taken off the table of what is under way.
+    EntryKept = "entry-kept",
     /// Signatures on secp256k1 have the higher `s`.
     HigherS = "higher-s",
 }

@@ -36,12 +36,16 @@ pub enum Planted {
     LostRelease,
     /// Nodes trust somebody else than the initiator.
     WrongInitiator,
-    /// Nodes sign with one share less than was configured.
+    /// Nodes sign with one share less than was configured, where a node accepts that.
     LowThreshold,
     /// Every process of a node starts with the same randomness.
     SameRandomness,
     /// Share records travel in clear.
     SharesInClear,
+    /// A node reports a share when it is durable, as numbers.
+    ShareInReport,
+    /// A success is published with one attestation too few.
+    AttestationMissing,
     /// A signing party's nonce depends on the message alone.
     NonceOfMessage,
     /// A presignature that was used comes back when the next is made, after a restart too.
@@ -56,7 +60,7 @@ pub enum Planted {
 
 impl Planted {
     /// Those outside core.
-    pub const OUTSIDE: [Self; 24] = [
+    pub const OUTSIDE: [Self; 26] = [
         Self::ForgottenSync,
         Self::ConfirmedBeforeWrite,
         Self::Forgets(Keyspace::Decisions),
@@ -77,6 +81,8 @@ impl Planted {
         Self::LowThreshold,
         Self::SameRandomness,
         Self::SharesInClear,
+        Self::ShareInReport,
+        Self::AttestationMissing,
         Self::NonceOfMessage,
         Self::PresignatureKept,
         Self::WrongShare,
@@ -104,6 +110,7 @@ impl Planted {
                 | Bug::BanEndsNothing,
             ) => Profile::Byzantine,
             Self::Core(Bug::HigherS) => Profile::Small,
+            Self::Core(Bug::EntryKept) => Profile::Soak,
             _ => Profile::Ideal,
         }
     }
@@ -137,6 +144,8 @@ impl Planted {
             Self::LowThreshold => "low-threshold".into(),
             Self::SameRandomness => "same-randomness".into(),
             Self::SharesInClear => "shares-in-clear".into(),
+            Self::ShareInReport => "share-in-report".into(),
+            Self::AttestationMissing => "attestation-missing".into(),
             Self::NonceOfMessage => "nonce-of-message".into(),
             Self::PresignatureKept => "presignature-kept".into(),
             Self::WrongShare => "wrong-share".into(),

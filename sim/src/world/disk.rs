@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use mpcium_core::{
     Input, Secret,
     output::{PersistId, Record},
+    report::Report,
     store::{Batch, Keyspace, Write},
+    wallet::ShareRecord,
 };
 use serde_json::json;
 
@@ -14,6 +16,7 @@ use crate::{
     dice::Dice,
     invariants::Fact,
     planted::Planted,
+    records,
     scenario::{CrashPoint, MILLISECOND, SECOND},
 };
 
@@ -274,6 +277,9 @@ impl World {
                 || json!({"id": pending.id.0}),
             );
             self.observe(&Fact::Durable { node, batch: &pending.batch });
+            if self.has(Planted::ShareInReport) {
+                self.tell_shares(node, &pending.batch);
+            }
             self.may_fall_deaf(node, &pending.batch);
             self.may_fall_mute(node, &pending.batch);
             if self.scenario.is_cheater(node) {
@@ -291,6 +297,17 @@ impl World {
             self.later(0, Event::Input { node, generation, input: Box::new(Input::Persisted(pending.id)) });
         }
         self.write_next(node, generation);
+    }
+
+    /// Reports what nobody may.
+    fn tell_shares(&mut self, node: usize, batch: &Batch) {
+        for write in batch.writes.iter().filter(|write| write.keyspace == Keyspace::Shares) {
+            let Some(record) = write.value.as_ref().and_then(|v| records::read::<ShareRecord>(v.expose()).ok()) else {
+                continue;
+            };
+            let report = Report::NotReady { waiting_for: format!("{:?}", record.share.secret.expose()) };
+            self.observe(&Fact::Report { node, report: &report, text: "" });
+        }
     }
 
     /// A read comes back after a while.

@@ -267,7 +267,9 @@ impl World {
         let initiator =
             if self.has(Planted::WrongInitiator) { self.clients.stranger() } else { self.clients.initiator() };
         let scenario = &self.scenario;
-        let threshold = scenario.threshold - usize::from(self.has(Planted::LowThreshold));
+        // Where fewer are too few, nodes refuse to start, which shows nothing.
+        let fewer = self.has(Planted::LowThreshold) && scenario.threshold > scenario.nodes / 2 + 1;
+        let threshold = scenario.threshold - usize::from(fewer);
         let config = Config {
             me: self.machines[node].id,
             peers,

@@ -69,11 +69,23 @@ impl Results {
     }
 }
 
+/// The same document with one attestation fewer.
+fn without_an_attestation(body: &[u8]) -> Vec<u8> {
+    let Ok(mut document) = serde_json::from_slice::<Value>(body) else { return body.to_vec() };
+    if let Some(attestations) = document.get_mut("attestations").and_then(Value::as_array_mut) {
+        attestations.pop();
+    }
+    document.to_string().into_bytes()
+}
+
 impl World {
     /// A node publishes: its port tries until the stream has it.
     pub(super) fn publish_leaves(&mut self, node: usize, generation: u64, mut publication: Publication) {
         if self.has(Planted::FreshDeduplication) {
             publication.dedup = format!("{} {node} {generation}", publication.dedup);
+        }
+        if self.has(Planted::AttestationMissing) {
+            publication.body = without_an_attestation(&publication.body);
         }
         self.log.event(self.now(), Some(node), "publish", &publication.body, || {
             json!({"id": publication.id.0, "subject": publication.subject, "dedup": publication.dedup,
