@@ -1,5 +1,5 @@
 //! What a majority of members hold durably of one ballot is decided, and no member stores anything else in a later one;
-//! no member's record goes back to an earlier ballot; and ballots are numbered by clocks, so that later attempts are higher
+//! no member's record goes back to an earlier ballot or is forgotten; and ballots are numbered by clocks, so that later attempts are higher
 //! even where promises were forgotten. With cheaters only the last holds: answers are decided among nodes that crash and
 //! forget, not among nodes that lie.
 
@@ -35,9 +35,8 @@ impl Invariant for AnswersStay {
         let Fact::Durable { node, batch } = fact else { return Ok(()) };
         for write in batch.writes.iter().filter(|write| write.keyspace == Keyspace::Ledger) {
             let Some(value) = &write.value else {
-                // Kept for as long as it can matter, and forgotten everywhere at about the same time.
-                self.registers.remove(&write.key);
-                continue;
+                // Whoever asks again, and however late, is answered as the first time.
+                return Err(format!("node{node} forgot an answer"));
             };
             let Some(entry) = LedgerEntry::read(&write.key, value.expose()) else {
                 return Err(format!("node{node} stored an answer that cannot be read"));

@@ -1,9 +1,10 @@
-//! No share, piece or nonce appears in a report, in a result, or in clear in a datagram.
+//! No share, piece, nonce or auxiliary secret appears in a report, in a result, or in clear in a datagram.
 
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use mpcium_core::{store::Keyspace, wallet::ShareRecord};
+use mpcium_core::{NodeId, protocol::AuxiliarySet, store::Keyspace, wallet::ShareRecord};
+use serde::Deserialize;
 
 use super::{Fact, Invariant};
 use crate::{records, world::World};
@@ -12,6 +13,15 @@ use crate::{records, world::World};
 const PREFIX: usize = 8;
 /// Characters of these bytes in base64: nine bytes are twelve characters, whatever follows.
 const BASE64: usize = 12;
+
+/// Bytes of a secret of many parts that its middle must have.
+const LONG: usize = 32;
+
+/// How a record of auxiliary data begins; core does not hand it out.
+#[derive(Deserialize)]
+enum StoredSet {
+    V1 { _members: Vec<NodeId>, _index: u16, data: AuxiliarySet },
+}
 
 /// Leading bytes of secrets, found quickly: every byte of every datagram is looked at.
 struct Prefixes {
@@ -52,6 +62,8 @@ pub(super) struct NoSecretSeen {
     raw: Prefixes,
     hex: BTreeSet<[u8; 2 * PREFIX]>,
     base64: BTreeSet<[u8; BASE64]>,
+    /// Whether it was looked at what the disks held before the run.
+    looked: bool,
 }
 
 /// Whether a run of characters of some alphabet has one of the words in it.
@@ -75,10 +87,48 @@ impl NoSecretSeen {
         }
     }
 
+    /// A secret of many parts, which may begin with what is none: what stands in its middle.
+    fn add_long(&mut self, secret: &[u8]) {
+        self.add(secret.get(secret.len() / 2..).filter(|middle| middle.len() >= LONG).unwrap_or(secret));
+    }
+
+    /// The secrets of a record.
+    fn stored(&mut self, keyspace: Keyspace, value: &[u8]) {
+        match keyspace {
+            Keyspace::Shares => {
+                if let Ok(record) = records::read::<ShareRecord>(value) {
+                    self.add(record.share.secret.expose());
+                }
+            }
+            Keyspace::Ingredients => self.add_long(value),
+            Keyspace::Auxiliary => {
+                if let Ok((StoredSet::V1 { data, .. }, _)) = postcard::take_from_bytes(value) {
+                    self.add_long(data.secret.expose());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lists of numbers, as JSON and people's formats have bytes that nobody thought of.
+    fn in_lists(&self, text: &[u8]) -> bool {
+        let listed = |character: &u8| character.is_ascii_digit() || b", ".contains(character);
+        text.split(|character| !listed(character)).filter(|list| list.len() >= 2 * PREFIX).any(|list| {
+            let numbers = list.split(|character| b", ".contains(character)).filter(|number| !number.is_empty());
+            // What is no byte stands between two lists.
+            let bytes: Vec<Option<u8>> = numbers.map(|number| std::str::from_utf8(number).ok()?.parse().ok()).collect();
+            bytes.split(Option::is_none).any(|list| {
+                let list: Vec<u8> = list.iter().copied().flatten().collect();
+                self.raw.are_in(&list)
+            })
+        })
+    }
+
     fn in_text(&self, text: &[u8]) -> bool {
         let lower = text.to_ascii_lowercase();
         spelled(&lower, |character| character.is_ascii_hexdigit(), &self.hex)
             || spelled(text, |character| character.is_ascii_alphanumeric() || b"+/".contains(&character), &self.base64)
+            || self.in_lists(text)
     }
 }
 
@@ -87,19 +137,27 @@ impl Invariant for NoSecretSeen {
         "no_secret_seen"
     }
 
-    fn check(&mut self, _: &World, fact: &Fact<'_>) -> Result<(), String> {
+    fn check(&mut self, world: &World, fact: &Fact<'_>) -> Result<(), String> {
+        if !std::mem::replace(&mut self.looked, true) {
+            for machine in &world.machines {
+                for keyspace in [Keyspace::Shares, Keyspace::Ingredients, Keyspace::Auxiliary] {
+                    machine.disk.records(keyspace).for_each(|(_, value)| self.stored(keyspace, value.expose()));
+                }
+            }
+        }
         match fact {
             Fact::Secret { bytes } => self.add(bytes),
             Fact::Durable { batch, .. } => {
-                for write in batch.writes.iter().filter(|w| w.keyspace == Keyspace::Shares) {
-                    if let Some(record) =
-                        write.value.as_ref().and_then(|v| records::read::<ShareRecord>(v.expose()).ok())
-                    {
-                        self.add(record.share.secret.expose());
+                for write in &batch.writes {
+                    if let Some(value) = &write.value {
+                        self.stored(write.keyspace, value.expose());
                     }
                 }
             }
-            Fact::Report { node, text, .. } if self.in_text(text.as_bytes()) => {
+            // As JSON, and as the sentence that the node's log would hold.
+            Fact::Report { node, report, text }
+                if self.in_text(text.as_bytes()) || self.in_text(report.to_string().as_bytes()) =>
+            {
                 return Err(format!("node{node} reported a secret: {text}"));
             }
             Fact::Answer { node, answer } if self.in_text(&answer.raw) => {
@@ -129,6 +187,8 @@ mod tests {
             format!("a share {} of it", hex::encode(&secret)),
             format!("0{}", hex::encode_upper(&secret)),
             format!("{{\"share\":\"{}\"}}", STANDARD_NO_PAD.encode(&secret)),
+            format!("{secret:?}"),
+            serde_json::json!({"numbers": [7, 300], "share": secret}).to_string(),
         ] {
             assert!(seen.in_text(text.as_bytes()), "{text}");
         }

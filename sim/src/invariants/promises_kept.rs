@@ -1,10 +1,13 @@
 //! What an acceptor has promised or voted durably it never takes back, across restarts and rollbacks: a later record of
-//! the same slot promises no less and holds the vote; slots only go forward. Whoever was rolled back must sit out what
+//! the same slot promises no less and holds the vote; slots only go forward; and it is forgotten only where the wallet is held. Whoever was rolled back must sit out what
 //! it cannot remember.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mpcium_core::{store::Keyspace, wallet::AcceptorRecord};
+use mpcium_core::{
+    store::Keyspace,
+    wallet::{AcceptorRecord, CertificateRecord},
+};
 
 use super::{Fact, Invariant};
 use crate::{records, world::World};
@@ -28,8 +31,14 @@ impl Invariant for PromisesKept {
         for write in batch.writes.iter().filter(|write| write.keyspace == Keyspace::Decisions) {
             let name = (*node, write.key.clone());
             let Some(value) = &write.value else {
-                // Decided: nothing is promised any more.
-                self.last.remove(&name);
+                if let Some(last) = self.last.get(&name)
+                    && !holds_wallet(world, *node, last)
+                {
+                    let wallet = &last.slot.wallet;
+                    return Err(format!(
+                        "node{node} forgot what it had promised of wallet {wallet}, which it does not hold"
+                    ));
+                }
                 continue;
             };
             let record = records::read::<AcceptorRecord>(value.expose())
@@ -41,6 +50,16 @@ impl Invariant for PromisesKept {
         }
         Ok(())
     }
+}
+
+/// Whether a node holds durably what was decided: then nothing needs to be promised any more.
+fn holds_wallet(world: &World, node: usize, last: &AcceptorRecord) -> bool {
+    let certificates = world.machines.get(node).into_iter().flat_map(|m| m.disk.records(Keyspace::Certificates));
+    let mut records = certificates.filter_map(|(_, value)| records::read::<CertificateRecord>(value.expose()).ok());
+    records.any(|record| {
+        let facts = record.certificate.facts();
+        facts.wallet == last.slot.wallet && facts.epoch >= last.slot.epoch
+    })
 }
 
 fn compare(last: &AcceptorRecord, record: &AcceptorRecord) -> Result<(), String> {
