@@ -20,6 +20,7 @@ pub mod kept;
 pub mod log;
 pub mod planted;
 pub mod rare;
+pub mod reached;
 pub mod records;
 pub mod run;
 pub mod scenario;

@@ -1,5 +1,5 @@
 //! Which rare states were reached, told by the same facts that invariants see: a fault, a rate or a profile that never
-//! leads there shows as a counter that stays at zero (`tests/profiles.rs` demands each of them).
+//! leads there shows as a counter that stays at zero (`reached.rs` says which must be).
 
 use mpcium_core::{
     limits,
@@ -63,6 +63,13 @@ const TABLES: [(&str, &str); 1] = [("sessions with early messages", "messages ov
 #[must_use]
 pub fn tells_of_own_rollback(report: &Report) -> bool {
     matches!(report, Report::LinkTrouble { what, .. } if what.contains(OWN_ROLLBACK))
+}
+
+/// All states that are told by words.
+#[cfg(test)]
+pub(crate) fn told_by_words() -> impl Iterator<Item = &'static str> {
+    let tables: [&[(&str, &'static str)]; 5] = [&ENDS, &DECLINES, &TROUBLES, &WAITS, &TABLES];
+    tables.into_iter().flat_map(|table| table.iter().map(|(_, state)| *state))
 }
 
 fn told_by(text: &str, table: &[(&str, &'static str)]) -> Option<&'static str> {

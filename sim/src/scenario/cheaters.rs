@@ -44,6 +44,10 @@ pub enum Lie {
     /// Proposes two sessions for one request at once, under the same ballot and in the same slot. Half of the others
     /// hear of the one first, half of the other.
     Split,
+    /// Says that it refuses a session where it would say that it is prepared; to half of the others only.
+    Refuse,
+    /// Sends what is no message of any kind.
+    Garble,
 }
 
 impl Lie {
@@ -83,6 +87,8 @@ impl Lie {
             Self::Raise => "cheater raised ballots",
             Self::Repeat => "cheater repeated a message",
             Self::Split => "cheater proposed two sessions at once",
+            Self::Refuse => "cheater refused what it had prepared",
+            Self::Garble => "cheater sent what is no message",
         }
     }
 }
@@ -177,6 +183,19 @@ impl Scenario {
         for cheater in self.cheaters.iter_mut().filter(|_| !self.conspiracy) {
             if dice.chance(0.2) {
                 cheater.lies.insert(Lie::Split, dice.skewed(200, 1_000));
+            }
+        }
+    }
+
+    /// Some say what honest nodes never say.
+    pub(super) fn draw_babble(&mut self) {
+        let dice = &mut Dice::new(self.seed, "babble");
+        for cheater in self.cheaters.iter_mut().filter(|_| !self.conspiracy) {
+            if dice.chance(0.5) {
+                cheater.lies.insert(Lie::Refuse, dice.between(300, 1_000));
+            }
+            if dice.chance(0.2) {
+                cheater.lies.insert(Lie::Garble, dice.skewed(1, 50));
             }
         }
     }

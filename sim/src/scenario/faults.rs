@@ -130,6 +130,11 @@ pub enum FaultKind {
     /// The first node that votes for a session in a ballot of its own is heard by no other from then on, for the rest of
     /// the duration. It has asked them for their votes and hears them: it knows what was decided, and they do not.
     Mute,
+    /// Every datagram arrives many times: the network has a loop.
+    Storm {
+        /// How often.
+        copies: u64,
+    },
     /// Nodes are stopped in good order, one after the other, and started again after a while.
     RollingRestart {
         /// In which order.
@@ -160,6 +165,7 @@ impl FaultKind {
             Self::Blackout
             | Self::Loss { .. }
             | Self::Delay { .. }
+            | Self::Storm { .. }
             | Self::Mute
             | Self::StalledQueue
             | Self::QueueFailover
@@ -197,6 +203,7 @@ impl FaultKind {
             Self::RollingRestart { .. } => "rolling restart",
             Self::Deaf { .. } => "deaf",
             Self::Mute => "mute",
+            Self::Storm { .. } => "storm",
         }
     }
 }
@@ -317,4 +324,16 @@ pub(super) fn draw_more_faults(dice: &mut Dice, nodes: usize, calm: At, length: 
         };
         faults.push(Fault { from, until, kind });
     }
+}
+
+/// The network has a loop for a moment, and a node begins its handshakes with the others in it.
+pub(super) fn draw_storm(dice: &mut Dice, nodes: usize, calm: At, length: At, faults: &mut Vec<Fault>) {
+    if !dice.chance(0.05) {
+        return;
+    }
+    let from = dice.between(calm, length - 6 * SECOND);
+    let until = from + dice.between(SECOND, 4 * SECOND);
+    faults.push(Fault { from, until, kind: FaultKind::Storm { copies: dice.between(10, 30) } });
+    let node = pick_number(dice, 0, nodes - 1);
+    faults.push(Fault { from, until: from + dice.below(SECOND), kind: FaultKind::Kill { node } });
 }

@@ -24,7 +24,7 @@ use self::{
         draw_insistence, draw_interrupted, draw_long_messages, draw_manners, draw_presigned, draw_set_back, draw_steps,
         draw_unheard, draw_unspoken,
     },
-    faults::{draw_faults, draw_more_faults},
+    faults::{draw_faults, draw_more_faults, draw_storm},
     rates::draw_rates,
 };
 use crate::{dice::Dice, planted::Planted};
@@ -194,6 +194,7 @@ impl Scenario {
         {
             draw_interrupted(&mut Dice::new(seed, "interrupted"), *node, nodes, calm, length, &mut steps, &mut faults);
         }
+        draw_storm(&mut Dice::new(seed, "storm"), nodes, calm, length, &mut faults);
         let (size, time) = ((nodes, threshold), (calm, length));
         draw_set_back(&mut Dice::new(seed, "set back"), size, time, half, &mut steps, &mut faults);
         let unspoken = draw_unspoken(&mut Dice::new(seed, "unspoken"), length, &mut steps, &mut faults);

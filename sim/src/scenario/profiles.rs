@@ -37,6 +37,7 @@ impl Scenario {
             self.draw_pairs();
             self.draw_zeal();
             self.draw_splits();
+            self.draw_babble();
             if self.cheated_core() {
                 // Attempts with those that cheat take time before others are chosen.
                 self.signing_deadline_s = self.signing_deadline_s.max(45);

@@ -5,7 +5,7 @@
 //! sealed. The node inside is the shipped one and knows nothing of it.
 //!
 //! Messages are altered by their layout, not by core's own types, which core does not hand out. A layout that has
-//! changed makes a lie miss; `tests/profiles.rs` demands that each of them is told.
+//! changed makes a lie miss; `reached.rs` demands that each of them is told.
 
 mod anatomy;
 
@@ -366,6 +366,18 @@ impl World {
             }
         } else if silent && kind.0 == a::WALLET {
             return out;
+        }
+        if kind == a::PREPARED && second_half(node, to) && self.lies(node, Lie::Refuse) {
+            let (liar, incarnation) = (self.machines[node].identity(), self.proxies.get(&node).map(|p| p.incarnation));
+            if let Some(refused) = incarnation.and_then(|incarnation| a::refuse(&message, incarnation, &liar)) {
+                self.tells(node, Lie::Refuse);
+                message = refused;
+            }
+        }
+        if self.lies(node, Lie::Garble) {
+            self.tells(node, Lie::Garble);
+            let message = a::garbled(&self.cheating.dice.bytes(40));
+            out.push(Outgoing { delay: 0, to, lane, message });
         }
         if self.lies(node, Lie::Drop) {
             self.tells(node, Lie::Drop);

@@ -67,6 +67,7 @@ impl World {
             }
             FaultKind::Loss { per_mille } => self.network.loss.push(per_mille),
             FaultKind::Delay { longest } => self.network.delay.push(longest),
+            FaultKind::Storm { copies } => self.network.storms.push(copies),
             FaultKind::StalledQueue => self.queues.stalled += 1,
             FaultKind::QueueFailover => self.queue_failover(),
             FaultKind::BusOutage => self.network.bus_down += 1,
@@ -115,6 +116,7 @@ impl World {
             }
             FaultKind::Loss { per_mille } => remove(&mut self.network.loss, per_mille),
             FaultKind::Delay { longest } => remove(&mut self.network.delay, longest),
+            FaultKind::Storm { copies } => remove(&mut self.network.storms, copies),
             FaultKind::StalledQueue => {
                 self.queues.stalled = self.queues.stalled.saturating_sub(1);
                 self.offer_all();

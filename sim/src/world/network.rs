@@ -20,6 +20,8 @@ pub struct Network {
     pub loss: Vec<u64>,
     /// Longest extra delay of active faults, in microseconds.
     pub delay: Vec<u64>,
+    /// How often datagrams arrive, by active faults.
+    pub storms: Vec<u64>,
     /// How many faults keep everybody from the bus.
     pub bus_down: u32,
     history: Vec<VecDeque<Vec<u8>>>,
@@ -33,6 +35,7 @@ impl Network {
             blocked: vec![vec![0; nodes]; nodes],
             loss: Vec::new(),
             delay: Vec::new(),
+            storms: Vec::new(),
             bus_down: 0,
             history: vec![VecDeque::new(); nodes],
         }
@@ -52,6 +55,7 @@ impl Network {
         }
         self.loss.clear();
         self.delay.clear();
+        self.storms.clear();
         self.bus_down = 0;
     }
 }
@@ -103,6 +107,9 @@ impl World {
             return;
         }
         if chance(self, rates.duplicate) {
+            self.carry(to, bytes.clone());
+        }
+        for _ in 1..self.network.storms.iter().copied().max().unwrap_or(1) {
             self.carry(to, bytes.clone());
         }
         if chance(self, rates.corrupt) && !bytes.is_empty() {

@@ -1,5 +1,10 @@
 //! Where things stand in a peer's message.
 
+use mpcium_core::{
+    Identity, Incarnation,
+    wallet::{Prepared, Refused},
+};
+
 /// Kind of a message: its first byte, and the second one within that kind.
 pub(super) fn kind(message: &[u8]) -> (u8, u8) {
     (message.first().copied().unwrap_or(u8::MAX), message.get(1).copied().unwrap_or(u8::MAX))
@@ -17,6 +22,9 @@ pub(super) const WALLET: u8 = 2;
 pub(super) const PROPOSE_KEYGEN: (u8, u8) = (2, 0);
 /// "My shares are durable."
 pub(super) const PREPARED: (u8, u8) = (2, 2);
+
+/// "I never prepare that session."
+const REFUSED: (u8, u8) = (2, 8);
 
 /// A round's message begins after kind and session.
 const ROUND_BROADCAST: usize = 2 + 32;
@@ -90,6 +98,21 @@ pub(super) fn prepare(
     message.push(1);
     message.extend_from_slice(delivery);
     Some(message)
+}
+
+/// Makes of the statement that a session is prepared the one that its node refuses it. Both at once are a lie.
+pub(super) fn refuse(prepared: &[u8], incarnation: Incarnation, liar: &Identity) -> Option<Vec<u8>> {
+    let statement: Prepared = postcard::from_bytes(prepared.get(2..)?).ok()?;
+    let facts = &statement.session.facts;
+    let refused = Refused::sign(&facts.wallet, facts.epoch, facts.session, incarnation, liar);
+    let mut message = vec![REFUSED.0, REFUSED.1];
+    message.extend(postcard::to_stdvec(&refused).ok()?);
+    Some(message)
+}
+
+/// What is no message.
+pub(super) fn garbled(bytes: &[u8]) -> Vec<u8> {
+    [&[u8::MAX], bytes].concat()
 }
 
 /// Replaces the first occurrence of `old` by `new`, which is as long; whether there was one.
