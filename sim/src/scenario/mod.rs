@@ -9,7 +9,7 @@ mod faults;
 mod profiles;
 mod rates;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,30 @@ impl Profile {
     }
 }
 
+/// How a node goes on for ever that is outside the core of the second phase and does not die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Remains {
+    /// It hears the others, and they do not hear it. It reaches the bus.
+    Mute,
+    /// It hears nobody, and the others hear it. It reaches the bus.
+    Deaf,
+    /// It stands still.
+    Paused,
+}
+
+impl Remains {
+    /// Its name, for counting.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mute => "outside the core: mute",
+            Self::Deaf => "outside the core: deaf",
+            Self::Paused => "outside the core: paused",
+        }
+    }
+}
+
 /// A point of simulated time, in microseconds since the run began.
 pub type At = u64;
 
@@ -112,10 +136,13 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// What is always a little broken.
     pub rates: Rates,
-    /// When the first phase ends: everything outside `core` is dead for ever, everything inside is healed.
+    /// When the first phase ends: everything outside `core` is broken for ever, everything inside is healed.
     pub healed_at: At,
     /// Exactly `threshold` nodes, or all.
     pub core: Vec<usize>,
+    /// What becomes of nodes outside it that do not die.
+    #[serde(default)]
+    pub remains: BTreeMap<usize, Remains>,
     /// When each node starts for the first time.
     pub starts: Vec<At>,
     /// How requests are signed.
@@ -195,6 +222,11 @@ impl Scenario {
             draw_interrupted(&mut Dice::new(seed, "interrupted"), *node, nodes, calm, length, &mut steps, &mut faults);
         }
         draw_storm(&mut Dice::new(seed, "storm"), nodes, calm, length, &mut faults);
+        let brought_back = threshold < nodes && faults.iter().any(Fault::is_rollback);
+        if brought_back && Dice::new(seed, "brought back").chance(0.15) {
+            // Whoever was put back is to be of use again.
+            core = (0..nodes).collect();
+        }
         let (size, time) = ((nodes, threshold), (calm, length));
         draw_set_back(&mut Dice::new(seed, "set back"), size, time, half, &mut steps, &mut faults);
         let unspoken = draw_unspoken(&mut Dice::new(seed, "unspoken"), length, &mut steps, &mut faults);
@@ -216,6 +248,7 @@ impl Scenario {
             rates: draw_rates(dice, profile),
             healed_at: length,
             core,
+            remains: BTreeMap::new(),
             starts,
             manners,
             cheaters: Vec::new(),

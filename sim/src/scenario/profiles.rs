@@ -1,7 +1,7 @@
 //! What the profiles make of a drawn run: days instead of minutes, or a cluster that an earlier version left.
 
 use super::{
-    Action, Fault, FaultKind, HOUR, Manners, Profile, Rates, SECOND, Scenario, Step, clients::draw_manners,
+    Action, Fault, FaultKind, HOUR, Manners, Profile, Rates, Remains, SECOND, Scenario, Step, clients::draw_manners,
     faults::draw_fault, pick_number,
 };
 use crate::dice::Dice;
@@ -43,7 +43,23 @@ impl Scenario {
                 self.signing_deadline_s = self.signing_deadline_s.max(45);
             }
         }
+        self.draw_remains();
         self
+    }
+
+    /// Not everything that is of no use is dead: honest nodes outside the core may go on without being heard.
+    fn draw_remains(&mut self) {
+        let dice = &mut Dice::new(self.seed, "remains");
+        for node in 0..self.nodes {
+            let how = dice.pick(&[Remains::Mute, Remains::Deaf, Remains::Paused]).copied();
+            if dice.chance(0.3)
+                && !self.in_core(node)
+                && !self.is_cheater(node)
+                && let Some(how) = how
+            {
+                self.remains.insert(node, how);
+            }
+        }
     }
 
     /// One cluster for days: an operation every few minutes, about two faults an hour.

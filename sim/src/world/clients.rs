@@ -18,7 +18,7 @@ use crate::{
     dice::Dice,
     frozen::OldRequest,
     invariants::Fact,
-    scenario::{Action, At, MILLISECOND, Manners, SECOND, Step},
+    scenario::{Action, At, MILLISECOND, Manners, Remains, SECOND, Step},
 };
 
 /// Wallets that are asked for after healing have numbers from here on.
@@ -441,7 +441,7 @@ impl World {
 
     /// The core has had time to find itself: what is asked of it now must succeed.
     pub(super) fn ask_fresh(&mut self, ecdsa: bool) {
-        self.fresh_since.get_or_insert(self.scenario.healed_at + SETTLING);
+        self.fresh_since.get_or_insert(self.now());
         if ecdsa {
             self.fresh = true;
         }
@@ -459,6 +459,20 @@ impl World {
             let mut request = self.clients.keygen(FRESH, PLAIN);
             request.must_succeed = true;
             self.send(None, request);
+        }
+    }
+
+    /// A node outside the core goes on, of no use to anybody.
+    fn leave(&mut self, node: usize, how: Remains) {
+        self.counters.sometimes(how.name());
+        self.pause(node, how == Remains::Paused);
+        self.machines[node].cut = u32::from(how == Remains::Paused);
+        for other in (0..self.machines.len()).filter(|other| *other != node) {
+            match how {
+                Remains::Mute => self.network.block(node, other, true),
+                Remains::Deaf => self.network.block(other, node, true),
+                Remains::Paused => {}
+            }
         }
     }
 
@@ -484,13 +498,19 @@ impl World {
                 (machine.deaf_armed, machine.deaf) = (0, 0);
                 self.boot(node);
             } else {
-                self.kill(node);
+                match self.scenario.remains.get(&node).copied() {
+                    Some(how) if self.machines[node].alive => self.leave(node, how),
+                    _ => self.kill(node),
+                }
                 self.machines[node].gone = true;
             }
         }
         self.later(0, Event::Offer(RequestKind::Keygen));
         self.later(0, Event::Offer(RequestKind::Sign));
-        self.later(SETTLING, Event::Fresh { ecdsa: false });
+        // Whoever was put back is of use once no request from before can be answered any more.
+        let put_back = self.scenario.core.iter().any(|node| self.machines[*node].rolled_back);
+        let settling = if put_back { self.catching_up() } else { SETTLING };
+        self.later(settling, Event::Fresh { ecdsa: false });
         let has = |nodes: &[usize]| {
             let named = |set: &Vec<String>| nodes.iter().all(|node| set.contains(&format!("node{node}")));
             self.auxiliary_sets.iter().any(named)
@@ -500,12 +520,50 @@ impl World {
             false => has(core),
             true => core.iter().all(|one| core.iter().all(|other| one == other || has(&[*one, *other]))),
         };
+        // A set that was lost with a disk is made anew.
+        let covered = covered && !put_back;
         if !covered {
             self.counters.sometimes("healed core without auxiliary data");
         }
-        let settling = covered || self.scenario.cheated_core();
-        self.later(if settling { SETTLING } else { AUXILIARY }, Event::Fresh { ecdsa: true });
+        let soon = covered || self.scenario.cheated_core();
+        self.later(if soon { settling } else { AUXILIARY }, Event::Fresh { ecdsa: true });
         self.later(SETTLING + SECOND, Event::Review);
+    }
+
+    /// How long a healed core may take to bring a node up to date: it waits until no request of earlier times can be
+    /// answered any more, and asks the others meanwhile.
+    fn catching_up(&self) -> u64 {
+        self.scenario.signing_deadline_s * SECOND + self.scenario.clock_skew_ms * MILLISECOND + 30 * SECOND
+    }
+
+    /// How long a request may take that must be answered within so many seconds.
+    fn patience(&self, deadline: u64) -> u64 {
+        // An acknowledgement wait may pass before a living node sees what a dead one took, and then the queue may
+        // have been told to wait a little more.
+        let mut patience = deadline * SECOND + 2 * self.scenario.clock_skew_ms * MILLISECOND + 90 * SECOND;
+        if self.scenario.cheated_core() {
+            // Whoever cheats may take a request several times before somebody honest does.
+            patience += 4 * (deadline + 60) * SECOND;
+        }
+        patience
+    }
+
+    /// What else is not as it must be in the end, in words, and by when it must.
+    fn unsettled(&self) -> Vec<(At, String)> {
+        let mut unsettled = Vec::new();
+        let open = self.queues.open();
+        if open > 0 {
+            // Whoever answered may have died before the queue heard of it.
+            let last = self.clients.requests.iter().map(|request| request.at).max().unwrap_or(0);
+            let patience = self.patience(self.scenario.signing_deadline_s.max(self.scenario.keygen_deadline_s));
+            let due = last.max(self.scenario.healed_at) + patience;
+            unsettled.push((due, format!("{open} requests are still in the queues")));
+        }
+        for node in self.scenario.core.iter().filter(|node| self.machines[**node].behind) {
+            let due = self.scenario.healed_at + self.catching_up();
+            unsettled.push((due, format!("node{node} was put back and has not been brought up to date")));
+        }
+        unsettled
     }
 
     /// What still lacks an answer, in words, and by when it must have one.
@@ -516,14 +574,7 @@ impl World {
                 RequestKind::Keygen => self.scenario.keygen_deadline_s,
                 _ => self.scenario.signing_deadline_s,
             };
-            // An acknowledgement wait may pass before a living node sees what a dead one took, and then the queue may
-            // have been told to wait a little more.
-            let mut patience = deadline * SECOND + 2 * self.scenario.clock_skew_ms * MILLISECOND + 90 * SECOND;
-            if self.scenario.cheated_core() {
-                // Whoever cheats may take a request several times before somebody honest does.
-                patience += 4 * (deadline + 60) * SECOND;
-            }
-            let due = request.at.max(self.scenario.healed_at) + patience;
+            let due = request.at.max(self.scenario.healed_at) + self.patience(deadline);
             let entry = sent.entry((&request.wallet, &request.transaction)).or_default();
             entry.0 += 1;
             entry.1 |= request.must_succeed;
@@ -548,7 +599,8 @@ impl World {
 
     /// Ends the run when everything is answered, or when something took too long.
     pub(super) fn review(&mut self) {
-        let unanswered = self.unanswered();
+        let mut unanswered = self.unanswered();
+        unanswered.extend(self.unsettled());
         let now = self.now();
         if unanswered.is_empty() && self.fresh {
             self.observe(&Fact::End);

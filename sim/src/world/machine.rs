@@ -66,6 +66,8 @@ pub struct Machine {
     pub rolled_back_within_run: bool,
     /// Whether its node has not noticed that yet, which it may never do if all that heard of what is lost died too.
     pub rollback_unnoticed: bool,
+    /// Whether its node knows that it was put back and is not up to date yet.
+    pub behind: bool,
     /// Whether it takes requests.
     pub intake: BTreeMap<RequestKind, bool>,
     /// Where its process gets its inputs.
@@ -119,6 +121,7 @@ impl Machine {
             heard: 0,
             rolled_back_within_run: false,
             rollback_unnoticed: false,
+            behind: false,
             intake: BTreeMap::new(),
             inbox: None,
             seed,

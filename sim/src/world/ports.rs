@@ -198,6 +198,10 @@ impl Reports for Port {
             }
             if rare::tells_of_own_rollback(&report) {
                 world.machines[node].rollback_unnoticed = false;
+                world.machines[node].behind = true;
+            }
+            if matches!(report, Report::CaughtUp) {
+                world.machines[node].behind = false;
             }
             world.observe(&Fact::Report { node, report: &report, text: &text });
         });

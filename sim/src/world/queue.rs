@@ -242,6 +242,7 @@ impl World {
                 && since > self.scenario.healed_at
                 && self.healed
                 && self.is_current(node, generation)
+                && self.scenario.in_core(node)
                 && !self.scenario.is_cheater(node)
             {
                 self.violated(
