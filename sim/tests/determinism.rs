@@ -2,12 +2,18 @@
 
 use std::{path::PathBuf, process::Command};
 
-use sim::{run::run, scenario::Profile};
+use sim::{
+    changes::Changes,
+    run::run,
+    scenario::{At, HOUR, Profile, SECOND, Scenario},
+};
 
-fn log_of_process(seed: u64, profile: Profile, number: u32) -> Vec<u8> {
+fn log_of_process(seed: u64, profile: Profile, number: u32, changes: &Changes) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{seed}-{number}.jsonl", profile.name()));
     let output = Command::new(env!("CARGO_BIN_EXE_sim"))
-        .args(["--profile", profile.name(), "--seed", &seed.to_string(), "--log"])
+        .args(["--profile", profile.name(), "--seed", &seed.to_string()])
+        .args(changes.flags().split_whitespace())
+        .arg("--log")
         .arg(&path)
         .output()
         .expect("the simulator can be started");
@@ -22,14 +28,34 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<String> {
     pair.map(|(a, b)| format!("{a}\n{b}")).or_else(|| (a.len() != b.len()).then(|| "one is longer".to_owned()))
 }
 
+/// Fails unless two processes write the same log for a seed.
+fn compare(seed: u64, profile: Profile, changes: &Changes) {
+    let log = |number| log_of_process(seed, profile, number, changes);
+    let difference = first_difference(&log(1), &log(2));
+    assert_eq!(difference, None, "seed {seed} of {} differs", profile.name());
+}
+
+/// What leaves the first hours of a run of days: the rest is more of the same.
+fn first_hours(scenario: &Scenario, hours: u64) -> Changes {
+    let end = hours * HOUR;
+    let late = |at: &At| *at > end;
+    let faults = scenario.faults.iter().enumerate().filter(|(_, fault)| late(&fault.until));
+    let steps = scenario.steps.iter().enumerate().filter(|(_, step)| late(&step.at));
+    Changes {
+        without_faults: faults.map(|(number, _)| number).collect(),
+        without_steps: steps.map(|(number, _)| number).collect(),
+        heal_at: Some(end + SECOND),
+        ..Changes::default()
+    }
+}
+
 #[test]
 fn two_processes_write_the_same_log_for_one_seed() {
-    for (profile, seeds) in [(Profile::Ideal, 1..6), (Profile::Small, 1..4)] {
-        for seed in seeds {
-            let difference = first_difference(&log_of_process(seed, profile, 1), &log_of_process(seed, profile, 2));
-            assert_eq!(difference, None, "seed {seed} of {} differs", profile.name());
-        }
+    let seeds = [(Profile::Ideal, 1..6), (Profile::Small, 1..4), (Profile::Byzantine, 1..2), (Profile::Upgrade, 1..2)];
+    for (profile, seeds) in seeds {
+        seeds.for_each(|seed| compare(seed, profile, &Changes::default()));
     }
+    compare(1, Profile::Soak, &first_hours(&Scenario::draw(1, Profile::Soak), 3));
 }
 
 #[test]
