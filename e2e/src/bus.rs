@@ -151,6 +151,71 @@ pub async fn leader(nats: &async_nats::Client, stream: &str) -> Result<String, S
     leader.ok_or_else(|| format!("{stream} has no leader"))
 }
 
+/// Bytes that a [`Watch`] keeps. A cluster says more in a long test; all kinds of messages come early.
+const WATCHED_BYTES_MAX: usize = 128 << 20;
+
+/// Keeps what passes on a bus, from the beginning as much as there is room for: also what the servers say to themselves.
+#[derive(Debug)]
+pub struct Watch {
+    kept: Arc<Mutex<Watched>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What a [`Watch`] has kept.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Messages, each with its subject and headers.
+    pub messages: Vec<Vec<u8>>,
+    /// Bytes of them all.
+    pub bytes: usize,
+    /// Messages for which there was no room.
+    pub missed: usize,
+}
+
+impl Watch {
+    /// Begins to keep.
+    ///
+    /// # Errors
+    /// If the subscription fails.
+    pub async fn begin(nats: &async_nats::Client) -> Result<Self, String> {
+        let mut all = nats.subscribe(">").await.map_err(|error| format!("watching: {error}"))?;
+        nats.flush().await.map_err(|error| format!("watching: {error}"))?;
+        let kept = Arc::<Mutex<Watched>>::default();
+        let into = kept.clone();
+        let task = tokio::spawn(async move {
+            while let Some(message) = all.next().await {
+                let mut bytes = message.subject.as_str().as_bytes().to_vec();
+                for (name, values) in message.headers.iter().flat_map(async_nats::HeaderMap::iter) {
+                    let value: String = values.iter().map(|value| format!("\n{name}: {}", value.as_str())).collect();
+                    bytes.extend(value.bytes());
+                }
+                bytes.push(b'\n');
+                bytes.extend_from_slice(&message.payload);
+                let mut kept = into.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.bytes + bytes.len() > WATCHED_BYTES_MAX {
+                    kept.missed += 1;
+                } else {
+                    kept.bytes += bytes.len();
+                    kept.messages.push(bytes);
+                }
+            }
+        });
+        Ok(Self { kept, task })
+    }
+
+    /// Takes what was kept so far; then there is room again.
+    #[must_use]
+    pub fn take(&self) -> Watched {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// One message as it passed.
 #[derive(Clone, Debug)]
 pub struct Passed {

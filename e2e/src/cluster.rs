@@ -13,13 +13,15 @@ use mpcium_client::{
     client::{Client, Options},
     signer::LocalSigner,
 };
-use mpcium_core::protocol::EcdsaProtocol;
+use mpcium_core::{Secret, protocol::EcdsaProtocol};
 use serde_json::Value;
 
 use crate::{
     process::{Process, tail},
     programs,
+    secrets::Secrets,
     servers::{Server, Servers},
+    store::OpenStore,
     wait::{self, PATIENCE},
 };
 
@@ -454,19 +456,40 @@ impl Cluster {
         async_nats::connect(servers.as_slice()).await.map_err(|error| format!("{}: {error}", self.nats))
     }
 
-    /// Everything secret that the tests know of, with a name for each: what must never be in a log.
+    /// Everything secret that the tests know of, the contents of the stores included: what must never be in a log nor pass
+    /// on the bus. The nodes must have been stopped.
     ///
     /// # Errors
-    /// If a file cannot be read.
-    pub fn secrets(&self) -> Result<Vec<(String, String)>, String> {
-        let mut secrets = vec![("the initiator's key".to_owned(), read(&self.initiator_key())?.trim().to_owned())];
+    /// If a file or a store cannot be read, or there is less of it than a cluster has that has made a wallet and can sign.
+    pub fn secrets(&self) -> Result<Secrets, String> {
+        let mut secrets = Secrets::default();
+        secrets.add("the initiator's key", read(&self.initiator_key())?.trim().as_bytes())?;
+        let mut shared = BTreeMap::new();
         for node in &self.nodes {
             let key = read(&node.home.join("identity").join(format!("{}_private.key", node.name)))?;
             // Seed and public key in hexadecimal; only the seed is secret.
             let seed = key.get(..64).ok_or_else(|| format!("{}: the private key is too short", node.name))?;
-            secrets.push((format!("the identity of {}", node.name), seed.to_owned()));
-            secrets.push((format!("the store password of {}", node.name), node.store_password()?));
+            secrets.add(&format!("the identity of {}", node.name), seed.as_bytes())?;
+            let password = node.store_password()?;
+            secrets.add(&format!("the store password of {}", node.name), password.as_bytes())?;
+            // One for all nodes, mostly.
+            let config = read(&node.home.join("config.yaml"))?;
+            for (section, key, value) in secret_settings(&config) {
+                shared.entry(value.to_owned()).or_insert_with(|| format!("{section} {key}"));
+            }
+            let stored = OpenStore::open(&node.store(), &Secret::new(password.into_bytes()))
+                .and_then(|mut store| store.secrets())
+                .map_err(|error| format!("{}: {error}", node.name))?;
+            for kind in ["a share of Secp256k1", "a share of Ed25519", "the auxiliary set"] {
+                if !stored.iter().any(|(name, _)| name.starts_with(kind)) {
+                    return Err(format!("the store of {} does not hold {kind}", node.name));
+                }
+            }
+            for (name, secret) in stored {
+                secrets.add(&format!("{name} of {}", node.name), secret.expose())?;
+            }
         }
+        shared.into_iter().try_for_each(|(value, name)| secrets.add(&name, value.as_bytes()))?;
         Ok(secrets)
     }
 
@@ -490,4 +513,25 @@ impl Cluster {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The passwords and tokens of a configuration's servers, and the chain code: section, key and value.
+fn secret_settings(config: &str) -> Vec<(&str, &str, &str)> {
+    let mut found = Vec::new();
+    let mut section = "";
+    for line in config.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        if !key.starts_with([' ', '#']) {
+            section = key;
+        }
+        let (key, value) = (key.trim(), value.trim().trim_matches('"'));
+        let secret = match section {
+            "nats" | "consul" => ["password", "token"].contains(&key),
+            _ => key == "chain_code",
+        };
+        if secret && !value.is_empty() {
+            found.push((section, key, value));
+        }
+    }
+    found
 }

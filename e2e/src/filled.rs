@@ -6,24 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::executor::block_on;
 use mpcium_client::KeyType;
 use mpcium_core::{
-    Input, Secret,
-    output::{LoadId, PersistId},
+    Secret,
     protocol::EcdsaProtocol,
     store::{Batch, Keyspace},
 };
-use mpcium_io::{
-    fjall::{FjallStore, Options, open},
-    ports::{Event, Events, Inbox, Store as _},
-};
+use mpcium_io::fjall::{Options, open};
 
 use crate::{
     cluster::{Cluster, StartOptions},
     load::{Asker, Order},
     measure::{memory_of, percentile, shown},
     servers::Servers,
+    store::OpenStore,
     verify::Wallet,
     wait::PATIENCE,
 };
@@ -129,52 +125,6 @@ struct Cost {
     writes: Vec<Duration>,
 }
 
-/// One open store, asked for one thing at a time.
-struct Filling {
-    store: FjallStore,
-    events: Events,
-}
-
-impl Filling {
-    fn open(path: &Path, password: &Secret) -> Result<Self, String> {
-        let opened = open(path, password, Options::existing()).map_err(|error| error.to_string())?;
-        if !opened.boot.damage.is_empty() {
-            return Err(format!("the store is damaged: {}", opened.boot.damage.join("; ")));
-        }
-        let (inbox, events) = Inbox::new();
-        let store = opened.store.start(inbox).map_err(|error| error.to_string())?;
-        Ok(Self { store, events })
-    }
-
-    fn answer(&mut self) -> Result<Input, String> {
-        match block_on(self.events.next()) {
-            Some(Event::Input(input)) => Ok(input),
-            other => Err(format!("the store answers {other:?}")),
-        }
-    }
-
-    fn persist(&mut self, batch: Batch) -> Result<(), String> {
-        self.store.persist(PersistId(0), batch);
-        self.answer().map(drop)
-    }
-
-    fn load(&mut self, keyspace: Keyspace, key: Vec<u8>) -> Result<Option<Secret>, String> {
-        self.store.load(LoadId(0), keyspace, key);
-        match self.answer()? {
-            Input::Loaded(_, value) => Ok(value),
-            other => Err(format!("the store answers {other:?}")),
-        }
-    }
-
-    fn scan(&mut self, keyspace: Keyspace) -> Result<Vec<(Vec<u8>, Secret)>, String> {
-        self.store.scan(LoadId(0), keyspace, Vec::new(), 64);
-        match self.answer()? {
-            Input::Scanned(_, records) => Ok(records),
-            other => Err(format!("the store answers {other:?}")),
-        }
-    }
-}
-
 /// The name of a copy of a record.
 fn copy_of(name: &[u8], number: u64) -> Vec<u8> {
     [name, &number.to_be_bytes()].concat()
@@ -185,11 +135,11 @@ type Copied = (Keyspace, Vec<u8>, Secret);
 
 /// Copies the records of the one wallet in a store until there are so many; returns what was copied.
 fn fill(path: &Path, password: &Secret, wallets: u64) -> Result<Vec<Copied>, String> {
-    let mut filling = Filling::open(path, password)?;
+    let mut filling = OpenStore::open(path, password)?;
     let mut records = Vec::new();
     for keyspace in GROWING {
         let mut found: Vec<_> =
-            filling.scan(keyspace)?.into_iter().map(|(name, value)| (keyspace, name, value)).collect();
+            filling.scan(keyspace, &[])?.into_iter().map(|(name, value)| (keyspace, name, value)).collect();
         if keyspace == Keyspace::Ledger {
             found.truncate(1);
         }
@@ -217,7 +167,7 @@ fn cost_of(path: &Path, password: &Secret, records: &[Copied], wallets: u64) -> 
     }
     let password_takes = began.elapsed();
     let began = Instant::now();
-    let mut filling = Filling::open(path, password)?;
+    let mut filling = OpenStore::open(path, password)?;
     let opening = began.elapsed();
     let (mut reads, mut writes) = (Vec::new(), Vec::new());
     for sample in 0..SAMPLES {

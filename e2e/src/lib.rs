@@ -19,6 +19,8 @@ pub mod measure;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod secrets;
 pub mod servers;
+pub mod store;
 pub mod verify;
 pub mod wait;

@@ -69,7 +69,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     servers::consul_is_restarted_under_load,
     damage::a_damaged_store_is_named,
     damage::a_copied_store_raises_an_alarm,
-    secrets::no_secret_is_in_any_log,
+    secrets::no_secret_is_told,
 ];
 
 /// What differs with the other ECDSA protocol, or leans on its speed.
@@ -82,7 +82,7 @@ const WITH_DKLS23: &[Scenario] = scenarios![
     wire::ids_of_any_text_are_served,
     restarts::a_node_is_killed_in_the_middle_of_200_signatures,
     restarts::every_node_is_killed_and_restarted_under_load,
-    secrets::no_secret_is_in_any_log,
+    secrets::no_secret_is_told,
 ];
 
 /// One cluster at a time: the machine is small.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use e2e::{
-    bus::{self, Answers},
+    bus::{self, Answers, Watch},
     cluster::{Cluster, Node},
     go::{Go, GoSystem},
     load::{Asker, Load},
@@ -29,6 +29,8 @@ pub struct World {
     pub asker: Asker,
     pub answers: Answers,
     pub nats: async_nats::Client,
+    /// What passed on the bus so far.
+    pub watch: Watch,
     /// Logs of processes besides the cluster's.
     pub extra_logs: Vec<PathBuf>,
     /// The Go system's own client, once it has been asked for; `None` in it where it cannot be had.
@@ -42,16 +44,18 @@ impl World {
         let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
         let mut servers = Servers::new(folder.path())?;
         let mut cluster = Cluster::generate(folder.path(), NODES, &servers, ecdsa, "presignatures: 1\n")?;
+        configure_passwords(&cluster)?;
         let started = Self::bring_up(&mut cluster, &mut servers, ecdsa).await;
-        let (asker, answers, nats) = started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
-        Ok(Self { cluster, servers, asker, answers, nats, extra_logs: Vec::new(), go_system: None, folder })
+        let (asker, answers, nats, watch) =
+            started.map_err(|failure| format!("{failure}\n{}", cluster.logs(&servers)))?;
+        Ok(Self { cluster, servers, asker, answers, nats, watch, extra_logs: Vec::new(), go_system: None, folder })
     }
 
     async fn bring_up(
         cluster: &mut Cluster,
         servers: &mut Servers,
         ecdsa: EcdsaProtocol,
-    ) -> Result<(Asker, Answers, async_nats::Client), String> {
+    ) -> Result<(Asker, Answers, async_nats::Client, Watch), String> {
         servers.consul.start().await?;
         cluster.register().await?;
         cluster.start()?;
@@ -65,6 +69,8 @@ impl World {
             check(!node.has_crashed(), || format!("{} ended because there was no NATS", node.name))?;
         }
         servers.nats.start().await?;
+        let nats = cluster.nats().await?;
+        let watch = Watch::begin(&nats).await?;
         cluster.ready().await?;
         for node in &cluster.nodes {
             check(node.printed(0).contains("[READY] Node is ready"), || format!("{} prints no [READY]", node.name))?;
@@ -74,9 +80,8 @@ impl World {
         let client = cluster.client().await?;
         programs::run(&cluster.folder, &["wallet", "create", "shared", "--json", "-t", "120"])?;
         let wallet = Wallet::new(&client.create_wallet_and_wait("shared", PATIENCE).await.map_err(words)?)?;
-        let nats = cluster.nats().await?;
         let answers = Answers::listen(&nats).await?;
-        Ok((Asker { client, wallet }, answers, nats))
+        Ok((Asker { client, wallet }, answers, nats, watch))
     }
 
     /// The Go system's own client package, where the module can be had; said once where not.
@@ -124,6 +129,24 @@ impl World {
     pub fn logs(&self) -> String {
         self.cluster.logs(&self.servers)
     }
+}
+
+/// Gives the nodes passwords for their servers, which ask for none and take any: so that they are there to be told.
+fn configure_passwords(cluster: &Cluster) -> Outcome {
+    let password = || format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let nats = format!("nats:\n  username: node\n  password: {}\n", password());
+    let consul = format!("consul:\n  token: {}\n", password());
+    for node in &cluster.nodes {
+        let path = node.home.join("config.yaml");
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        let with = text.replacen("nats:\n", &nats, 1).replacen("consul:\n", &consul, 1);
+        check(with.len() == text.len() + nats.len() + consul.len() - "nats:\nconsul:\n".len(), || {
+            format!("{} has no place for passwords", path.display())
+        })?;
+        std::fs::write(&path, with).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Fails unless it is so.
