@@ -55,24 +55,41 @@ fn the_simulator_is_found_where_it_is_used() {
     assert!(reachable(&dependencies(), "sim").contains("madsim"));
 }
 
-/// Programs that are shipped verify every signature every time.
-#[test]
-fn no_production_crate_remembers_signatures() {
-    let mut folders: Vec<PathBuf> = ["client", "core", "io", "node"]
-        .map(|name| format!("{}/../{name}/src", env!("CARGO_MANIFEST_DIR")).into())
-        .into();
-    let mut seen = 0;
+/// The sources that the product is built from, build scripts included.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let products = ["client", "core", "io", "node"].map(|name| root.join(name));
+    let scripts = products.iter().map(|product| product.join("build.rs")).filter(|script| script.is_file());
+    let mut sources: Vec<PathBuf> = scripts.collect();
+    let mut folders: Vec<PathBuf> = products.iter().map(|product| product.join("src")).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder of sources") {
             let path = entry.expect("a readable folder").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if !path.ends_with("client/src/memory.rs") {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                seen += usize::from(text.contains("or_remembered"));
-                assert!(!text.contains("remember()") && !text.contains("::remember;"), "{}", path.display());
-            }
+            if path.is_dir() { folders.push(path) } else { sources.push(path) }
         }
+    }
+    let read = |path: PathBuf| (std::fs::read_to_string(&path).unwrap_or_default(), path);
+    sources.into_iter().map(read).map(|(text, path)| (path, text)).collect()
+}
+
+/// The configuration is set for all crates, so one that looks at it would be another program in the simulator than in
+/// the release, or the same in both that behaves as in the simulator.
+#[test]
+fn no_production_crate_looks_at_the_simulators_setting() {
+    let sources = sources();
+    assert!(sources.len() > 100, "{} files are not the whole product", sources.len());
+    for (path, text) in sources {
+        assert!(!text.contains("madsim"), "{} names madsim", path.display());
+    }
+}
+
+/// Programs that are shipped verify every signature every time.
+#[test]
+fn no_production_crate_remembers_signatures() {
+    let mut seen = 0;
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with("client/src/memory.rs")) {
+        seen += usize::from(text.contains("or_remembered"));
+        assert!(!text.contains("remember()") && !text.contains("::remember;"), "{}", path.display());
     }
     assert_eq!(seen, 3, "the places that may remember were not found");
 }
