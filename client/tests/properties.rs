@@ -1,6 +1,9 @@
 //! What holds for every request, whatever is in it.
 
-use mpcium_client::{AuthorizerSignature, FullSignature, KeygenRequest, Kind, Request, ReshareRequest, SignRequest};
+use mpcium_client::{
+    AuthorizerSignature, FullSignature, KeygenRequest, Kind, Request, ReshareRequest, SignRequest,
+    query::{QUERY_BYTES_MAX, WalletQuery},
+};
 use proptest::prelude::*;
 
 /// Text with what JSON and subjects treat specially.
@@ -48,6 +51,17 @@ fn key_type() -> impl Strategy<Value = String> {
 
 fn hash() -> impl Strategy<Value = String> {
     prop_oneof![8 => Just(String::new()), 1 => Just("sha256".to_owned()), 1 => text()]
+}
+
+/// Some with the text of everything else that initiators sign.
+fn any_query() -> impl Strategy<Value = WalletQuery> {
+    let id = prop_oneof![4 => text().boxed(), 1 => "[a-z{.]{1,8}".boxed()];
+    (id, text(), any::<u64>(), bytes()).prop_map(|(wallet_id, request_id, expires_at, signature)| WalletQuery {
+        wallet_id,
+        request_id,
+        expires_at,
+        signature,
+    })
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -163,6 +177,32 @@ proptest! {
                 prop_assert_eq!(a.payload_bytes(), b.payload_bytes());
             }
         }
+    }
+
+    #[test]
+    fn what_is_signed_of_a_query_is_signed_for_nothing_else(query in any_query(), other in any_query(), b in any_request()) {
+        let signed = query.signed_bytes();
+        prop_assert!(b.validate().is_err() || signed != b.canonical());
+        prop_assert_ne!(&signed, &b.authorizer_bytes());
+        prop_assert_ne!(Some(signed.clone()), b.full_bytes());
+        // The signed bytes of a key generation are the wallet's name, whatever it is.
+        let as_wallet = KeygenRequest { wallet_id: String::from_utf8(signed.clone()).unwrap(), ..KeygenRequest::default() };
+        prop_assert!(Request::from(as_wallet).validate().is_err());
+        for kind in [Kind::Sign, Kind::Reshare] {
+            let read = Request::decode(kind, &signed).ok().filter(|read| read.validate().is_ok());
+            prop_assert!(read.is_none_or(|read| read.canonical() != signed));
+        }
+        if other.signed_bytes() == signed {
+            let covered = |query: &WalletQuery| (query.wallet_id.clone(), query.request_id.clone(), query.expires_at);
+            prop_assert_eq!(covered(&query), covered(&other));
+        }
+    }
+
+    #[test]
+    fn queries_survive_a_round_trip(query in any_query()) {
+        let document = query.to_json();
+        prop_assume!(document.len() <= QUERY_BYTES_MAX);
+        prop_assert_eq!(WalletQuery::from_json(&document), Ok(query));
     }
 
     #[test]

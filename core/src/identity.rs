@@ -10,6 +10,12 @@ use zeroize::Zeroizing;
 
 use crate::tags::{self, Tag};
 
+#[cfg(test)]
+thread_local! {
+    /// What identities have signed or sealed in this thread, for the test that no two kinds share a preimage.
+    pub(crate) static SIGNED: std::cell::RefCell<Vec<Vec<u8>>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// A node's permanent id: a UUID, as in `peers.json`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId([u8; 16]);
@@ -140,7 +146,10 @@ impl Identity {
 
     fn mac(&self, tag: Tag, body: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.own.as_slice()).expect("HMAC takes keys of any length");
-        mac.update(&tag.preimage(body));
+        let message = tag.preimage(body);
+        #[cfg(test)]
+        SIGNED.with_borrow_mut(|signed| signed.push(message.clone()));
+        mac.update(&message);
         mac
     }
 
@@ -148,6 +157,8 @@ impl Identity {
     #[must_use]
     pub fn sign(&self, tag: Tag, body: &[u8]) -> [u8; 64] {
         let message = tag.preimage(body);
+        #[cfg(test)]
+        SIGNED.with_borrow_mut(|signed| signed.push(message.clone()));
         let signature = self.key.sign(&message).to_bytes();
         made(Scheme::Node, self.key.verifying_key().as_bytes(), &message, &signature);
         signature

@@ -25,6 +25,8 @@ extern crate self as mpcium_core;
 
 mod auxiliary;
 mod bucket;
+#[cfg(test)]
+mod codecs;
 pub mod committee;
 pub mod config;
 pub mod consensus;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, session::SessionId};
+use crate::{decode, limits, session::SessionId};
 
 /// One message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Message {
         postcard::to_stdvec(self).expect("a message of plain data serialises")
     }
 
-    /// `None`: not a message of this version.
+    /// `None`: not a message of this version, or not in its one encoding.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         // Only what is said in sessions is long, and comes in one piece; of anything else the parts take more memory than
         // their bytes.
@@ -61,10 +61,7 @@ impl Message {
         if bytes.len() > most {
             return None;
         }
-        match postcard::take_from_bytes(bytes) {
-            Ok((message, [])) => Some(message),
-            _ => None,
-        }
+        decode::exact(bytes)
     }
 }
 

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    Duration, NodeId, Secret, Time,
+    Duration, Identity, NodeId, Secret, Time,
     context::{After as ContextAfter, Context, Event, JobFor},
-    identity, limits,
+    decode, identity, limits,
     link::Lane,
     message::{Message as Envelope, SessionMessage},
     node::{AuxiliaryStatus, IngredientStatus, Table},
@@ -103,12 +103,18 @@ enum StoredSet {
 
 /// Reads a stored set; `false`: it is none. See [`crate::decode`].
 pub(crate) fn reads_stored(bytes: &[u8]) -> bool {
-    postcard::from_bytes(bytes).is_ok_and(|stored| {
+    decode::exact(bytes).is_some_and(|stored| {
         if let StoredSet::V1(set) = &stored {
             let _ = set.is_agreed();
         }
-        crate::decode::same_again(&stored)
+        true
     })
+}
+
+/// For the tests of encodings.
+#[cfg(test)]
+pub(crate) fn codec() -> crate::codecs::Codec {
+    crate::codecs::codec::<StoredSet>("auxiliary record")
 }
 
 impl Set {
@@ -194,8 +200,8 @@ impl Auxiliary {
                     let suite = ctx.suites.secp256k1.clone();
                     let Some(auxiliary) = suite.auxiliary() else { continue };
                     // The store authenticates what it returns: an unreadable record is ours and wrong.
-                    let stored: StoredSet = postcard::from_bytes(value.expose())
-                        .unwrap_or_else(|error| panic!("auxiliary set {}: {error}", hex::encode(key)));
+                    let stored: StoredSet = decode::exact(value.expose())
+                        .unwrap_or_else(|| panic!("the auxiliary set {} cannot be read", hex::encode(key)));
                     let mut set = match stored {
                         StoredSet::V1(set) => set,
                         StoredSet::Banned(ban) => {
@@ -453,7 +459,7 @@ impl Auxiliary {
             // to it while the last members were still at it: they do not say them twice.
             return self.tell_everybody(ctx);
         }
-        let signature = ctx.identity.sign(tags::AUXILIARY_AGREED, &agreed_body(&name, ctx.me));
+        let signature = agree(&ctx.identity, &name);
         let mut agreed = BTreeMap::new();
         agreed.insert(ctx.me, crate::wallet::Signature(signature));
         let opened = ctx.suites.secp256k1.auxiliary().and_then(|auxiliary| auxiliary.open(&data));
@@ -740,6 +746,11 @@ fn is_pairwise(ctx: &Context) -> bool {
 fn set_name(suite: &str, members: &[NodeId], rows: &[Vec<u8>]) -> [u8; 32] {
     let body = (suite, members, rows);
     tags::AUXILIARY_SET.hash(&postcard::to_stdvec(&body).expect("plain data serialises"))
+}
+
+/// This member's word that it holds the set of that name.
+pub(crate) fn agree(identity: &Identity, name: &[u8; 32]) -> [u8; 64] {
+    identity.sign(tags::AUXILIARY_AGREED, &agreed_body(name, identity.id()))
 }
 
 fn agreed_body(name: &[u8; 32], node: NodeId) -> Vec<u8> {

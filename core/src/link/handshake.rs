@@ -447,15 +447,26 @@ pub(super) mod tests {
         Hello::read(me.id(), peer, bytes)?.verified(peer)
     }
 
-    /// What nodes 1 and 2 agree on when node 1 begins.
-    pub fn agreed() -> (Agreed, Agreed) {
+    /// What nodes 1 and 2 agree on when node 1 begins, and what they say until then.
+    fn shaken() -> ((Agreed, Agreed), [Vec<u8>; 3]) {
         let ((alice, alice_info), (bob, bob_info)) = (node(1), node(2));
         let initiator = Initiator::new(&alice, party(1, 2), [7; 8], 1, [3; 32]);
         let hello = hello_of(&bob, &alice_info, &initiator.hello).expect("genuine");
         let responder = Responder::new(&bob, party(2, 1), hello, true, [4; 32]).expect("sound keys");
         let verified = initiator.verify(&bob_info, &responder.reply).expect("genuine");
         let (ours, confirm) = initiator.confirm(&alice, verified, false);
-        (ours, responder.finish(&alice_info, &confirm).expect("genuine"))
+        let theirs = responder.finish(&alice_info, &confirm).expect("genuine");
+        ((ours, theirs), [initiator.hello, responder.reply, confirm])
+    }
+
+    /// What nodes 1 and 2 agree on when node 1 begins.
+    pub fn agreed() -> (Agreed, Agreed) {
+        shaken().0
+    }
+
+    /// Hello, reply and confirmation.
+    pub fn said() -> [Vec<u8>; 3] {
+        shaken().1
     }
 
     #[test]

@@ -19,6 +19,8 @@
 //! is the state of one pair, `wire` holds the byte layouts, `trouble` what goes into reports.
 
 mod acquaintance;
+#[cfg(test)]
+mod golden;
 mod handshake;
 mod lane;
 mod mark;
@@ -32,6 +34,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
+#[cfg(test)]
+pub(crate) use golden::golden;
 pub use mark::{Mark, Start};
 pub use trouble::Trouble;
 

@@ -11,7 +11,7 @@ use super::answers::{Attempt, DeliveryKey, Report, Signed, Verdict};
 use crate::{
     Incarnation, NodeId, Secret, WallTime,
     context::{Context, Event, Wanted},
-    limits,
+    decode, limits,
     node::Table,
     store::{Batch, Keyspace},
 };
@@ -49,12 +49,19 @@ enum StoredVerdict {
 
 /// Reads a stored result; `false`: it is none. See [`crate::decode`].
 pub(crate) fn reads_result(bytes: &[u8]) -> bool {
-    postcard::from_bytes::<StoredResult>(bytes).is_ok_and(|stored| crate::decode::same_again(&stored))
+    decode::exact::<StoredResult>(bytes).is_some()
 }
 
 /// Reads a stored verdict; `false`: it is none. See [`crate::decode`].
 pub(crate) fn reads_verdict(bytes: &[u8]) -> bool {
-    postcard::from_bytes::<StoredVerdict>(bytes).is_ok_and(|stored| crate::decode::same_again(&stored))
+    decode::exact::<StoredVerdict>(bytes).is_some()
+}
+
+/// For the tests of encodings.
+#[cfg(test)]
+pub(crate) fn codecs() -> [crate::codecs::Codec; 2] {
+    use crate::codecs::codec;
+    [codec::<StoredResult>("result record"), codec::<StoredVerdict>("verdict record")]
 }
 
 /// A record of the ledger as whoever sees a node's store from outside reads it.
@@ -72,10 +79,10 @@ impl LedgerEntry {
     #[must_use]
     pub fn read(name: &[u8], record: &[u8]) -> Option<Self> {
         let (attempt, value) = if name.len() == size_of::<RequestKey>() {
-            let StoredResult::V1(held) = postcard::from_bytes(record).ok()?;
+            let StoredResult::V1(held) = decode::exact(record)?;
             (held.attempt, postcard::to_stdvec(&held.signed))
         } else {
-            let StoredVerdict::V1(ruled) = postcard::from_bytes(record).ok()?;
+            let StoredVerdict::V1(ruled) = decode::exact(record)?;
             (ruled.attempt, postcard::to_stdvec(&ruled.verdict))
         };
         let Attempt { number, coordinator, incarnation, serial } = attempt;
@@ -191,10 +198,10 @@ fn write<T: Serialize>(record: &T) -> Vec<u8> {
     postcard::to_stdvec(record).expect("a record of plain data serialises")
 }
 
-fn read<T: DeserializeOwned>(value: Option<Secret>, what: &str) -> Option<T> {
+fn read<T: Serialize + DeserializeOwned>(value: Option<Secret>, what: &str) -> Option<T> {
     value.map(|bytes| {
         // The store authenticates what it returns: an unreadable record is ours and wrong.
-        postcard::from_bytes(bytes.expose()).unwrap_or_else(|error| panic!("a {what} cannot be read: {error}"))
+        decode::exact(bytes.expose()).unwrap_or_else(|| panic!("a {what} cannot be read"))
     })
 }
 

@@ -26,7 +26,7 @@ use crate::consensus::{self, Acceptor, Ballot, Decree as _, Election, Voted};
 use crate::limits::{NODES_MAX, REQUEST_BYTES_MAX};
 use crate::protocol::{Curve, KeyShare};
 use crate::store::{Batch, Keyspace};
-use crate::{NodeId, Secret};
+use crate::{NodeId, decode};
 
 /// Bytes of one record without a request document. A certificate of the largest committee, with all votes, both curves
 /// and the longest wallet id, stays below a fifth of it; an acceptor's with as many levels of grounds as there can be,
@@ -248,7 +248,7 @@ macro_rules! stored {
                 const BYTES_MAX: usize = $limit;
 
                 fn encode(&self) -> Vec<u8> {
-                    encode_sized(&Versions::Newest(self))
+                    decode::encode(&Versions::Newest(self))
                 }
 
                 fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
@@ -559,12 +559,6 @@ fn wallet_epoch(wallet: &str, epoch: u32) -> Vec<u8> {
     key
 }
 
-/// Encodes into exactly enough memory, so that a growing buffer leaves no copies of secrets behind.
-fn encode_sized(value: &impl Serialize) -> Vec<u8> {
-    let size = postcard::experimental::serialized_size(value).expect("plain data always has a size");
-    postcard::to_extend(value, Vec::with_capacity(size)).expect("plain data always encodes into memory")
-}
-
 /// Decodes bytes that are exactly one value in its one encoding.
 fn decode_exact<T: Serialize + DeserializeOwned>(
     what: &'static str,
@@ -574,8 +568,5 @@ fn decode_exact<T: Serialize + DeserializeOwned>(
     if bytes.len() > limit {
         return Err(RecordError::TooLong { what, limit, got: bytes.len() });
     }
-    let value: T = postcard::from_bytes(bytes).map_err(|_| RecordError::Encoding { what })?;
-    // The second encoding may hold a share, so it is erased like one.
-    let again = Secret::new(encode_sized(&value));
-    if again.expose() == bytes { Ok(value) } else { Err(RecordError::Encoding { what }) }
+    decode::exact(bytes).ok_or(RecordError::Encoding { what })
 }
