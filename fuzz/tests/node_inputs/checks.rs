@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
+use mpcium_client::{query::WalletReply, result::ResultType};
 use mpcium_core::{
     limits,
     node::Status,
@@ -45,14 +46,29 @@ impl Checks {
         assert!(!text.contains(['\n', '\r', '\u{1b}']), "a report with control characters: {text:?}");
     }
 
-    pub fn reply(&self, body: &[u8]) {
-        let document: Value = serde_json::from_slice(body).expect("a reply is JSON");
-        assert!(document.is_object(), "a reply is an object, not {document}");
+    /// Checks the reply to a query, and says what kind it is.
+    pub fn reply(&mut self, body: &[u8]) -> &'static str {
+        let reply = WalletReply::from_json(body).expect("a reply can be read");
+        if reply.result_type != ResultType::Success {
+            assert!(!reply.error_code.is_empty() && !reply.error_reason.is_empty(), "{reply:?} does not say why");
+            return "a query was refused";
+        }
+        let (name, keys) = (reply.wallet_id, (reply.ecdsa_pub_key, reply.eddsa_pub_key));
+        let keys = (keys.0.unwrap_or_default(), keys.1.unwrap_or_default());
+        assert!(self.asked.contains_key(&(name.clone(), String::new())), "{name} exists, and nobody asked for it");
+        assert!(keys.0.len() == 64 && keys.1.len() == 32, "{name} has no keys");
+        let known = self.keys.entry(name.clone()).or_insert_with(|| keys.clone());
+        assert_eq!(*known, keys, "{name} has two sets of keys");
+        "a query was answered with a wallet"
     }
 
     pub fn status(&self, status: &Status, coordinated: usize) {
         assert!(status.sessions.len() <= limits::SESSIONS_MAX, "{} sessions", status.sessions.len());
         assert!(coordinated <= limits::REQUESTS_MAX, "{coordinated} requests");
+        for table in &status.tables {
+            let full = table.limit.is_some_and(|limit| table.entries > limit);
+            assert!(!full, "{} {}, at most {:?} are allowed", table.entries, table.name, table.limit);
+        }
         assert!(!status.ready || status.peers.iter().filter(|peer| peer.up).count() + 1 >= THRESHOLD);
     }
 

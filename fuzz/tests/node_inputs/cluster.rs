@@ -7,12 +7,14 @@ use std::{
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use mpcium_client::{
+    FullSignature, MessageHash,
     auth::{Authorization, InitiatorKey, PublicKey},
+    query::WalletQuery,
     request::{KeygenRequest, Request, SignRequest},
 };
 use mpcium_core::{
     Config, Duration, Identity, Incarnation, Input, NodeId, Now, Output, PeerInfo, Secret, Time, WallTime,
-    input::{Delivery, DeliveryId, RequestKind},
+    input::{Delivery, DeliveryId, QueryId, RequestKind},
     link::Start,
     node::Node,
     output::{PersistId, Settlement},
@@ -101,7 +103,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new() -> Self {
+    /// One whose nodes keep so many presignatures.
+    pub fn new(presignatures: usize) -> Self {
         let ids: Vec<NodeId> = (0..NODES).map(|i| NodeId::from_bytes([i as u8 + 1; 16])).collect();
         let peers: Vec<PeerInfo> = ids
             .iter()
@@ -120,7 +123,7 @@ impl Cluster {
                     authorization: Authorization::default(),
                     max_concurrent_keygen: 2,
                     max_concurrent_signing: 4,
-                    presignatures: 0,
+                    presignatures,
                     signing_deadline: Duration::from_secs(30),
                     keygen_deadline: Duration::from_secs(60),
                     clock_skew: Duration::from_secs(2),
@@ -215,6 +218,30 @@ impl Cluster {
                 message.state = State::Ready;
             }
         }
+    }
+
+    /// A process tells its peers that it ends, and ends.
+    pub fn leave(&mut self, i: usize) {
+        if self.hosts[i].node.is_some() {
+            self.count("a node left");
+            self.give(i, Input::Leave);
+            self.kill(i);
+        }
+    }
+
+    /// The initiator asks a node for a wallet.
+    pub fn query(&mut self, i: usize, number: usize) {
+        self.entropy += 1;
+        let mut query = WalletQuery {
+            wallet_id: wallet(number),
+            request_id: format!("query {}", self.entropy),
+            // Whatever the clocks are.
+            expires_at: START * 2,
+            signature: None,
+        };
+        let signature = SigningKey::from_bytes(&INITIATOR).sign(&query.signed_bytes());
+        query.signature = Some(signature.to_bytes().to_vec());
+        self.give(i, Input::Query { query: QueryId(self.entropy), body: query.to_json() });
     }
 
     /// Puts a liar in the place of the last node.
@@ -489,7 +516,8 @@ impl Cluster {
             }
             Output::Reply { query, body } => {
                 self.note(i, &format!("reply {}", query.0), &body);
-                self.checks.reply(&body);
+                let what = self.checks.reply(&body);
+                self.count(what);
             }
             Output::Settle { delivery, how } => {
                 self.note(i, &format!("{how:?}"), &delivery.0.to_be_bytes());
@@ -543,7 +571,11 @@ impl Cluster {
         for i in 0..NODES {
             let now = self.clock(i);
             if let Some(node) = &self.hosts[i].node {
-                self.checks.status(&node.status(now), node.coordinated());
+                let status = node.status(now);
+                self.checks.status(&status, node.coordinated());
+                if status.presignatures.used > 0 {
+                    self.count("a presignature was used");
+                }
             }
         }
         let violations = self.witness.take_violations();
@@ -587,6 +619,25 @@ pub fn sign(number: usize, ecdsa: bool, transaction: usize, message: Vec<u8>, pa
         ..SignRequest::default()
     };
     signed(Request::Sign(request), honest)
+}
+
+/// A request for a signature over a message that the nodes hash, for which they may use a presignature.
+pub fn sign_hashed(number: usize, transaction: usize, hash: MessageHash, message: Vec<u8>) -> Request {
+    let Request::Sign(request) = sign(number, true, transaction, Vec::new(), Vec::new(), true) else {
+        panic!("another kind")
+    };
+    let mut request = Request::from(request.with_message(hash, message));
+    // Every signing request of that transaction is another one, whichever fields its signature covers.
+    let full = FullSignature {
+        request_id: request.request_id().to_owned(),
+        expires_at: START * 2,
+        ..FullSignature::default()
+    };
+    *request.full_signature_mut() = Some(full);
+    let bytes = request.full_bytes().expect("it has one");
+    let signature = SigningKey::from_bytes(&INITIATOR).sign(&bytes).to_bytes().to_vec();
+    request.full_signature_mut().as_mut().expect("just put in").signature = Some(signature);
+    signed(request, true)
 }
 
 fn signed(mut request: Request, honest: bool) -> Request {

@@ -1,5 +1,6 @@
 //! The inputs: what happens next, as plain data that can be shrunk.
 
+use mpcium_client::MessageHash;
 use mpcium_core::{
     Input, NodeId, Now, Secret, Time, WallTime,
     input::{Delivery, DeliveryId, QueryId, RequestKind},
@@ -8,7 +9,7 @@ use mpcium_core::{
 };
 use proptest::{prelude::*, sample::Index};
 
-use crate::cluster::{Cluster, LIAR, NODES, keygen, sign, wallet};
+use crate::cluster::{Cluster, LIAR, NODES, keygen, sign, sign_hashed, wallet};
 
 /// How far the cluster has come before anything odd happens.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,11 @@ pub fn begin(cluster: &mut Cluster, depth: Depth) {
             );
         }
         cluster.run_for(2_000);
+        // Twice: the first time makes nodes want presignatures, and the second time they have them.
+        for transaction in [10, 11] {
+            ask(cluster, &Ask::SignHashed { number: 0, transaction, message: 1 });
+            cluster.run_for(2_000);
+        }
     }
     if far >= 4 {
         cluster.replace_by_liar();
@@ -78,6 +84,12 @@ pub enum Ask {
         transaction: usize,
         message: u8,
         path: Vec<u32>,
+    },
+    /// Over a message that the nodes hash.
+    SignHashed {
+        number: usize,
+        transaction: usize,
+        message: u8,
     },
     ForgedKeygen {
         number: usize,
@@ -177,6 +189,15 @@ pub enum Step {
     Drain {
         node: usize,
     },
+    /// A process says that it ends, and ends.
+    Leave {
+        node: usize,
+    },
+    /// The initiator asks for a wallet, or for one that was never made.
+    Query {
+        node: usize,
+        number: usize,
+    },
     Cut {
         from: usize,
         to: usize,
@@ -211,6 +232,9 @@ fn asks() -> impl Strategy<Value = Ask> {
         3 => (0..3_usize).prop_map(|number| Ask::Keygen { number }),
         8 => sign.prop_map(|(number, ecdsa, transaction, message, path)| {
             Ask::Sign { number, ecdsa, transaction, message, path }
+        }),
+        3 => (0..2_usize, 6..9_usize, 0..3_u8).prop_map(|(number, transaction, message)| {
+            Ask::SignHashed { number, transaction, message }
         }),
         1 => (10..12_usize).prop_map(|number| Ask::ForgedKeygen { number }),
         1 => (0..2_usize, any::<bool>()).prop_map(|(number, ecdsa)| Ask::ForgedSign { number, ecdsa }),
@@ -248,6 +272,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => node().prop_map(|node| Step::Kill { node }),
         2 => node().prop_map(|node| Step::Start { node }),
         1 => node().prop_map(|node| Step::Drain { node }),
+        1 => node().prop_map(|node| Step::Leave { node }),
+        3 => (node(), 0..5_usize).prop_map(|(node, number)| Step::Query { node, number }),
         1 => (node(), node()).prop_map(|(from, to)| Step::Cut { from, to }),
         1 => Just(Step::Mend),
         1 => Just(Step::Replace),
@@ -294,6 +320,13 @@ fn ask(cluster: &mut Cluster, ask: &Ask) {
             }
             let request = sign(*number, *ecdsa, transaction, message, path.clone(), true);
             cluster.request(RequestKind::Sign, request.to_json(), Some("client-1".to_owned()));
+        }
+        Ask::SignHashed { number, transaction, message } => {
+            let (hash, message) = (MessageHash::Sha256, vec![*message; 40]);
+            let name = (wallet(*number), format!("tx-{transaction}"));
+            cluster.checks.asked.entry(name).or_default().push(hash.digest(&message).to_vec());
+            let request = sign_hashed(*number, *transaction, hash, message);
+            cluster.request(RequestKind::Sign, request.to_json(), None);
         }
         Ask::ForgedKeygen { number } => {
             cluster.request(RequestKind::Keygen, keygen(*number, false).to_json(), None);
@@ -400,6 +433,8 @@ pub fn apply(cluster: &mut Cluster, step: &Step) {
         Step::Kill { node } => cluster.kill(*node),
         Step::Start { node } => cluster.start(*node),
         Step::Drain { node } => cluster.give(*node, Input::Drain),
+        Step::Leave { node } => cluster.leave(*node),
+        Step::Query { node, number } => cluster.query(*node, *number),
         Step::Cut { from, to } => {
             cluster.cut.insert((*from, *to));
         }

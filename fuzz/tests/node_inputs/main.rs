@@ -23,15 +23,19 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use self::{cluster::Cluster, inputs::Step};
 
 /// States that a run of the test must have reached, or it says less than it seems to.
-const REACHED: [&str; 22] = [
+const REACHED: [&str; 26] = [
     "a batch became durable",
     "a datagram was altered",
     "a delivery was acknowledged",
     "a delivery was taken back by the queue",
     "a message was ignored",
+    "a node left",
     "a node was restarted",
     "a node was rolled back behind its peers' backs",
+    "a presignature was used",
     "a proposal was declined",
+    "a query was answered with a wallet",
+    "a query was refused",
     "a request waits",
     "a session failed",
     "a wallet was published",
@@ -48,13 +52,14 @@ const REACHED: [&str; 22] = [
     "the liar was heard",
 ];
 
-fn plan() -> impl Strategy<Value = (inputs::Depth, Vec<Step>)> {
-    (inputs::depth(), prop::collection::vec(inputs::step(), 10..90))
+/// How far it has come, how many presignatures it keeps, and what happens.
+fn plan() -> impl Strategy<Value = (inputs::Depth, usize, Vec<Step>)> {
+    (inputs::depth(), 0..3_usize, prop::collection::vec(inputs::step(), 10..90))
 }
 
 /// Runs a plan; the hash over everything that came out of the nodes, and what was reached.
-fn run(depth: inputs::Depth, steps: &[Step]) -> (String, BTreeMap<&'static str, u64>) {
-    let mut cluster = Cluster::new();
+fn run(depth: inputs::Depth, presignatures: usize, steps: &[Step]) -> (String, BTreeMap<&'static str, u64>) {
+    let mut cluster = Cluster::new(presignatures);
     inputs::begin(&mut cluster, depth);
     for step in steps {
         inputs::apply(&mut cluster, step);
@@ -69,14 +74,14 @@ fn run(depth: inputs::Depth, steps: &[Step]) -> (String, BTreeMap<&'static str, 
 fn any_inputs_in_any_order_break_nothing() {
     let counters: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) };
-    let result = TestRunner::new(config).run(&plan(), |(depth, steps)| {
-        let (first, reached) = run(depth, &steps);
+    let result = TestRunner::new(config).run(&plan(), |(depth, presignatures, steps)| {
+        let (first, reached) = run(depth, presignatures, &steps);
         let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
         for (what, count) in reached {
             *counters.entry(what).or_default() += count;
         }
         drop(counters);
-        let (second, _) = run(depth, &steps);
+        let (second, _) = run(depth, presignatures, &steps);
         prop_assert_eq!(first, second, "the same inputs gave other outputs");
         Ok(())
     });

@@ -54,7 +54,7 @@ fn kind(target: &str, bytes: &[u8]) -> String {
 fn gather() -> Seeds {
     let mut seeds = Seeds::new();
     handshakes(&mut seeds);
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::new(0);
     cluster.written = Some(Vec::new());
     begin(&mut cluster, Depth::Signed);
     for (keyspace, value) in cluster.written.take().unwrap_or_default() {
