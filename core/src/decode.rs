@@ -10,6 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Secret, auxiliary, link, message,
+    node::records,
     request::{ledger, signing},
     wallet::{Activated, Certificate, Prepared, Promised, Refused, Value, Vote, activation},
 };
@@ -29,6 +30,9 @@ pub const DECODERS: &[Decoder] = &[
     ("auxiliary_record", auxiliary::reads_stored),
     ("ledger_record", ledger::reads_result),
     ("verdict_record", ledger::reads_verdict),
+    ("commits_record", records::reads_commits),
+    ("start_record", records::reads_start),
+    ("mark_record", records::reads_mark),
 ];
 
 /// Reads bytes that are exactly one value, in its one encoding: nothing follows it, and no number is longer than it must

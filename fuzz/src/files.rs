@@ -14,7 +14,7 @@ use mpcium_client::{
 use mpcium_core::{NodeId, PeerInfo};
 use mpcium_node::{
     config::{self, Reader},
-    files, passwords,
+    files, passwords, primes as primes_file,
     secret_text::SecretText,
 };
 
@@ -148,6 +148,14 @@ pub fn password(bytes: &[u8]) {
         Ok(password) => {
             assert!(!password.expose().is_empty() && password.expose().trim() == password.expose());
         }
+        Err(refusal) => tells_nothing(&refusal, bytes),
+    }
+}
+
+pub fn primes(bytes: &[u8]) {
+    let folder = Folder::with("primes", bytes);
+    match primes_file::read(&folder.0.join("primes")) {
+        Ok(read) => assert!(read.primes.iter().all(|prime| prime.expose().len() == 192), "a prime of another size"),
         Err(refusal) => tells_nothing(&refusal, bytes),
     }
 }

@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod files;
+pub mod rounds;
+pub mod statements;
 
 use mpcium_client::{
-    gojson,
+    Prefix, gojson,
+    query::{QUERY_BYTES_MAX, WalletQuery, WalletReply},
     request::{Kind, Request},
     result::{KeygenResult, ReshareResult, SigningResult},
     subjects,
@@ -30,22 +33,37 @@ pub const TARGETS: &[Target] = &[
     ("sign_request", |bytes| request(Kind::Sign, bytes)),
     ("reshare_request", |bytes| request(Kind::Reshare, bytes)),
     ("result", result),
+    ("wallet_query", wallet_query),
+    ("wallet_reply", wallet_reply),
     ("header", header),
     ("subject_token", subject_token),
+    ("prefix", prefix),
     ("datagram", datagram),
     ("handshake", |bytes| decoder("handshake", bytes)),
     ("frame", |bytes| decoder("frame", bytes)),
     ("message", |bytes| decoder("message", bytes)),
     ("proposal", |bytes| decoder("proposal", bytes)),
-    ("statement", |bytes| decoder("statement", bytes)),
-    ("certificate", |bytes| decoder("certificate", bytes)),
+    ("keygen_rounds", rounds::keygen_rounds),
+    ("frost_rounds", rounds::frost_rounds),
+    ("dkls_setup_rounds", rounds::dkls_setup_rounds),
+    ("dkls_signing_rounds", rounds::dkls_signing_rounds),
+    ("statement", statements::statement),
+    ("certificate", statements::certificate),
     ("auxiliary_record", |bytes| decoder("auxiliary_record", bytes)),
     ("ledger_record", |bytes| decoder("ledger_record", bytes)),
     ("verdict_record", |bytes| decoder("verdict_record", bytes)),
+    ("commits_record", |bytes| decoder("commits_record", bytes)),
+    ("start_record", |bytes| decoder("start_record", bytes)),
+    ("mark_record", |bytes| decoder("mark_record", bytes)),
     ("pending_record", record::<PendingRecord>),
     ("acceptor_record", record::<AcceptorRecord>),
     ("certificate_record", record::<CertificateRecord>),
     ("share_record", record::<ShareRecord>),
+    ("store_envelope", |bytes| decoder("store_envelope", bytes)),
+    ("store_integrity", |bytes| decoder("store_integrity", bytes)),
+    ("store_integrity_slot", |bytes| decoder("store_integrity_slot", bytes)),
+    ("store_key_table", |bytes| decoder("store_key_table", bytes)),
+    ("store_row", |bytes| decoder("store_row", bytes)),
     ("config", files::config),
     ("peers", files::peers),
     ("identity", files::identity),
@@ -54,10 +72,11 @@ pub const TARGETS: &[Target] = &[
     ("initiator_key", files::initiator_key),
     ("initiator_public_key", files::initiator_public_key),
     ("password", files::password),
+    ("primes", files::primes),
 ];
 
 /// What reads the records that nodes keep and whose formats are public; for the others see [`decode::DECODERS`].
-pub const RECORDS: [Decoder; 4] = [
+static RECORDS: [Decoder; 4] = [
     ("pending_record", |bytes| PendingRecord::decode(bytes).is_ok()),
     ("acceptor_record", |bytes| AcceptorRecord::decode(bytes).is_ok()),
     ("certificate_record", |bytes| CertificateRecord::decode(bytes).is_ok()),
@@ -70,13 +89,58 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
-/// A private decoder of core.
+/// Everything that can say whether it understands bytes: of core, of the store, and of the records above.
+pub fn decoders() -> impl Iterator<Item = &'static Decoder> {
+    decode::DECODERS.iter().chain(mpcium_io::fjall::decode::DECODERS).chain(&RECORDS)
+}
+
+/// A private decoder of core or of the store.
 fn decoder(name: &str, bytes: &[u8]) {
-    match decode::DECODERS.iter().find(|(known, _)| *known == name) {
+    match decoders().find(|(known, _)| *known == name) {
         // Understood or not; nothing else.
         Some((_, decoder)) => drop(decoder(bytes)),
-        None => panic!("core has no decoder called {name}"),
+        None => panic!("there is no decoder called {name}"),
     }
+}
+
+fn wallet_query(bytes: &[u8]) {
+    let Ok(query) = WalletQuery::from_json(bytes) else { return };
+    let document = query.to_json();
+    // Escapes may make it longer than it came.
+    if document.len() <= QUERY_BYTES_MAX {
+        let again = WalletQuery::from_json(&document);
+        assert_eq!(again.as_ref(), Ok(&query), "what was written is read");
+        assert_eq!(
+            again.map(|again| again.signed_bytes()),
+            Ok(query.signed_bytes()),
+            "the signed bytes change on the way"
+        );
+    }
+    // May refuse, must not panic.
+    let _ = query.validate();
+}
+
+fn wallet_reply(bytes: &[u8]) {
+    let Ok(reply) = WalletReply::from_json(bytes) else { return };
+    let again = WalletReply::from_json(&reply.to_json());
+    assert_eq!(
+        again.map(|again| again.attested_bytes()),
+        Ok(reply.attested_bytes()),
+        "the signed bytes change on the way"
+    );
+    let _ = reply.wallet_document();
+}
+
+/// Names stay names with a prefix before them, and two clusters never share one.
+fn prefix(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(prefix) = Prefix::parse(text) else { return };
+    assert_eq!(prefix.as_str(), text);
+    let (subject, stream) = (prefix.subject("mpc.wallet_query"), prefix.stream("mpc"));
+    assert!(subject.split('.').all(|token| !token.is_empty()), "{subject:?} has an empty token");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    assert!(subject.chars().all(plain) && stream.chars().all(plain) && !stream.contains('.'), "{subject:?} {stream:?}");
+    assert_eq!(stream.strip_suffix("-mpc").map_or_else(String::new, |name| name.replace("--", ".")), text);
 }
 
 /// Whatever a client claims to be, subjects stay subjects and two clients never share one.

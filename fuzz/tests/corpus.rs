@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use fuzz::{RECORDS, TARGETS};
+use fuzz::{TARGETS, rounds, statements};
 use mpcium_core::{
     Time,
-    decode::DECODERS,
     link::{LinkOutput, Links},
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
@@ -51,12 +50,43 @@ fn the_folders_of_the_corpus_are_the_targets() {
 #[test]
 fn every_seed_of_what_nodes_say_and_keep_is_understood() {
     let mut stale = Vec::new();
-    for (name, decoder) in DECODERS.iter().chain(&RECORDS) {
+    for (name, decoder) in fuzz::decoders() {
         let seeds = named_seeds(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");
         stale.extend(seeds.into_iter().filter(|(_, seed)| !decoder(seed)).map(|(path, _)| path));
     }
     assert!(stale.is_empty(), "no longer understood, {ANEW}\n{}", stale.join("\n"));
+}
+
+/// As many inputs as there is time for.
+fn runner(target: &str) -> TestRunner {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let cases = if rounds::SLOW.contains(&target) { config.cases / 8 } else { config.cases };
+    TestRunner::new(ProptestConfig { cases, ..config })
+}
+
+/// Otherwise the targets of rounds would show what happens to runs that have failed anyway.
+#[test]
+fn runs_end_well_with_the_messages_of_an_honest_run() {
+    for target in rounds::SLOW {
+        let mut honest = named_seeds(target);
+        honest.retain(|(path, _)| path.contains("whole-") || path.contains("unchanged-"));
+        assert!(!honest.is_empty(), "{target} has no honest messages");
+        for (path, seed) in honest {
+            assert!(rounds::ends_well(target, &seed), "{path}, {ANEW}");
+        }
+    }
+}
+
+/// Otherwise nothing would ever verify, and no forgery would be noticed.
+#[test]
+fn the_seeds_of_statements_and_certificates_were_signed() {
+    for (path, seed) in named_seeds("statement") {
+        assert_eq!(statements::is_statement(&seed), !path.ends_with("foreign_signature"), "{path}, {ANEW}");
+    }
+    for (path, seed) in named_seeds("certificate") {
+        assert!(statements::is_certificate(&seed), "{path}, {ANEW}");
+    }
 }
 
 /// What a node does that has just started and gets a datagram.
@@ -84,6 +114,7 @@ fn links_take_the_seeds_of_handshakes_for_good() {
 
 #[test]
 fn mutations_of_the_seeds_are_digested() {
+    let mut failures = Vec::new();
     for (name, target) in TARGETS {
         let seeds = seeds(name);
         if seeds.is_empty() {
@@ -91,35 +122,36 @@ fn mutations_of_the_seeds_are_digested() {
         }
         let changes = prop::collection::vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..6);
         let strategy = (prop::sample::select(seeds), changes);
-        TestRunner::default()
-            .run(&strategy, |(mut bytes, changes)| {
-                for (at, value, how) in changes {
-                    if bytes.is_empty() {
-                        break;
-                    }
-                    let at = at.index(bytes.len());
-                    match how {
-                        0 => bytes[at] = value,
-                        1 => bytes.truncate(at),
-                        2 => bytes.insert(at, value),
-                        _ => drop(bytes.remove(at)),
-                    }
+        let outcome = runner(name).run(&strategy, |(mut bytes, changes)| {
+            for (at, value, how) in changes {
+                if bytes.is_empty() {
+                    break;
                 }
-                target(&bytes);
-                Ok(())
-            })
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+                let at = at.index(bytes.len());
+                match how {
+                    0 => bytes[at] = value,
+                    1 => bytes.truncate(at),
+                    2 => bytes.insert(at, value),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            target(&bytes);
+            Ok(())
+        });
+        failures.extend(outcome.err().map(|error| format!("{name}: {error}")));
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn random_bytes_are_digested() {
+    let mut failures = Vec::new();
     for (name, target) in TARGETS {
-        TestRunner::default()
-            .run(&prop::collection::vec(any::<u8>(), 0..600), |bytes| {
-                target(&bytes);
-                Ok(())
-            })
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let outcome = runner(name).run(&prop::collection::vec(any::<u8>(), 0..600), |bytes| {
+            target(&bytes);
+            Ok(())
+        });
+        failures.extend(outcome.err().map(|error| format!("{name}: {error}")));
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Incarnation, NodeId, PeerInfo,
+    Incarnation, NodeId, PeerInfo, Secret,
     link::{Mark, Start},
     store::{Batch, BootRecord, Keyspace},
 };
@@ -46,10 +46,14 @@ pub(crate) fn put_start(batch: &mut Batch, incarnation: Incarnation, start: Star
 
 /// Adds how far a peer has come.
 pub(crate) fn put_mark(batch: &mut Batch, peer: &PeerInfo, mark: &Mark) {
+    put_mark_of(batch, peer.id, peer.key.as_bytes(), mark);
+}
+
+fn put_mark_of(batch: &mut Batch, peer: NodeId, key: &[u8; 32], mark: &Mark) {
     let mut record = vec![MARK_VERSION];
-    record.extend_from_slice(peer.key.as_bytes());
+    record.extend_from_slice(key);
     record.extend_from_slice(&mark.to_bytes());
-    batch.put(Keyspace::Peers, peer.id.as_bytes().to_vec(), record);
+    batch.put(Keyspace::Peers, peer.as_bytes().to_vec(), record);
 }
 
 fn commits(record: &[u8]) -> Option<u64> {
@@ -60,6 +64,9 @@ fn commits(record: &[u8]) -> Option<u64> {
 fn start(record: &[u8]) -> Option<Start> {
     let [VERSION, conceded @ 0..=1, found @ 0..=1, rest @ ..] = record else { return None };
     let commits = u64::from_le_bytes(rest.try_into().ok()?);
+    if *found == 0 && commits != 0 {
+        return None;
+    }
     Some(Start { found: (*found == 1).then_some(commits), conceded: *conceded == 1 })
 }
 
@@ -73,6 +80,37 @@ fn mark(record: &[u8]) -> Option<Option<([u8; 32], Mark)>> {
             Some(Some((*key, Mark::from_bytes(mark.try_into().ok()?))))
         }
         _ => None,
+    }
+}
+
+/// Whether what a writer makes of a record that was read is that record.
+fn is_written(record: &[u8], write: impl FnOnce(&mut Batch)) -> bool {
+    let mut batch = Batch::default();
+    write(&mut batch);
+    let written = batch.writes.first().and_then(|write| write.value.as_ref());
+    assert_eq!(written.map(Secret::expose), Some(record), "a record has two encodings");
+    true
+}
+
+/// Reads the number of commits; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_commits(record: &[u8]) -> bool {
+    commits(record).is_some_and(|commits| is_written(record, |batch| put_commits(batch, commits)))
+}
+
+/// Reads what is known of a start; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_start(record: &[u8]) -> bool {
+    start(record).is_some_and(|start| is_written(record, |batch| put_start(batch, Incarnation([0; 16]), start)))
+}
+
+/// Reads a peer's mark; `false`: it is none. See [`crate::decode`].
+pub(crate) fn reads_mark(record: &[u8]) -> bool {
+    match mark(record) {
+        // Of the old version nothing is read but its number.
+        Some(None) => true,
+        Some(Some((key, mark))) => {
+            is_written(record, |batch| put_mark_of(batch, NodeId::from_bytes([0; 16]), &key, &mark))
+        }
+        None => false,
     }
 }
 

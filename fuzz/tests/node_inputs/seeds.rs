@@ -10,10 +10,8 @@ use std::{
     path::Path,
 };
 
-use fuzz::RECORDS;
 use mpcium_core::{
     Time,
-    decode::{DECODERS, Decoder},
     link::{LinkOutput, Links},
     store::Keyspace,
 };
@@ -35,13 +33,13 @@ const LENGTH_MAX: usize = 8_192;
 /// Seeds by target and name.
 type Seeds = BTreeMap<(&'static str, String), Vec<u8>>;
 
-fn understands(target: &str, bytes: &[u8]) -> bool {
-    // What becomes of a datagram links say themselves, in `tests/corpus.rs`.
-    target == "datagram" || decoders().any(|(name, decoder)| *name == target && decoder(bytes))
-}
+/// Targets whose seeds' names say what they are.
+const NAMED: [&str; 5] = ["handshake", "datagram", "proposal", "statement", "certificate"];
 
-fn decoders() -> impl Iterator<Item = &'static Decoder> {
-    DECODERS.iter().chain(&RECORDS)
+fn understands(target: &str, bytes: &[u8]) -> bool {
+    // What becomes of a datagram links say themselves, and runs and keys of what concerns them: `tests/corpus.rs`.
+    let mut decoders = fuzz::decoders().filter(|(name, _)| *name == target).peekable();
+    decoders.peek().is_none() || decoders.any(|(_, decoder)| decoder(bytes))
 }
 
 /// Of which two seeds are one too many: a message's kind, and of anything else everything.
@@ -54,10 +52,14 @@ fn kind(target: &str, bytes: &[u8]) -> String {
 fn gather() -> Seeds {
     let mut seeds = Seeds::new();
     handshakes(&mut seeds);
+    made(&mut seeds);
     let mut cluster = Cluster::new(0);
     cluster.written = Some(Vec::new());
     begin(&mut cluster, Depth::Signed);
-    for (keyspace, value) in cluster.written.take().unwrap_or_default() {
+    let written = cluster.written.take().unwrap_or_default();
+    let disks = cluster.hosts.iter().flat_map(|host| &host.durable);
+    let kept = disks.map(|((keyspace, _), value)| (*keyspace, value.expose().to_vec()));
+    for (keyspace, value) in written.into_iter().chain(kept) {
         if let Some(target) = target_of(keyspace, &value) {
             seeds.entry((target, format!("written-{}", value.len()))).or_insert(value);
         }
@@ -93,7 +95,18 @@ fn target_of(keyspace: Keyspace, value: &[u8]) -> Option<&'static str> {
         Keyspace::Auxiliary => Some("auxiliary_record"),
         Keyspace::Ledger if understands("ledger_record", value) => Some("ledger_record"),
         Keyspace::Ledger => Some("verdict_record"),
-        Keyspace::Meta | Keyspace::Peers | Keyspace::Ingredients => None,
+        Keyspace::Meta => ["commits_record", "start_record"].into_iter().find(|target| understands(target, value)),
+        Keyspace::Peers => Some("mark_record"),
+        Keyspace::Ingredients => None,
+    }
+}
+
+/// What is made for the purpose, because nodes keep it sealed, or say it too seldom.
+fn made(seeds: &mut Seeds) {
+    let store = mpcium_io::fjall::decode::samples().expect("entropy");
+    let store = store.into_iter().map(|(target, bytes)| (target, "sample".to_owned(), bytes));
+    for (target, name, bytes) in fuzz::rounds::seeds().into_iter().chain(fuzz::statements::seeds()).chain(store) {
+        seeds.insert((target, name), bytes);
     }
 }
 
@@ -129,9 +142,9 @@ fn what_nodes_say_and_keep_makes_seeds() {
         assert!(understands(target, bytes), "{target} does not understand {name}: {}", hex::encode(bytes));
     }
     let targets: BTreeSet<&str> = seeds.keys().map(|(target, _)| *target).collect();
-    for (target, _) in decoders() {
-        // Statements and certificates travel in messages and records, and frames in sealed packets.
-        let inside = ["frame", "statement", "certificate"].contains(target);
+    for (target, _) in fuzz::decoders() {
+        // Frames travel in sealed packets.
+        let inside = *target == "frame";
         assert!(inside || targets.contains(target), "nothing for {target}");
     }
     if std::env::var("FUZZ_SEEDS").is_ok_and(|value| value == "write") {
@@ -145,6 +158,7 @@ fn write(seeds: &Seeds) -> std::io::Result<()> {
     let targets: BTreeSet<&str> = seeds.keys().map(|(target, _)| *target).collect();
     let mut kinds = BTreeSet::new();
     for target in targets {
+        fs::create_dir_all(corpus.join(target))?;
         for entry in fs::read_dir(corpus.join(target))? {
             let path = entry?.path();
             let bytes = fs::read(&path)?;
@@ -156,8 +170,9 @@ fn write(seeds: &Seeds) -> std::io::Result<()> {
         }
     }
     for ((target, name), bytes) in seeds {
-        // Names of these say what they are.
-        let named = ["handshake", "datagram", "proposal"].contains(target);
+        // Of what is gathered one of each kind is enough.
+        let gathered = fuzz::decoders().any(|(name, _)| name == target) && !name.starts_with("sample");
+        let named = NAMED.contains(target) || !gathered;
         if named || kinds.insert((*target, kind(target, bytes))) {
             fs::write(corpus.join(target).join(name), bytes)?;
         }

@@ -147,6 +147,23 @@ fn slot(keys: &Keys, bytes: &[u8], number: usize) -> Result<State, Reason> {
     State::open(keys, sealed).map_err(|reason| format!("slot {number}: {reason}"))
 }
 
+/// Reads a slot of a file under these keys; `false`: it is none. See [`super::decode`].
+pub(super) fn reads(keys: &Keys, bytes: &[u8]) -> bool {
+    let mut file = bytes.to_vec();
+    file.resize(SLOT_BYTES, 0);
+    file.extend_from_slice(bytes);
+    // Alone, it is a file that was cut off.
+    drop(slot(keys, bytes, 1));
+    let read = slot(keys, bytes, 0);
+    assert_eq!(slot(keys, &file, 1).ok(), read.as_ref().ok().cloned(), "a slot means something else in another place");
+    read.is_ok()
+}
+
+/// A slot as it is written under these keys.
+pub(super) fn sample(keys: &Keys) -> Result<Vec<u8>, Reason> {
+    framed(&State::first().seal(keys)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,8 +82,15 @@ impl State {
 
     /// Opens the sealed form.
     pub(super) fn open(keys: &Keys, sealed: &[u8]) -> Result<Self, Reason> {
-        let plain = keys.open_state(sealed)?;
-        postcard::from_bytes(&plain).map_err(|error| format!("its seal fits but its content is malformed: {error}"))
+        Self::read(&keys.open_state(sealed)?)
+    }
+
+    /// Reads bytes that are exactly one record, in its one encoding.
+    fn read(plain: &[u8]) -> Result<Self, Reason> {
+        let malformed = |why: &dyn std::fmt::Display| format!("its seal fits but its content is malformed: {why}");
+        let state: Self = postcard::from_bytes(plain).map_err(|error| malformed(&error))?;
+        let again = postcard::to_stdvec(&state).map_err(|error| malformed(&error))?;
+        if again == plain { Ok(state) } else { Err(malformed(&"it would be written otherwise")) }
     }
 
     /// Remembers damage for ever.
@@ -110,6 +117,26 @@ impl State {
 }
 
 /// One keyspace's difference in words.
+/// Reads a record that has been opened; `false`: it is none. See [`super::decode`].
+pub(super) fn reads(plain: &[u8]) -> bool {
+    State::read(plain).is_ok_and(|mut state| {
+        // Whatever the numbers are.
+        drop(compare(&State::first(), Some(&state), Some(&State::first())));
+        drop(compare(&state, None, Some(&state)));
+        state.sum(0).add(&[0xff; 32]);
+        state.sum(0).remove(&[0xff; 32]);
+        true
+    })
+}
+
+/// A record as it is before it is sealed.
+pub(super) fn sample() -> Result<Vec<u8>, Reason> {
+    let mut state = State::first();
+    state.sum(seal::number(Keyspace::Shares)).add(&[1; 32]);
+    state.note(&["shares: 1 of 2 records are missing".to_owned()]);
+    postcard::to_stdvec(&state).map_err(|error| error.to_string())
+}
+
 fn difference(keyspace: Keyspace, expected: u64, found: u64) -> String {
     let name = keyspace.name();
     if found < expected {

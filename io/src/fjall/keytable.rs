@@ -145,17 +145,7 @@ impl KeyTable {
             return Ok(Bucket::new());
         };
         let plain = keys.open_bucket(&bucket.file_name(), &sealed).map_err(|reason| named(&reason))?;
-        if plain.len() % ENTRY_BYTES != 0 {
-            return Err(named(&format_args!("its content has {} bytes, not a multiple of 48", plain.len())));
-        }
-        let mut entries = Bucket::new();
-        for entry in plain.chunks_exact(ENTRY_BYTES) {
-            let (id, key) = entry.split_at(ENTRY_BYTES - 32);
-            if let (Ok(id), Ok(key)) = (KeyId::try_from(id), <[u8; 32]>::try_from(key)) {
-                entries.insert(id, Zeroizing::new(key));
-            }
-        }
-        Ok(entries)
+        entries(&plain).map_err(|reason| named(&reason))
     }
 
     /// Replaces the files of buckets, all at the cost of one folder sync; an empty bucket's file is removed.
@@ -166,12 +156,7 @@ impl KeyTable {
         self.recent = None;
         let named = |path: &Path, reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
         for (bucket, entries) in buckets.iter().filter(|(_, entries)| !entries.is_empty()) {
-            let mut plain = Zeroizing::new(Vec::with_capacity(entries.len() * ENTRY_BYTES));
-            for (id, key) in entries {
-                plain.extend_from_slice(id);
-                plain.extend_from_slice(key.as_slice());
-            }
-            let sealed = keys.seal_bucket(&bucket.file_name(), &plain)?;
+            let sealed = keys.seal_bucket(&bucket.file_name(), &content(entries))?;
             let path = self.path(*bucket);
             files::stage(&path, &sealed).map_err(|error| named(&path, &error))?;
         }
@@ -199,6 +184,45 @@ impl KeyTable {
         }
         Ok(())
     }
+}
+
+/// Reads the content of a bucket's file.
+fn entries(plain: &[u8]) -> Result<Bucket, Reason> {
+    if !plain.len().is_multiple_of(ENTRY_BYTES) {
+        return Err(format!("its content has {} bytes, not a multiple of {ENTRY_BYTES}", plain.len()));
+    }
+    let mut entries = Bucket::new();
+    for entry in plain.chunks_exact(ENTRY_BYTES) {
+        let (id, key) = entry.split_at(ENTRY_BYTES - 32);
+        if let (Ok(id), Ok(key)) = (KeyId::try_from(id), <[u8; 32]>::try_from(key)) {
+            entries.insert(id, Zeroizing::new(key));
+        }
+    }
+    Ok(entries)
+}
+
+/// The content of a bucket's file, in exactly enough memory.
+fn content(entries: &Bucket) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(entries.len() * ENTRY_BYTES));
+    for (id, key) in entries {
+        plain.extend_from_slice(id);
+        plain.extend_from_slice(key.as_slice());
+    }
+    plain
+}
+
+/// Reads the content of a bucket's file; `false`: it is none. See [`super::decode`].
+pub(super) fn reads(plain: &[u8]) -> bool {
+    let _ = std::str::from_utf8(plain).map(BucketId::parse);
+    entries(plain).is_ok_and(|read| {
+        assert_eq!(entries(&content(&read)).as_ref(), Ok(&read), "keys change when they are written and read");
+        true
+    })
+}
+
+/// The content of a file with two keys.
+pub(super) fn sample() -> Vec<u8> {
+    content(&Bucket::from([([1; 16], Zeroizing::new([1; 32])), ([2; 16], Zeroizing::new([2; 32]))])).to_vec()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! All work is done by one thread, in order; batches that have queued up meanwhile share their syncs.
 
 mod beside;
+pub mod decode;
 mod envelope;
 mod files;
 mod integrity;
