@@ -33,15 +33,18 @@ impl Drop for Server {
     }
 }
 
-fn server_program() -> Option<PathBuf> {
-    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin/nats-server");
+/// A missing program fails the tests: nothing here is ever skipped.
+fn server_program() -> PathBuf {
+    let tools = std::env::var_os("MPCIUM_TOOLS")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools").into(), PathBuf::from);
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     std::env::var_os("NATS_SERVER")
         .map(PathBuf::from)
         .into_iter()
-        .chain([PathBuf::from(tools)])
+        .chain([tools.join("bin/nats-server")])
         .chain(std::env::split_paths(&on_path).map(|folder| folder.join("nats-server")))
         .find(|path| path.is_file())
+        .expect("no nats-server: run `make servers` (scripts/fetch-servers.sh), or name one in NATS_SERVER")
 }
 
 async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
@@ -55,13 +58,9 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: imp
     }
 }
 
-async fn server() -> Option<Server> {
-    let Some(program) = server_program() else {
-        eprintln!("no nats-server: nothing is checked (set NATS_SERVER)");
-        return None;
-    };
+async fn server() -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let process = Command::new(program)
+    let process = Command::new(server_program())
         .args(["-js", "-a", "127.0.0.1", "-p", "-1", "-sd"])
         .arg(folder.path())
         .arg("--ports_file_dir")
@@ -76,7 +75,7 @@ async fn server() -> Option<Server> {
         ports["nats"][0].as_str().map(str::to_owned)
     })
     .await;
-    Some(Server { process, url, _folder: folder })
+    Server { process, url, _folder: folder }
 }
 
 impl Server {
@@ -194,7 +193,7 @@ fn sign_request(tx_id: &str) -> SignRequest {
 
 #[tokio::test]
 async fn clusters_that_differ_in_their_prefix_share_a_server_and_nothing_else() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let mut waiting = Vec::new();
     for (mark, prefix) in (1..).zip(["", "blue", "eu.blue"]) {
         let prefix = Prefix::parse(prefix).unwrap();
@@ -213,7 +212,7 @@ async fn clusters_that_differ_in_their_prefix_share_a_server_and_nothing_else() 
 
 #[tokio::test]
 async fn streams_are_made_as_existing_clients_make_them_and_left_alone_when_there() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let jetstream = jetstream::new(server.connect().await);
     jetstream
         .create_stream(jetstream::stream::Config {
@@ -241,7 +240,7 @@ async fn streams_are_made_as_existing_clients_make_them_and_left_alone_when_ther
 
 #[tokio::test]
 async fn one_call_asks_and_returns_the_answer_for_ids_of_any_content() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let client = server.client(ClientId::Generated).await;
     let mut keygen = server.cluster(Kind::Keygen).await;
     for id in ["plain", "dots.and spaces.*>", "émoji 😀:1", "%2E"] {
@@ -288,7 +287,7 @@ async fn one_call_asks_and_returns_the_answer_for_ids_of_any_content() {
 
 #[tokio::test]
 async fn waiting_calls_and_listeners_never_take_each_others_results() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let clients = [
         server.client(ClientId::Named("svc-a".into())).await,
         server.client(ClientId::Named("svc-a".into())).await,
@@ -332,7 +331,7 @@ async fn waiting_calls_and_listeners_never_take_each_others_results() {
 
 #[tokio::test]
 async fn a_late_answer_is_not_taken_for_the_next_calls() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let client = server.client(ClientId::Generated).await;
     let mut cluster = server.cluster(Kind::Sign).await;
     let early = client.sign_and_wait(sign_request("t"), Duration::from_millis(300)).await;
@@ -352,7 +351,7 @@ async fn a_late_answer_is_not_taken_for_the_next_calls() {
 
 #[tokio::test]
 async fn what_a_listener_does_not_acknowledge_comes_again() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let client = server.client(ClientId::Generated).await;
     let mut cluster = server.cluster(Kind::Sign).await;
     let mut results = client.signing_results().await.unwrap();
@@ -377,7 +376,7 @@ async fn what_a_listener_does_not_acknowledge_comes_again() {
 
 #[tokio::test]
 async fn callbacks_outlive_their_consumer() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let client = server.client(ClientId::Named("svc".into())).await;
     let mut cluster = server.cluster(Kind::Keygen).await;
     let (sender, mut seen) = mpsc::unbounded_channel();
@@ -397,7 +396,7 @@ async fn callbacks_outlive_their_consumer() {
 
 #[tokio::test]
 async fn what_cannot_work_is_refused_before_anything_is_sent() {
-    let Some(server) = server().await else { return };
+    let server = server().await;
     let bad_id = Options { client_id: ClientId::Named("a.b".into()), ..Options::default() };
     let refused = Client::new(server.connect().await, LocalSigner::from_seed(&[7; 32]), bad_id).await;
     assert!(matches!(refused, Err(ClientError::ClientId(_))));
