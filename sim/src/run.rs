@@ -1,5 +1,4 @@
-//! Executes one run on a fresh thread of its own, because the executor's random state is per thread, and so is the
-//! generator that DKLs23's library draws from.
+//! Executes one run on a fresh thread of its own, because the executor's random state is per thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

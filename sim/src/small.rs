@@ -1,8 +1,8 @@
 //! The real protocols: for ECDSA, by the seed, DKLs23 as in production or CGGMP24 at a toy security level, so that a run
 //! takes seconds of computation instead of hours; FROST as in production. No binary of the product can name that level.
 //!
-//! DKLs23 draws from the thread's generator instead of one that core seeds. The simulator's executor answers the system
-//! call that seeds it, and every run has a thread of its own, so it follows the seed as well.
+//! DKLs23 draws from the thread's generator instead of one that core seeds. Every step seeds it by a system call, which the
+//! simulator's executor answers, so it follows the seed as well.
 //!
 //! Nearly all the time of such a run would go into auxiliary data: a set-up with DKLs23 for every pair of nodes, or safe
 //! primes. So most runs begin with what a quiet run of the same protocols has left of it, made once in a process

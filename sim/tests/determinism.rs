@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::Command};
 
+use madsim::{Config, runtime::Runtime};
+use mpcium_core::protocol::{AuxiliarySuite, Dkls, Run};
 use sim::{
     changes::Changes,
     run::run,
@@ -70,4 +72,23 @@ fn a_log_does_not_change_the_run() {
 #[test]
 fn two_seeds_are_two_runs() {
     assert_ne!(run(1, Profile::Ideal, None).hash, run(2, Profile::Ideal, None).hash);
+}
+
+/// The first message of a pair's set-up, under an executor that answers the machine's randomness from this seed.
+fn first_words(seed: u64) -> Vec<u8> {
+    Runtime::with_seed_and_config(seed, Config::default()).block_on(async {
+        let run = Run { execution_id: [1; 32], index: 0, parties: 2, seed: [2; 32] };
+        let mut party = AuxiliarySuite::start(&Dkls, run, Vec::new()).expect("a possible run");
+        party.advance(Vec::new()).messages.remove(0).bytes
+    })
+}
+
+/// Its library draws from the thread's generator, which would go on where the runs before have left it.
+#[test]
+fn a_step_of_dkls23_depends_on_the_machine_s_randomness_of_that_moment_alone() {
+    // From here on the thread has its generator, whose making draws as well.
+    let other = first_words(2);
+    let once = first_words(1);
+    assert_eq!(first_words(1), once);
+    assert_ne!(once, other);
 }

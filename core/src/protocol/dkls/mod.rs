@@ -10,8 +10,8 @@
 //! same nonce points before any of them says its last word; and no signature leaves unverified. `docs/protocols.md` has
 //! the argument, and who checks what of every message.
 //!
-//! The library draws from the thread's own generator, which the operating system seeds. That stays inside the jobs that
-//! workers run; nothing of it reaches core except finished messages.
+//! The library draws from the thread's own generator, which the operating system seeds anew before every step
+//! ([`fresh_randomness`]). That stays inside the jobs that workers run; nothing of it reaches core except finished messages.
 
 mod pair;
 mod rounds;
@@ -112,12 +112,20 @@ trait Protocol: Send {
     fn proceed(&mut self) -> Result<(Vec<Outgoing>, Option<Outcome>), Abort>;
 }
 
+/// Seeds the thread's generator from the operating system. On its own it does that once per 64 kB, so a machine that is
+/// copied, or put back to a snapshot with its memory, would repeat what the library takes for secret and fresh.
+#[expect(clippy::disallowed_methods, reason = "the library draws from nothing else; this runs on a worker")]
+fn fresh_randomness() -> Result<(), Abort> {
+    rand::rng().reseed().map_err(|error| Abort::new(format!("the machine gives no randomness: {error}")))
+}
+
 /// Makes a [`Party`] of a [`Protocol`]; a panic inside the library ends the run.
 struct Driven<P>(P);
 
 impl<P: Protocol> Party for Driven<P> {
     fn advance(&mut self, inbox: Vec<Incoming>) -> Step {
         let absorb = || {
+            fresh_randomness()?;
             inbox.into_iter().try_for_each(|incoming| self.0.accept(incoming))?;
             self.0.proceed()
         };
