@@ -6,7 +6,8 @@
 //! equivocation.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
+use std::sync::Arc;
 
 use crate::protocol::runner::Kind;
 use crate::protocol::{Abort, Incoming, Outgoing, Run};
@@ -19,13 +20,26 @@ pub(super) struct Expected {
     pub bytes: RangeInclusive<usize>,
 }
 
+/// What a message says. Copies share it: they stay here, so that repetitions are recognised, while a round is worked on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Body(Arc<Vec<u8>>);
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // Behind the byte that numbers the round.
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
 /// The messages of all rounds of one run; a body travels behind one byte that numbers its round.
 pub(super) struct Rounds {
     index: u16,
     parties: u16,
     expected: Vec<Expected>,
     /// By round, then by sender.
-    received: Vec<BTreeMap<u16, Vec<u8>>>,
+    received: Vec<BTreeMap<u16, Body>>,
     /// The round that is taken next.
     next: usize,
 }
@@ -38,7 +52,7 @@ impl Rounds {
 
     /// Checks and keeps one message.
     pub fn accept(&mut self, incoming: Incoming) -> Result<(), Abort> {
-        let Incoming { from, broadcast, mut bytes } = incoming;
+        let Incoming { from, broadcast, bytes } = incoming;
         if from >= self.parties || from == self.index {
             // Positions are looked up by the session, never read from a message: this is not the peers' doing.
             return Err(Abort::new(format!("message from position {from}, expected another of {}", self.parties)));
@@ -59,19 +73,18 @@ impl Rounds {
             let reason = format!("round {round} of {length} bytes, expected {least} to {most}");
             return Err(Abort::blaming(from, reason));
         }
-        bytes.remove(0);
         match received.get(&from) {
-            Some(earlier) if *earlier == bytes => Ok(()),
+            Some(earlier) if *earlier.0 == bytes => Ok(()),
             Some(_) => Err(Abort::blaming(from, format!("two different messages for round {round}"))),
             None => {
-                received.insert(from, bytes);
+                received.insert(from, Body(Arc::new(bytes)));
                 Ok(())
             }
         }
     }
 
-    /// The messages of the next round by sender, once all are there. They stay, so that repetitions are recognised.
-    pub fn take(&mut self) -> Option<BTreeMap<u16, Vec<u8>>> {
+    /// The messages of the next round by sender, once all are there.
+    pub fn take(&mut self) -> Option<BTreeMap<u16, Body>> {
         let received = self.received.get(self.next)?;
         if received.len() + 1 < usize::from(self.parties) {
             return None;
@@ -112,7 +125,8 @@ mod tests {
         rounds.accept(message(2, false, &[0, 7, 7])).expect("an exact repetition");
         rounds.accept(message(1, false, &[0, 8, 8, 8])).expect("fits");
         let taken = rounds.take().expect("complete");
-        assert_eq!(taken.into_iter().collect::<Vec<_>>(), [(1, vec![8, 8, 8]), (2, vec![7, 7])]);
+        let taken: Vec<_> = taken.into_iter().map(|(from, body)| (from, body.to_vec())).collect();
+        assert_eq!(taken, [(1, vec![8, 8, 8]), (2, vec![7, 7])]);
         assert_eq!(rounds.take(), None);
         rounds.accept(message(1, false, &[0, 8, 8, 8])).expect("a late repetition");
     }

@@ -28,7 +28,7 @@ use k256::elliptic_curve::sec1::ToSec1Point as _;
 use k256::{AffinePoint, Scalar, Secp256k1};
 
 use super::pair::Pair;
-use super::rounds::{Expected, Rounds, outgoing};
+use super::rounds::{Body, Expected, Rounds, outgoing};
 use super::{Driven, Protocol, wire};
 use crate::protocol::runner::{self, Kind};
 use crate::protocol::{Abort, Incoming, Outcome, Outgoing, Party, Run, Signing, ecdsa};
@@ -221,7 +221,7 @@ impl Signer {
         Ok(messages)
     }
 
-    fn multiply(&mut self, committed: Committed, received: &BTreeMap<u16, Vec<u8>>) -> Result<Vec<Outgoing>, Abort> {
+    fn multiply(&mut self, committed: Committed, received: &BTreeMap<u16, Body>) -> Result<Vec<Outgoing>, Abort> {
         let Committed { unique, kept } = committed;
         let mut nonce_points = BTreeMap::new();
         nonce_points.insert(self.run.index, self.nonce_point(self.run.index, &unique.instance_point));
@@ -246,7 +246,7 @@ impl Signer {
         Ok(messages)
     }
 
-    fn sum(&mut self, multiplied: Multiplied, received: &BTreeMap<u16, Vec<u8>>) -> Result<Vec<Outgoing>, Abort> {
+    fn sum(&mut self, multiplied: Multiplied, received: &BTreeMap<u16, Body>) -> Result<Vec<Outgoing>, Abort> {
         let Multiplied { unique, kept, nonce_points } = multiplied;
         let echo = self.echo(&nonce_points);
         let mut seconds = Vec::with_capacity(received.len());
@@ -276,7 +276,7 @@ impl Signer {
         r: [u8; 32],
         mut numerator: Scalar,
         mut denominator: Scalar,
-        received: &BTreeMap<u16, Vec<u8>>,
+        received: &BTreeMap<u16, Body>,
     ) -> Result<Outcome, Abort> {
         for (from, bytes) in received {
             let third = wire::read_third(bytes).ok_or_else(|| Abort::blaming(*from, "round 2 cannot be read"))?;
