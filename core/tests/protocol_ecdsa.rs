@@ -10,7 +10,7 @@ mod toy;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use common_protocol::{pump, pump_honestly, runs};
+use common_protocol::{dealt_anew, pump, pump_honestly, runs};
 use k256::ecdsa::signature::hazmat::PrehashVerifier;
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use mpcium_core::Secret;
@@ -177,11 +177,20 @@ fn a_committee_of_some_nodes_in_another_order_signs() {
 
 #[test]
 fn a_key_whose_holders_change_places_signs_with_the_auxiliary_data_that_there_is() {
-    // The same nodes hold two keys at different positions, as after a change of committee.
-    let (first, second) = (keys(3, 2), keys(4, 3));
+    // One key, before and after a change of committee: the same nodes at other positions, one more of them, another
+    // threshold.
+    let before = keys(3, 2);
+    let after = dealt_anew(&before, 4, 3);
+    for share in &after {
+        share.validate().expect("a valid share");
+        assert_eq!(share.public_key, before[0].public_key);
+    }
+    let fewer = dealt_anew(&after, 3, 2);
     for case in cases() {
-        case.assert_signs(&first, &[1, 2, 4], &[0, 2], [0x11; 32]);
-        case.assert_signs(&second, &[0, 1, 2, 4], &[1, 2, 3], [0x22; 32]);
+        case.assert_signs(&before, &[1, 2, 4], &[0, 2], [0x11; 32]);
+        case.assert_signs(&after, &[4, 0, 1, 2], &[0, 2, 3], [0x22; 32]);
+        case.assert_signs(&after, &[4, 0, 1, 2], &[3, 1, 2], [0x33; 32]);
+        case.assert_signs(&fewer, &[2, 4, 1], &[1, 2], [0x44; 32]);
     }
 }
 

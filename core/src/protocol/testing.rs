@@ -2,7 +2,7 @@
 
 /// What [`common_protocol`] calls the protocol module.
 mod api {
-    pub(super) use crate::protocol::{Abort, Incoming, Outcome, Party, Run, Status};
+    pub(super) use crate::protocol::{Abort, Incoming, KeyShare, Outcome, Party, Run, Status};
 }
 
 #[path = "../../tests/common_protocol/mod.rs"]

@@ -5,8 +5,13 @@
 //! crate and behaviour tests outside of it share this code.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::api::{Abort, Incoming, Outcome, Party, Run, Status};
+use k256::elliptic_curve::ff::PrimeField as _;
+use k256::elliptic_curve::sec1::ToSec1Point as _;
+use k256::{ProjectivePoint, Scalar};
+
+use super::api::{Abort, Incoming, KeyShare, Outcome, Party, Run, Status};
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -78,4 +83,40 @@ pub fn runs(parties: u16, occasion: u8) -> Vec<Run> {
             Run { execution_id: [occasion; 32], index, parties, seed }
         })
         .collect()
+}
+
+/// New shares of the same key on secp256k1 for so many members, of whom so many sign: what is left of it after another
+/// committee has taken it over.
+#[allow(dead_code, reason = "not every target that includes this file deals keys anew")]
+pub fn dealt_anew(shares: &[Arc<KeyShare>], members: u16, threshold: u16) -> Vec<Arc<KeyShare>> {
+    let place = |position: u16| Scalar::from(u64::from(position) + 1);
+    let signers = &shares[..usize::from(shares[0].threshold)];
+    let key = signers.iter().fold(Scalar::ZERO, |sum, own| {
+        let secret = Scalar::from_repr(<[u8; 32]>::try_from(own.secret.expose()).expect("32 bytes").into());
+        let others = signers.iter().filter(|other| other.index != own.index).map(|other| place(other.index));
+        let coefficient = others.fold(Scalar::ONE, |product, other| {
+            product * other * (other - place(own.index)).invert().expect("different places")
+        });
+        sum + secret.expect("below the order") * coefficient
+    });
+    // The coefficients above the constant one are as good as any.
+    let secret_at = |position: u16| {
+        (1..threshold)
+            .rev()
+            .fold(Scalar::ZERO, |sum, degree| (sum + Scalar::from(u64::from(degree) + 77)) * place(position))
+            + key
+    };
+    let public =
+        |secret: &Scalar| (ProjectivePoint::GENERATOR * secret).to_affine().to_sec1_point(true).as_bytes().to_vec();
+    let public_shares: Vec<Vec<u8>> = (0..members).map(|position| public(&secret_at(position))).collect();
+    let of = |index: u16| KeyShare {
+        curve: shares[0].curve,
+        threshold,
+        index,
+        secret: mpcium_core::Secret::new(secret_at(index).to_bytes().to_vec()),
+        public_key: shares[0].public_key.clone(),
+        public_shares: public_shares.clone(),
+        checked: Default::default(),
+    };
+    (0..members).map(|index| Arc::new(of(index))).collect()
 }

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use k256::{AffinePoint, Scalar};
+use dkls23_core::utilities::proofs::{DLogProof, EncProof};
+use k256::elliptic_curve::sec1::ToSec1Point as _;
+use k256::{AffinePoint, Scalar, Secp256k1};
 
 use super::setup::First;
 use super::{Dkls, wire};
-use crate::protocol::testing::common_protocol::{End, Envelope, pump, pump_honestly, runs};
+use crate::protocol::testing::common_protocol::{End, Envelope, dealt_anew, pump, pump_honestly, runs};
 use crate::protocol::{
     Abort, AuxiliarySet, AuxiliarySuite, AuxiliaryView, Curve, DistributedKeyGeneration, KeyGeneration, KeyShare,
-    Outcome, Party, Signing, SigningSuite,
+    Outcome, Party, Signing, SigningSuite, runner,
 };
+use crate::tags;
 
 /// Whom a failure names, and whether it bans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +74,16 @@ fn views(signers: &[u16], own: u16) -> Vec<AuxiliaryView> {
         .collect()
 }
 
-fn signing_parties(signers: &[u16], occasion: u8) -> Vec<Box<dyn Party>> {
+/// The shares of the three members, by threshold.
+fn keys() -> &'static BTreeMap<usize, Vec<Arc<KeyShare>>> {
     static KEYS: OnceLock<BTreeMap<usize, Vec<Arc<KeyShare>>>> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| [(2, shares(2)), (3, shares(3))].into());
+    KEYS.get_or_init(|| [(2, shares(2)), (3, shares(3))].into())
+}
+
+fn signing_parties(signers: &[u16], occasion: u8) -> Vec<Box<dyn Party>> {
     let runs = runs(u16::try_from(signers.len()).expect("few"), occasion).into_iter().zip(signers);
     runs.map(|(run, signer)| {
-        let key = keys[&signers.len()][usize::from(*signer)].clone();
+        let key = keys()[&signers.len()][usize::from(*signer)].clone();
         let signing =
             Signing { key, signers: signers.to_vec(), message: vec![7; 32], auxiliary: views(signers, *signer) };
         SigningSuite::start(&Dkls, run, signing).expect("fits")
@@ -157,11 +164,20 @@ fn every_field_of_every_signing_message_is_checked_and_only_consistency_checks_b
     }
 }
 
+/// The first coordinate of no point.
+const NO_POINT: [u8; 32] = {
+    let mut x = [0; 32];
+    x[31] = 5; // 5³ + 7 is no square
+    x
+};
+
 #[test]
 fn points_at_infinity_numbers_above_the_order_and_wrong_lengths_are_refused_before_they_are_used() {
     for at in [second::GAMMA_U, second::GAMMA_V, second::PUBLIC_SHARE, second::INSTANCE_POINT] {
         let end = meddled(signing_parties(&[0, 1], 21), 1, &|bytes| bytes[at..at + 33].fill(0));
         assert_eq!(verdict(end, "the identity").0, Blames);
+        let end = meddled(signing_parties(&[0, 1], 21), 1, &|bytes| bytes[at + 1..at + 33].copy_from_slice(&NO_POINT));
+        assert_eq!(verdict(end, "no point of the curve").0, Blames);
     }
     for (round, at) in
         [(1, second::PSI), (1, second::TAU), (1, second::VERIFY_U), (1, second::GAMMA_SENDER), (2, 1), (2, 33)]
@@ -193,6 +209,39 @@ fn a_signer_that_shows_different_nonce_points_is_found_before_anybody_says_its_l
         assert!(abort.reason.contains("different commitments"), "{abort:?}");
     }
     assert_eq!(last_words, 0);
+}
+
+#[test]
+fn a_signer_that_opens_another_nonce_point_than_all_have_the_commitment_to_is_found() {
+    // Its echo fits, and so does what the library has it commit to towards each other signer.
+    let execution_id = runs(2, 27).remove(0).execution_id;
+    let mut commitments = [[0; 32]; 2];
+    let ends = pump(signing_parties(&[0, 1], 27), |mut envelope| {
+        if envelope.number == 0 {
+            envelope.bytes[1] ^= u8::from(envelope.from == 1);
+            commitments[usize::from(envelope.from)].copy_from_slice(&envelope.bytes[1..33]);
+        }
+        if (envelope.from, envelope.number) == (1, 1) {
+            let echo = tags::ECHO.hash(&[execution_id.as_slice(), commitments.as_flattened()].concat());
+            envelope.bytes[second::ECHO..second::BINDING].copy_from_slice(&echo);
+        }
+        vec![envelope]
+    });
+    let (found, abort) = verdict(ends.into_iter().next().expect("two"), "another nonce point");
+    assert_eq!(found, Blames);
+    assert!(abort.reason.contains("not the one committed to"), "{abort:?}");
+}
+
+#[test]
+fn public_shares_that_do_not_add_up_to_the_key_are_noticed_and_name_nobody() {
+    let mut parties = signing_parties(&[0, 1], 28);
+    // A share of the same key, but not of the same dealing, which the signer uses throughout.
+    let key = dealt_anew(&keys()[&2], 3, 2).remove(1);
+    let signing = Signing { key, signers: vec![0, 1], message: vec![7; 32], auxiliary: views(&[0, 1], 1) };
+    parties[1] = SigningSuite::start(&Dkls, runs(2, 28).remove(1), signing).expect("fits");
+    let (found, abort) = verdict(pump(parties, |envelope| vec![envelope]).remove(0), "another dealing");
+    assert_eq!(found, Nobody);
+    assert!(abort.reason.contains("polynomial inconsistency"), "{abort:?}");
 }
 
 #[test]
@@ -248,9 +297,19 @@ fn repeated_messages_are_harmless_and_two_different_ones_are_equivocation() {
 /// Changes the first message of a set-up.
 type Change = fn(&mut First);
 
+/// How member 0 ends when the first message of member 1 is changed.
+fn meddled_setup(change: &dyn Fn(&mut First)) -> End {
+    meddled(setup_parties(30), 0, &|bytes| {
+        let mut first: First = postcard::from_bytes(&bytes[1..]).expect("honest");
+        change(&mut first);
+        bytes.truncate(1);
+        bytes.extend(postcard::to_stdvec(&first).expect("serialises"));
+    })
+}
+
 #[test]
 fn every_field_of_every_set_up_message_is_checked_and_nothing_bans() {
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 23] = [
         ("commitment to the seed", |first| first.seed_commitment[0] ^= 1),
         ("nonce of the gadget", |first| first.gadget_nonce += Scalar::ONE),
         ("seed of the base transfers", |first| first.base_seed[0] ^= 1),
@@ -259,23 +318,45 @@ fn every_field_of_every_set_up_message_is_checked_and_nothing_bans() {
         ("a response of the exponent's proof", |first| {
             first.exponent_proof.proofs[63].challenge_response += Scalar::ONE;
         }),
+        ("a challenge of the exponent's proof", |first| first.exponent_proof.proofs[0].challenge[3] ^= 1),
+        ("a challenge of the exponent's proof, empty", |first| first.exponent_proof.proofs[40].challenge.clear()),
+        ("a challenge of the exponent's proof, too long", |first| first.exponent_proof.proofs[40].challenge.push(0)),
+        ("a response of the exponent's proof less", |first| first.exponent_proof.proofs.truncate(63)),
+        ("a response of the exponent's proof more", |first| {
+            let again = first.exponent_proof.proofs[0].clone();
+            first.exponent_proof.proofs.push(again);
+        }),
         ("a commitment of the exponent's proof twice", |first| {
             first.exponent_proof.rand_commitments[1] = first.exponent_proof.rand_commitments[0];
         }),
         ("a commitment of the exponent's proof less", |first| first.exponent_proof.rand_commitments.truncate(63)),
         ("a proof of a choice less", |first| first.choice_proofs.truncate(255)),
+        ("a proof of a choice more", |first| first.choice_proofs.push(first.choice_proofs[0].clone())),
+        ("a response of the proof of a choice", |first| {
+            first.choice_proofs[9].proof1.challenge_response += Scalar::ONE
+        }),
+        ("a challenge of the proof of a choice", |first| first.choice_proofs[9].challenge0 += Scalar::ONE),
+        ("a commitment of the proof of a choice", |first| {
+            first.choice_proofs[9].commitments1.rc_h = AffinePoint::GENERATOR;
+        }),
+        ("another generator", |first| first.choice_proofs[9].proof0.base_g = first.choice_proofs[9].proof0.base_h),
+        ("another base point", |first| first.choice_proofs[9].proof1.base_h = AffinePoint::GENERATOR),
         ("two proofs of choices exchanged", |first| first.choice_proofs.swap(0, 255)),
         ("a choice at the identity", |first| first.choice_proofs[9].proof0.point_v = AffinePoint::IDENTITY),
+        ("another point of a choice", |first| first.choice_proofs[9].proof0.point_u = AffinePoint::GENERATOR),
     ];
     for (what, change) in changes {
-        let end = meddled(setup_parties(30), 0, &|bytes| {
-            let mut first: First = postcard::from_bytes(&bytes[1..]).expect("honest");
-            change(&mut first);
-            bytes.truncate(1);
-            bytes.extend(postcard::to_stdvec(&first).expect("serialises"));
-        });
-        assert_eq!(verdict(end, what).0, Blames, "{what}");
+        assert_eq!(verdict(meddled_setup(&change), what).0, Blames, "{what}");
     }
+    let off_the_curve = meddled(setup_parties(30), 0, &|bytes| {
+        let first: First = postcard::from_bytes(&bytes[1..]).expect("honest");
+        let point = first.exponent_proof.point.to_sec1_point(true);
+        let at = bytes.windows(33).position(|window| window == point.as_bytes()).expect("it is in the message");
+        bytes[at + 1..at + 33].copy_from_slice(&NO_POINT);
+    });
+    let (found, abort) = verdict(off_the_curve, "a point off the curve");
+    assert_eq!(found, Blames);
+    assert!(abort.reason.contains("cannot be read"), "{abort:?}");
     for (what, at) in [("seed", 1), ("salt", 33), ("transcript", 97)] {
         let end = meddled(setup_parties(30), 1, &|bytes| bytes[at] ^= 1);
         assert_eq!(verdict(end, what).0, Blames, "{what}");
@@ -286,6 +367,40 @@ fn every_field_of_every_set_up_message_is_checked_and_nothing_bans() {
             assert_eq!(verdict(meddled(setup_parties(30), round, &change), "length").0, Blames, "round {round}");
         }
     }
+}
+
+/// The library takes all of these for good.
+#[test]
+fn the_identity_is_refused_although_its_proofs_are_sound() {
+    let session = |purpose| runner::execution_id(&runs(2, 30)[1], purpose);
+    let receiving = session("dkls23 pair, 1 receives");
+    let exponent = DLogProof::<Secp256k1>::prove(&Scalar::ZERO, &receiving).expect("a proof");
+    assert!(DLogProof::verify(&exponent, &receiving));
+    let end = meddled_setup(&|first| first.exponent_proof = exponent.clone());
+    let (found, abort) = verdict(end, "an exponent of zero");
+    assert_eq!(found, Blames);
+    assert!(abort.reason.contains("the identity in the proof of the base sender's exponent"), "{abort:?}");
+
+    let number = 7u16;
+    let sending = [number.to_be_bytes().as_slice(), &session("dkls23 pair, 0 receives")].concat();
+    for choice in [false, true] {
+        let end = meddled_setup(&|first| {
+            let proof = &mut first.choice_proofs[usize::from(number)];
+            *proof = EncProof::prove(&sending, &proof.proof0.base_h, &Scalar::ZERO, choice);
+            assert!(proof.verify(&sending));
+        });
+        let (found, abort) = verdict(end, "a choice behind a mask of zero");
+        assert_eq!(found, Blames);
+        assert!(abort.reason.contains("the identity in a proof of the base receiver's choice"), "{abort:?}");
+    }
+}
+
+#[test]
+fn the_identity_among_the_commitments_of_a_proof_is_refused() {
+    let end = meddled_setup(&|first| first.exponent_proof.rand_commitments[3] = AffinePoint::IDENTITY);
+    let (found, abort) = verdict(end, "a commitment at the identity");
+    assert_eq!(found, Blames);
+    assert!(abort.reason.contains("the identity in the proof of the base sender's exponent"), "{abort:?}");
 }
 
 #[test]
