@@ -167,6 +167,8 @@ pub(crate) struct Auxiliary {
     /// When the next run that a node proposes is joined.
     paces: BTreeMap<NodeId, pace::Pace>,
     precomputed: precomputed::Progress,
+    /// Records of pairs' sets that are not in use: of a suite that the cluster signed with before, or unusable.
+    dormant: BTreeSet<Vec<u8>>,
 }
 
 impl Default for Auxiliary {
@@ -186,6 +188,7 @@ impl Default for Auxiliary {
             tries: BTreeMap::new(),
             paces: BTreeMap::new(),
             precomputed: precomputed::Progress::default(),
+            dormant: BTreeSet::new(),
         }
     }
 }
@@ -210,8 +213,12 @@ impl Auxiliary {
                         }
                     };
                     let name = set_name(suite.name(), &set.members, &set.data.rows);
+                    let is_pair = set.members.len() == 2;
                     if name.as_slice() != key.as_slice() {
                         // The cluster signed with another protocol then, and may do so again.
+                        if is_pair {
+                            self.dormant.insert(key.clone());
+                        }
                         continue;
                     }
                     match auxiliary.check(&set.data, set.index) {
@@ -219,9 +226,14 @@ impl Auxiliary {
                             set.opened = auxiliary.open(&set.data);
                             self.sets.insert(name, set);
                         }
-                        Err(abort) => ctx.report(Report::Alarm {
-                            what: format!("auxiliary set {} is unusable: {}", hex::encode(key), abort.reason),
-                        }),
+                        Err(abort) => {
+                            if is_pair {
+                                self.dormant.insert(key.clone());
+                            }
+                            ctx.report(Report::Alarm {
+                                what: format!("auxiliary set {} is unusable: {}", hex::encode(key), abort.reason),
+                            });
+                        }
                     }
                 }
                 _ => {}
@@ -681,11 +693,12 @@ impl Auxiliary {
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
     }
 
-    pub fn tables(&self) -> [Table; 8] {
+    pub fn tables(&self) -> [Table; 9] {
         [
             // One set for each pair, or so many for committees, and some that nobody agrees to.
             ("auxiliary sets", self.sets.len(), Some((limits::NODES_MAX - 1) * (1 + UNAGREED_KEPT))),
             ("nodes that have proposed runs", self.paces.len(), Some(limits::NODES_MAX)),
+            ("pairs' sets that are not in use", self.dormant.len(), None),
             ("pieces of ingredients", self.pieces.len(), None),
             ("auxiliary runs", self.joining.len(), Some(limits::SESSIONS_MAX)),
             ("banned auxiliary sets", self.bans.len(), Some(pairs::BANS_KEPT * limits::NODES_MAX)),

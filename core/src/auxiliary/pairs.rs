@@ -222,14 +222,20 @@ impl Auxiliary {
         }
     }
 
-    /// The store was rolled back: sets in it may have been banned since, so all of them are given up.
+    /// The store was rolled back: pairs' sets in it may have been banned since, so all of them are given up, also those
+    /// that wait for the cluster to sign with their suite again.
     pub fn on_rolled_back(&mut self, ctx: &mut Context) {
-        if !is_pairwise(ctx) || self.sets.is_empty() {
-            return;
-        }
         let mut batch = Batch::default();
-        for name in std::mem::take(&mut self.sets).into_keys() {
-            batch.remove(Keyspace::Auxiliary, name.to_vec());
+        if is_pairwise(ctx) {
+            for name in std::mem::take(&mut self.sets).into_keys() {
+                batch.remove(Keyspace::Auxiliary, name.to_vec());
+            }
+        }
+        for key in std::mem::take(&mut self.dormant) {
+            batch.remove(Keyspace::Auxiliary, key);
+        }
+        if batch.writes.is_empty() {
+            return;
         }
         ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
     }

@@ -386,3 +386,28 @@ fn a_node_that_lost_its_set_ups_makes_new_ones() {
     world.kill(0);
     assert_signs(&mut world, "t");
 }
+
+/// The names of a node's auxiliary records.
+fn records(world: &mut World, i: usize) -> BTreeSet<Vec<u8>> {
+    let names = world.disk(i).keys().filter(|(keyspace, _)| *keyspace == Keyspace::Auxiliary);
+    names.map(|(_, name)| name.clone()).collect()
+}
+
+#[test]
+fn a_node_whose_store_was_put_back_gives_up_its_set_ups_and_makes_new_ones() {
+    let (mut world, _) = world();
+    let (disk, before) = (world.disk(1).clone(), records(&mut world, 1));
+    for number in 0..4 {
+        assert_signs(&mut world, &format!("later {number}"));
+    }
+    world.run_for(Duration::from_secs(5));
+    world.kill(1);
+    world.disk(1).clone_from(&disk);
+    world.start(1);
+    let gone = |w: &mut World| records(w, 1).is_disjoint(&before);
+    assert!(world.run_until(Duration::from_secs(30), gone), "{:#?}", world.last_reports());
+    // The others' halves are of no use without this node's.
+    let replaced = |w: &mut World| (0..3).all(|i| records(w, i).is_disjoint(&before) && agreed(w, i).len() == 2);
+    assert!(world.run_until(Duration::from_secs(120), replaced), "{:#?}", world.last_reports());
+    assert!((0..3).all(|i| banned(&world, i).is_empty()));
+}

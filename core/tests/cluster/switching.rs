@@ -1,7 +1,7 @@
 //! A cluster that changes its ECDSA protocol: its wallets keep their keys, the other auxiliary data is made in the
 //! background, and nodes that disagree say so when they meet.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier as _};
 use mpcium_client::{
@@ -12,6 +12,7 @@ use mpcium_core::{
     Duration,
     protocol::{Cggmp, DistributedKeyGeneration, Dkls, Frost, SigningSuite, Suites},
     report::Report,
+    store::Keyspace,
 };
 
 use crate::world::{CHAIN_CODE, Toy, World, keygen, sign};
@@ -92,6 +93,44 @@ fn wallets_keep_their_keys_when_the_cluster_changes_its_ecdsa_protocol_and_chang
     restart_with(&mut world, &dkls23());
     assert_sign(&mut world, &key, "dkls23 again");
     assert_eq!(auxiliary_runs(&world), 0, "what was made before serves again");
+}
+
+/// The names of a node's auxiliary records.
+fn records(world: &mut World, i: usize) -> BTreeSet<Vec<u8>> {
+    let names = world.disk(i).keys().filter(|(keyspace, _)| *keyspace == Keyspace::Auxiliary);
+    names.map(|(_, name)| name.clone()).collect()
+}
+
+#[test]
+fn a_node_whose_store_was_put_back_gives_up_the_pairs_set_ups_also_while_another_protocol_signs() {
+    let mut world = World::with_suites(2, vec![dkls23(); 3], |_| {});
+    world.request(&keygen("w"));
+    let key = key_of(&mut world, "w");
+    let pairs = |w: &World, i: usize| w.node(i).status(w.now()).auxiliary_sets.iter().filter(|set| set.agreed).count();
+    let complete = |w: &mut World| (0..3).all(|i| pairs(w, i) == 2);
+    assert!(world.run_until(Duration::from_secs(60), complete), "{:#?}", world.last_reports());
+    let set_ups = records(&mut world, 1);
+
+    restart_with(&mut world, &cggmp24());
+    assert_sign(&mut world, &key, "cggmp24");
+    assert!(records(&mut world, 1).is_superset(&set_ups));
+    world.run_for(Duration::from_secs(5));
+    let disk = world.disk(1).clone();
+    (0..3).for_each(|number| assert_sign(&mut world, &key, &format!("later {number}")));
+    world.run_for(Duration::from_secs(5));
+    world.kill(1);
+    world.disk(1).clone_from(&disk);
+    world.start(1);
+    let noticed = |w: &mut World| !w.node(1).status(w.now()).alarms.is_empty();
+    assert!(world.run_until(Duration::from_secs(10), noticed), "{:#?}", world.last_reports());
+    world.run_for(Duration::from_secs(1));
+    assert!(records(&mut world, 1).is_disjoint(&set_ups));
+    assert_ne!(records(&mut world, 1).len(), 0, "a committee's set has nothing to do with it");
+
+    restart_with(&mut world, &dkls23());
+    assert!(world.run_until(Duration::from_secs(120), complete), "{:#?}", world.last_reports());
+    assert!(records(&mut world, 1).is_disjoint(&set_ups));
+    assert_sign(&mut world, &key, "dkls23 again");
 }
 
 #[test]
