@@ -177,6 +177,14 @@ pub(crate) struct Sessions {
     waiting: BTreeMap<NodeId, usize>,
     ended: BTreeSet<SessionId>,
     ended_order: VecDeque<SessionId>,
+    /// Sessions that ended while a worker had their party.
+    away: BTreeMap<SessionId, Away>,
+}
+
+/// What a failed check of a session that is over still has to end.
+struct Away {
+    participants: Vec<Participant>,
+    pairs: Vec<(NodeId, [u8; 32])>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -195,6 +203,7 @@ impl Sessions {
         let mut tables = vec![
             ("sessions", self.running.len(), Some(limits::SESSIONS_MAX)),
             ("ended sessions", self.ended.len(), Some(ENDED_REMEMBERED)),
+            ("ended sessions with a worker", self.away.len(), None),
         ];
         let most = self.waiting.values().max().copied().unwrap_or(0);
         tables.push(("bytes of one peer's messages that wait for sessions", most, Some(limits::PEER_INBOX_BYTES_MAX)));
@@ -341,8 +350,22 @@ impl Sessions {
 
     /// A worker gives a party back.
     pub fn on_computed(&mut self, ctx: &mut Context, id: SessionId, done: Done) {
+        let away = self.away.remove(&id);
         let Done::Party(party, step) = done else { return };
-        // A cancelled session ignores late results; its party's secrets are zeroized as it is dropped here.
+        // A cancelled session ignores late results; its party's secrets are zeroized as it is dropped here. But what a
+        // failed check says about the secrets of its sets is true all the same.
+        if let (Some(away), Status::Failed(abort)) = (away, &step.status) {
+            let sets = banned_sets(&away.participants, &away.pairs, abort);
+            if !sets.is_empty() {
+                ctx.event(Event::Ban { sets, reason: abort.reason.clone(), unsaid: Vec::new() });
+            }
+        }
+        self.on_step(ctx, id, party, step);
+        // It is not with a worker any more, if that has ended it.
+        self.away.remove(&id);
+    }
+
+    fn on_step(&mut self, ctx: &mut Context, id: SessionId, party: Option<Box<dyn Party>>, step: Step) {
         let Some(running) = self.running.get_mut(&id) else { return };
         running.progress = ctx.now.time;
         let late = running.deadline.is_some_and(|deadline| ctx.now.wall > deadline);
@@ -368,10 +391,7 @@ impl Sessions {
         match step.status {
             Status::Done(outcome) => self.end(ctx, id, Ok(outcome), false),
             Status::Failed(abort) => {
-                let banned: Vec<NodeId> =
-                    abort.bans.iter().filter_map(|at| participants.get(usize::from(*at)).copied()).collect();
-                let sets: Vec<(NodeId, [u8; 32])> =
-                    running.pairs.iter().filter(|(node, _)| banned.contains(node)).copied().collect();
+                let sets = banned_sets(&running.participants, &running.pairs, &abort);
                 let culprits =
                     abort
                         .culprits
@@ -551,6 +571,10 @@ impl Sessions {
     /// Forgets a session, but for its name, and reports its end.
     fn take_out(&mut self, ctx: &mut Context, id: SessionId, failure: Option<&Failure>) -> Option<Running> {
         let running = self.running.remove(&id)?;
+        if matches!(running.place, Place::Away) && !running.pairs.is_empty() {
+            let away = Away { participants: running.participants.clone(), pairs: running.pairs.clone() };
+            self.away.insert(id, away);
+        }
         forget_waiting(&mut self.waiting, &running.participants, &running.inbox);
         if self.ended.insert(id) {
             self.ended_order.push_back(id);
@@ -623,6 +647,12 @@ impl Running {
             .map(|(_, p)| p.0)
             .collect()
     }
+}
+
+/// The sets about whose secrets a failed check says something.
+fn banned_sets(participants: &[Participant], pairs: &[(NodeId, [u8; 32])], abort: &Abort) -> Vec<(NodeId, [u8; 32])> {
+    let banned: Vec<NodeId> = abort.bans.iter().filter_map(|at| Some(participants.get(usize::from(*at))?.0)).collect();
+    pairs.iter().filter(|(node, _)| banned.contains(node)).copied().collect()
 }
 
 /// Messages are handed to a party, or dropped.

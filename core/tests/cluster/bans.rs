@@ -24,6 +24,8 @@ type Change = fn(&mut Vec<u8>);
 struct Cheat {
     phase: Phase,
     round: u8,
+    /// At which position the receiver of the message is that is changed; all are if this says nothing.
+    to: Option<u16>,
     change: Change,
 }
 
@@ -108,7 +110,8 @@ impl Party for CheatingParty {
         let mut orders = self.orders.0.lock().expect("no panic");
         let (Some(cheat), times) = &mut *orders else { return step };
         if cheat.phase == self.phase {
-            for outgoing in step.messages.iter_mut().filter(|m| m.bytes.first() == Some(&cheat.round)) {
+            let chosen = |to: Option<u16>| cheat.to.is_none() || cheat.to == to;
+            for outgoing in step.messages.iter_mut().filter(|m| m.bytes.first() == Some(&cheat.round) && chosen(m.to)) {
                 (cheat.change)(&mut outgoing.bytes);
                 *times += 1;
             }
@@ -123,9 +126,15 @@ fn suites(secp256k1: Arc<dyn SigningSuite>) -> Suites {
 
 /// Three nodes with a wallet and complete auxiliary data, of which node 1 cheats when it is told to.
 fn world() -> (World, Orders) {
+    world_of(2)
+}
+
+/// As [`world`], with so many signers.
+fn world_of(threshold: u16) -> (World, Orders) {
     let orders = Orders::default();
     let honest = || suites(Arc::new(Dkls));
-    let mut world = World::with_suites(2, vec![honest(), suites(Arc::new(Cheating(orders.clone()))), honest()], |_| {});
+    let mut world =
+        World::with_suites(threshold, vec![honest(), suites(Arc::new(Cheating(orders.clone()))), honest()], |_| {});
     world.request(&keygen("w"));
     assert_eq!(world.result("w", None)["error_code"], "");
     assert_complete(&mut world, 60);
@@ -260,7 +269,7 @@ fn a_cheat_in_any_message_of_a_signature_bans_exactly_where_it_touches_the_set_u
     let disks = disks(&mut world);
     for (number, (what, expected, round, change)) in cheats.into_iter().enumerate() {
         go_back(&mut world, &disks);
-        orders.give(Some(Cheat { phase: Phase::Signing, round, change }));
+        orders.give(Some(Cheat { phase: Phase::Signing, round, to: None, change }));
         sign_with_the_cheater(&mut world, &format!("cheat {number}"));
         assert!(orders.carried_out() > 0, "{what}");
         orders.give(None);
@@ -289,7 +298,7 @@ fn a_cheat_in_any_message_of_a_set_up_bans_nobody_and_the_others_sign() {
     let mut disks = disks(&mut world);
     disks.iter_mut().for_each(|disk| disk.retain(|(keyspace, _), _| *keyspace != Keyspace::Auxiliary));
     for round in 0..2 {
-        orders.give(Some(Cheat { phase: Phase::SetUp, round, change: |m| m[40] ^= 1 }));
+        orders.give(Some(Cheat { phase: Phase::SetUp, round, to: None, change: |m| m[40] ^= 1 }));
         go_back(&mut world, &disks);
         let noticed = |w: &mut World| agreed(w, 0).contains(&pair(0, 2)) && failures(w).len() >= 2;
         assert!(world.run_until(Duration::from_secs(60), noticed), "{:#?}", world.last_reports());
@@ -310,7 +319,7 @@ fn a_cheat_in_any_message_of_a_set_up_bans_nobody_and_the_others_sign() {
 /// Makes node 0 ban its pair with node 1, which stops the moment that it is found out if `stop` says so.
 fn ban(world: &mut World, orders: &Orders, tx: &str, stop: bool) {
     let known = banned(world, 0).len();
-    let cheat = Cheat { phase: Phase::Signing, round: 0, change: |m| m[200] ^= 1 };
+    let cheat = Cheat { phase: Phase::Signing, round: 0, to: None, change: |m| m[200] ^= 1 };
     orders.give(Some(cheat));
     world.kill(2);
     world.request_to(0, &sign("w", "secp256k1", tx, &[0x5a; 32], &[]));
@@ -322,6 +331,48 @@ fn ban(world: &mut World, orders: &Orders, tx: &str, stop: bool) {
     orders.give(None);
     world.start(2);
     assert_signed(world, tx);
+}
+
+#[test]
+fn among_three_signers_only_the_pair_that_a_failed_check_is_about_is_banned_and_by_nobody_else() {
+    for round in 0..2 {
+        let (mut world, orders) = world_of(3);
+        // A row of the extension's matrix, and a correction.
+        let change: Change = if round == 0 { |m| m[200] ^= 1 } else { |m| m[1 + 2 * 32 + 4 * 33 + 32 + 64 + 31] ^= 1 };
+        orders.give(Some(Cheat { phase: Phase::Signing, round, to: Some(0), change }));
+        world.request_to(2, &sign("w", "secp256k1", "tx", &[0x5a; 32], &[]));
+        let both = |w: &mut World| (0..2).all(|i| banned(w, i) == [pair(0, 1)]);
+        assert!(world.run_until(Duration::from_secs(60), both), "round {round}: {:#?}", world.last_reports());
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(found(&world), [(0, "node1".to_owned())], "round {round}");
+        assert_eq!((banned(&world, 0).len(), banned(&world, 1).len(), banned(&world, 2).len()), (1, 1, 0));
+        assert_eq!(agreed(&world, 2), [pair(0, 2), pair(1, 2)].into(), "round {round}");
+    }
+}
+
+#[test]
+fn a_check_that_fails_after_the_session_was_given_up_bans_all_the_same() {
+    let (mut world, orders) = world();
+    orders.give(Some(Cheat { phase: Phase::Signing, round: 0, to: None, change: |m| m[200] ^= 1 }));
+    world.kill(2);
+    // Both of its steps together take longer than a session lasts.
+    world.eager.insert(0);
+    world.work.insert(0, Some(20_000_000));
+    world.request_to(0, &sign("w", "secp256k1", "tx", &[0x5a; 32], &[]));
+    let given_up = |w: &mut World| {
+        let ends = w.reports.iter().filter(|(i, report)| match report {
+            Report::SessionEnded { protocol, reason, .. } => {
+                *i == 0 && protocol == "sign secp256k1" && reason.contains("took longer")
+            }
+            _ => false,
+        });
+        ends.count() > 0
+    };
+    assert!(world.run_until(Duration::from_secs(60), given_up), "{:#?}", world.last_reports());
+    orders.give(None);
+    assert!(banned(&world, 0).is_empty(), "{:#?}", world.last_reports());
+    let both = |w: &mut World| (0..2).all(|i| banned(w, i) == [pair(0, 1)]);
+    assert!(world.run_until(Duration::from_secs(15), both), "{:#?}", world.last_reports());
 }
 
 #[test]
