@@ -346,7 +346,7 @@ impl Auxiliary {
         if is_agreed && is_pairwise(ctx) {
             self.supersede(&agreed.name, &members, &mut batch);
         }
-        let dropped = self.drop_surplus(ctx, &agreed.name, &mut batch);
+        self.drop_surplus(ctx, &agreed.name, &mut batch);
         if let Some((_, with)) = made.filter(|_| is_agreed) {
             self.paces.remove(&with);
         }
@@ -354,10 +354,9 @@ impl Auxiliary {
         if is_agreed {
             ctx.report(Report::AuxiliaryReady { set: short(&agreed.name), members: ctx.names(members) });
             self.lacking_since = None;
-            if is_pairwise(ctx) || dropped {
-                // Those who coordinate signatures learn of a pair's set, and name none that is gone.
-                self.tell_everybody(ctx);
-            }
+            // Those who coordinate signatures learn of a pair's set, and name none that is gone; and no member that they
+            // name lacks a word that is known here.
+            self.tell_everybody(ctx);
             ctx.event(Event::Resume);
         }
         true
@@ -562,9 +561,9 @@ impl Auxiliary {
     }
 
     /// Drops sets that nobody needs, now that this one was stored or agreed to. A member that has dropped a set says so
-    /// and is not asked to use it. Whether there were any.
-    fn drop_surplus(&mut self, ctx: &Context, newest: &[u8; 32], batch: &mut Batch) -> bool {
-        let Some(set) = self.sets.get(newest) else { return false };
+    /// and is not asked to use it.
+    fn drop_surplus(&mut self, ctx: &Context, newest: &[u8; 32], batch: &mut Batch) {
+        let Some(set) = self.sets.get(newest) else { return };
         let others = || self.sets.iter().filter(|(name, _)| *name != newest);
         // Those of the same members that lack somebody's word: it is not given any more once they have a set.
         let unagreed = others().filter(|(_, other)| other.members == set.members && !other.is_agreed());
@@ -586,7 +585,6 @@ impl Auxiliary {
             self.sets.remove(name);
             batch.remove(Keyspace::Auxiliary, name.to_vec());
         }
-        !surplus.is_empty()
     }
 
     /// Whether an agreed set serves all of these nodes.
@@ -634,6 +632,9 @@ impl Auxiliary {
             return self.view_of_pairs(ctx, names, signers);
         }
         let [name] = names else { return Err("the proposal names no auxiliary set".to_owned()) };
+        if self.sets.get(name).is_some_and(|set| !set.is_agreed()) {
+            return Err("not every member has agreed to that auxiliary set".to_owned());
+        }
         let view = self.view_of_set(*name, signers);
         let view = view.ok_or_else(|| "it does not hold that auxiliary set".to_owned())?;
         Ok(View { views: vec![view], pairs: Vec::new() })

@@ -205,6 +205,9 @@ impl Auxiliary {
             }
             let set = self.sets.get(name).filter(|set| set.members.len() == 2 && set.members.contains(&peer));
             let Some(set) = set else { return Err(format!("it does not hold that set-up with {}", ctx.name(peer))) };
+            if !set.is_agreed() {
+                return Err(format!("{} has not agreed to that set-up", ctx.name(peer)));
+            }
             let opened = set.opened.clone();
             let secret = if opened.is_some() { Secret::new(Vec::new()) } else { set.data.secret.clone() };
             view.views.push(AuxiliaryView { secret, rows: set.data.rows.clone(), opened });
