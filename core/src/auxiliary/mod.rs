@@ -73,8 +73,8 @@ pub(crate) struct Proposal {
 pub(crate) enum After {
     /// A set is durable here: say so.
     Stored,
-    /// A ban is durable here: say so, and what was held back until then.
-    Banned(Vec<Unsaid>),
+    /// The bans of these sets are durable here: say so, and what was held back until then.
+    Banned(Vec<[u8; 32]>, Vec<Unsaid>),
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -286,8 +286,7 @@ impl Auxiliary {
 
     pub fn on_link_up(&mut self, ctx: &mut Context, peer: NodeId) {
         self.has_ingredient.remove(&peer);
-        let state = self.state(ctx);
-        ctx.send(peer, Lane::Control, Envelope::Auxiliary(state));
+        self.tell(ctx, peer);
     }
 
     pub fn on_link_down(&mut self, peer: NodeId) {
@@ -310,8 +309,7 @@ impl Auxiliary {
                 }
                 if news {
                     // The peer may have finished later than this node, and dropped what this node said then.
-                    let state = self.state(ctx);
-                    ctx.send(from, Lane::Control, Envelope::Auxiliary(state));
+                    self.tell(ctx, from);
                 }
                 self.drive(ctx);
                 // A pair of others may be able to sign now.
@@ -374,6 +372,10 @@ impl Auxiliary {
         let Some(auxiliary) = suite.auxiliary() else { return };
         let pairwise = auxiliary.coverage() == Coverage::Pairs;
         let members: Vec<NodeId> = proposal.participants.iter().map(|p| p.0).collect();
+        if members.iter().any(|member| *member != ctx.me && self.is_banning_with(*member)) {
+            // Any reason would tell the ban.
+            return;
+        }
         let pieces: Vec<Vec<u8>> =
             self.pieces.keys().take(usize::from(auxiliary.ingredient_pieces())).cloned().collect();
         let problem = if let Err(decline) = check_participants(ctx, &proposal.participants) {
@@ -388,8 +390,7 @@ impl Auxiliary {
             Some("it has no ingredient yet".to_owned())
         } else if self.covers(&members) {
             // Whoever proposes does not know it.
-            let state = self.state(ctx);
-            ctx.send(from, Lane::Control, Envelope::Auxiliary(state));
+            self.tell(ctx, from);
             Some("the proposed members have a set".to_owned())
         } else if let Some(wait) = self.waits_for(ctx, from) {
             Some(format!("its last run led to nothing: not for {} s", wait.as_secs()))
@@ -486,7 +487,8 @@ impl Auxiliary {
     pub fn on_persisted(&mut self, ctx: &mut Context, after: After) {
         match after {
             After::Stored => self.tell_everybody(ctx),
-            After::Banned(unsaid) => {
+            After::Banned(names, unsaid) => {
+                self.durable(&names);
                 self.tell_everybody(ctx);
                 for unsaid in unsaid {
                     unsaid.say(ctx);
@@ -614,11 +616,18 @@ impl Auxiliary {
         }
     }
 
+    /// Says what this node has; but nothing while a ban waits to be durable, when everybody is told.
+    fn tell(&self, ctx: &mut Context, peer: NodeId) {
+        if !self.is_banning() {
+            let state = self.state(ctx);
+            ctx.send(peer, Lane::Control, Envelope::Auxiliary(state));
+        }
+    }
+
     fn tell_everybody(&self, ctx: &mut Context) {
-        let state = self.state(ctx);
         for node in ctx.reachable() {
             if node != ctx.me {
-                ctx.send(node, Lane::Control, Envelope::Auxiliary(state.clone()));
+                self.tell(ctx, node);
             }
         }
     }

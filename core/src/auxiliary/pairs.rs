@@ -5,7 +5,7 @@
 //!
 //! A failed consistency check says something about the secrets of the set that it was made with, so that set is banned:
 //! its record is replaced by one without secrets. Invariant: from the moment of the failure nothing that has to do with
-//! the set leaves this node until that is durable, the other runs with it included. Both members keep the ban and say so
+//! the set leaves this node until that is durable: no other run with it, no state, no answer to a proposal. Both members keep the ban and say so
 //! whenever they meet, also of a set that a newer one has replaced, because runs that began with it hold its secrets; the
 //! pair signs again once it has made a new set, which it does on its own only after a wait that
 //! grows with every ban. The nodes themselves are not excluded: each goes on with all others.
@@ -39,6 +39,9 @@ pub(super) struct Ban {
     /// When this start of the node may make a new set: whatever clocks did meanwhile, no later than the wait after it began.
     #[serde(skip)]
     until: Time,
+    /// Whether it is in the store. Until then nobody is told, in whatever way.
+    #[serde(skip)]
+    durable: bool,
 }
 
 impl Ban {
@@ -60,6 +63,7 @@ impl Auxiliary {
         {
             let left = Duration::from_millis(ban.at.after(ban.wait()).0.saturating_sub(ctx.now.wall.0));
             ban.until = ctx.now.time.after(left.min(ban.wait()));
+            ban.durable = true;
             self.bans.insert(name, ban);
         }
     }
@@ -262,7 +266,7 @@ impl Auxiliary {
         reason: &str,
         mut unsaid: Vec<Unsaid>,
     ) {
-        let mut batch = Batch::default();
+        let (mut batch, mut names) = (Batch::default(), Vec::new());
         for (peer, name) in sets {
             if self.bans.contains_key(name) {
                 continue;
@@ -272,8 +276,16 @@ impl Auxiliary {
             let members = vec![ctx.me.min(*peer), ctx.me.max(*peer)];
             let count = self.forget_old_bans(&members, &mut batch) + 1;
             let suite = ctx.suites.secp256k1.name().to_owned();
-            let mut ban =
-                Ban { suite, members, by, reason: reason.to_owned(), at: ctx.now.wall, count, until: Time(0) };
+            let mut ban = Ban {
+                suite,
+                members,
+                by,
+                reason: reason.into(),
+                at: ctx.now.wall,
+                count,
+                until: Time(0),
+                durable: false,
+            };
             ban.until = ctx.now.time.after(ban.wait());
             ctx.report(Report::PairBanned {
                 peer: ctx.name(*peer),
@@ -285,14 +297,35 @@ impl Auxiliary {
             let record = postcard::to_stdvec(&StoredSet::Banned(ban.clone())).expect("plain data serialises");
             batch.put(Keyspace::Auxiliary, name.to_vec(), record);
             self.bans.insert(*name, ban);
+            names.push(*name);
             if !planted(Bug::BanEndsNothing) {
                 unsaid.extend(sessions.end_users_of(ctx, *name, "its auxiliary data has been banned"));
             }
         }
         if planted(Bug::BanSaidBeforeDurable) {
-            self.on_persisted(ctx, After::Banned(std::mem::take(&mut unsaid)));
+            self.on_persisted(ctx, After::Banned(names.clone(), std::mem::take(&mut unsaid)));
         }
-        ctx.persist(batch, ContextAfter::Auxiliary(After::Banned(unsaid)));
+        if !names.is_empty() || !unsaid.is_empty() {
+            ctx.persist(batch, ContextAfter::Auxiliary(After::Banned(names, unsaid)));
+        }
+    }
+
+    pub(super) fn durable(&mut self, names: &[[u8; 32]]) {
+        self.bans.iter_mut().filter(|(name, _)| names.contains(name)).for_each(|(_, ban)| ban.durable = true);
+    }
+
+    /// Whether any ban waits to be durable.
+    pub(super) fn is_banning(&self) -> bool {
+        self.bans.values().any(|ban| !ban.durable)
+    }
+
+    pub(super) fn is_banning_with(&self, peer: NodeId) -> bool {
+        self.bans.values().any(|ban| !ban.durable && ban.members.contains(&peer))
+    }
+
+    /// Whether nothing may be said yet about a proposal that names these sets: the ban of one waits to be durable.
+    pub fn holds_back(&self, names: &[[u8; 32]]) -> bool {
+        names.iter().any(|name| self.bans.get(name).is_some_and(|ban| !ban.durable))
     }
 
     /// Bans what the other member has banned.

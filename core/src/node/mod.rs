@@ -440,7 +440,10 @@ impl Node {
                 let mut parts = activation::Parts { sessions: &mut self.sessions, wallets: &mut self.wallets };
                 self.activation.on_persisted(&mut self.ctx, &mut parts, after);
             }
-            After::Auxiliary(after) => self.auxiliary.on_persisted(&mut self.ctx, after),
+            After::Auxiliary(after) => {
+                self.auxiliary.on_persisted(&mut self.ctx, after);
+                self.with_signers(|signers, ctx, parts| signers.on_banned(ctx, parts));
+            }
             After::Answers(after) => Acceptor::on_persisted(&mut self.ctx, after),
             After::Nothing => {}
         }

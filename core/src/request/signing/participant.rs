@@ -33,7 +33,7 @@ use crate::{
     wallet::cache::{self, Wallets},
 };
 
-/// A proposal that waits for records.
+/// A proposal that waits for records, or for a ban to be durable.
 struct Incoming {
     from: Participant,
     proposal: Proposal,
@@ -123,6 +123,13 @@ impl Participants {
         }
     }
 
+    /// Goes on with proposals of which nothing could be said before a ban was durable.
+    pub fn on_banned(&mut self, ctx: &mut Context, parts: &mut Parts<'_>) {
+        for session in self.waiting(|i| !i.proposal.auxiliary.is_empty()) {
+            self.drive(ctx, parts, session);
+        }
+    }
+
     fn waiting(&self, which: impl Fn(&Incoming) -> bool) -> Vec<SessionId> {
         self.incoming.iter().filter(|(_, i)| which(i)).map(|(id, _)| *id).collect()
     }
@@ -137,6 +144,9 @@ impl Participants {
             cache::Lookup::Found(wallet) => Some(wallet),
         };
         let Some(held) = held else { return };
+        if parts.auxiliary.holds_back(&incoming.proposal.auxiliary) {
+            return;
+        }
         let Some(incoming) = self.incoming.remove(&session) else { return };
         // The sender's link may have changed while records were read.
         if ctx.incarnation_of(incoming.from.0) != Some(incoming.from.1) {
