@@ -10,7 +10,8 @@
 //!
 //! A run costs minutes of computing and leaves a record, and any member can propose one, or keep its word on the set back.
 //! So nobody joins a run for members that have a set, or soon after one of the same proposer that led to nothing
-//! ([`pace`]), and sets that nobody needs are dropped.
+//! ([`pace`]), nor again and again for a member that says it has lost what everybody had agreed to; and sets that nobody
+//! needs are dropped.
 
 mod pace;
 mod pairs;
@@ -59,6 +60,16 @@ pub(crate) struct Agreed {
     name: [u8; 32],
     node: NodeId,
     signature: crate::wallet::Signature,
+}
+
+#[cfg(test)]
+impl Agreed {
+    /// The name of a set, and a member's word on it.
+    pub fn sign(suite: &str, members: &[NodeId], set: &AuxiliarySet, by: &crate::Identity) -> ([u8; 32], Self) {
+        let name = set_name(suite, members, &set.rows);
+        let signature = by.sign(tags::AUXILIARY_AGREED, &agreed_body(&name, by.id()));
+        (name, Self { name, node: by.id(), signature: crate::wallet::Signature(signature) })
+    }
 }
 
 /// A run among these participants.
@@ -127,6 +138,7 @@ impl Set {
     }
 }
 
+use pace::Part;
 use pairs::{Ban, Tries};
 
 struct Joining {
@@ -169,6 +181,8 @@ pub(crate) struct Auxiliary {
     precomputed: precomputed::Progress,
     /// Records of pairs' sets that are not in use: of a suite that the cluster signed with before, or unusable.
     dormant: BTreeSet<Vec<u8>>,
+    /// Members that said they lost sets that everybody had agreed to.
+    losses: BTreeMap<NodeId, pace::Loss>,
 }
 
 impl Default for Auxiliary {
@@ -189,6 +203,7 @@ impl Default for Auxiliary {
             paces: BTreeMap::new(),
             precomputed: precomputed::Progress::default(),
             dormant: BTreeSet::new(),
+            losses: BTreeMap::new(),
         }
     }
 }
@@ -301,11 +316,16 @@ impl Auxiliary {
                 self.claims.insert(from, pairs.into_iter().take(limits::NODES_MAX).collect());
                 self.has_ingredient.insert(from, has_ingredient);
                 let lacks = self.sets.iter().filter(|(name, set)| set.members.contains(&from) && !sets.contains(name));
-                let lacks = lacks.map(|(name, _)| *name).collect();
-                self.lacks.insert(from, lacks);
+                let lacks: BTreeSet<[u8; 32]> = lacks.map(|(name, _)| *name).collect();
+                let before = self.lacks.insert(from, lacks.clone()).unwrap_or_default();
                 let mut news = false;
                 for agreed in agreed.into_iter().take(limits::AUXILIARY_SETS_MAX * limits::NODES_MAX) {
                     news |= self.on_agreed(ctx, from, &agreed);
+                }
+                // A set that another one has replaced is none.
+                let lost = |name| self.sets.get(name).is_some_and(|set| set.is_agreed() && !self.covers(&set.members));
+                if lacks.difference(&before).any(lost) {
+                    self.lost(ctx, from);
                 }
                 if news {
                     // The peer may have finished later than this node, and dropped what this node said then.
@@ -394,6 +414,10 @@ impl Auxiliary {
             Some("the proposed members have a set".to_owned())
         } else if let Some(wait) = self.waits_for(ctx, from) {
             Some(format!("its last run led to nothing: not for {} s", wait.as_secs()))
+        } else if let Some((node, wait)) =
+            members.iter().find_map(|node| Some((*node, self.loss_keeps_from(ctx, *node, Part::Join)?)))
+        {
+            Some(format!("{} has lost its last set: not for {} s", ctx.name(node), wait.as_secs()))
         } else if !self.joining.is_empty() {
             Some("another run is under way".to_owned())
         } else {
@@ -508,7 +532,7 @@ impl Auxiliary {
         let since = self.lacking_since?;
         let now = ctx.now.time;
         let patience = since.after(PATIENCE);
-        [self.next_try, patience].into_iter().filter(|at| *at > now).min()
+        [self.next_try, patience].into_iter().chain(self.losses_end()).filter(|at| *at > now).min()
     }
 
     /// Proposes a run if one is needed and it is this node's turn.
@@ -534,6 +558,7 @@ impl Auxiliary {
         if now >= since.after(PATIENCE) {
             ready.retain(|id| !ctx.is_blamed(*id));
         }
+        ready.retain(|id| self.loss_keeps_from(ctx, *id, Part::Propose).is_none());
         // A set of these would be no news; those that it lacks have no ingredient yet.
         if self.covers(&ready) {
             return;
@@ -703,11 +728,12 @@ impl Auxiliary {
             .map(|(at, name)| (*name, at.into_iter().filter_map(|i| candidates.get(i).copied()).collect()))
     }
 
-    pub fn tables(&self) -> [Table; 9] {
+    pub fn tables(&self) -> [Table; 10] {
         [
             // One set for each pair, or so many for committees, and some that nobody agrees to.
             ("auxiliary sets", self.sets.len(), Some((limits::NODES_MAX - 1) * (1 + UNAGREED_KEPT))),
             ("nodes that have proposed runs", self.paces.len(), Some(limits::NODES_MAX)),
+            ("nodes that have lost sets", self.losses.len(), Some(limits::NODES_MAX)),
             ("pairs' sets that are not in use", self.dormant.len(), None),
             ("pieces of ingredients", self.pieces.len(), None),
             ("auxiliary runs", self.joining.len(), Some(limits::SESSIONS_MAX)),

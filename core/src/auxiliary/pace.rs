@@ -1,8 +1,12 @@
-//! How soon a node may propose the next run for auxiliary data after one that led to nothing.
+//! How soon a node may propose the next run for auxiliary data after one that led to nothing, and how soon a member gets
+//! another set that says it has lost one.
 //!
 //! Whoever proposes waits longer after each run that failed, and longer still after each that every participant completed
 //! and somebody did not agree to. The others join no earlier than half of that: an honest proposer, whose clock and news
 //! differ a little, is never refused for it.
+//!
+//! A member that lost its store gets new sets at once; one that loses them again waits, longer after each time. The work is
+//! everybody's, and nobody can see whether it is true.
 
 use super::*;
 
@@ -14,7 +18,44 @@ pub(super) struct Pace {
     unagreed: Duration,
 }
 
+/// What a member said about its last loss.
+pub(super) struct Loss {
+    at: Time,
+    /// How long after that a run is proposed of which it is a member.
+    wait: Duration,
+}
+
+/// A node's part in a run.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Propose,
+    /// No sooner than half of the proposer's wait.
+    Join,
+}
+
 impl Auxiliary {
+    /// A member said that it does not hold a set any more to which everybody had agreed, and no other serves it.
+    pub(super) fn lost(&mut self, ctx: &Context, node: NodeId) {
+        let now = ctx.now.time;
+        let last = self.losses.get(&node).filter(|last| now < last.at.after(last.wait + limits::AUXILIARY_WAIT_MAX));
+        let wait = last.map_or(Duration::ZERO, |last| (last.wait * 2).clamp(RETRY_MAX, limits::AUXILIARY_WAIT_MAX));
+        self.losses.insert(node, Loss { at: now, wait });
+    }
+
+    /// How long its last loss still keeps this node from runs with that member.
+    pub(super) fn loss_keeps_from(&self, ctx: &Context, member: NodeId, part: Part) -> Option<Duration> {
+        let loss = self.losses.get(&member)?;
+        let wait = match part {
+            Part::Propose => loss.wait,
+            Part::Join => loss.wait / 2,
+        };
+        Some(loss.at.after(wait).since(ctx.now.time)).filter(|wait| !wait.is_zero())
+    }
+
+    pub(super) fn losses_end(&self) -> impl Iterator<Item = Time> + '_ {
+        self.losses.values().map(|loss| loss.at.after(loss.wait))
+    }
+
     /// How long it takes until a run that another node proposes is joined.
     pub(super) fn waits_for(&self, ctx: &Context, proposer: NodeId) -> Option<Duration> {
         let pace = self.paces.get(&proposer).filter(|_| proposer != ctx.me)?;

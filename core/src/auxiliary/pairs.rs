@@ -77,6 +77,7 @@ impl Auxiliary {
                 || self.is_joining(peer)
                 || self.tries.get(&peer).is_some_and(|tries| now < tries.next)
                 || self.ban_lasts(ctx, peer) > Duration::ZERO
+                || self.loss_keeps_from(ctx, peer, Part::Propose).is_some()
             {
                 continue;
             }
@@ -104,6 +105,8 @@ impl Auxiliary {
             Some("the pair has a set".to_owned())
         } else if let Some(wait) = self.waits_for(ctx, from) {
             Some(format!("the pair's last run led to nothing: not for {} s", wait.as_secs()))
+        } else if let Some(wait) = self.loss_keeps_from(ctx, from, Part::Join) {
+            Some(format!("it has lost the pair's last set: not for {} s", wait.as_secs()))
         } else {
             let wait = self.ban_lasts(ctx, from);
             (wait > Duration::ZERO).then(|| format!("the pair's last set was banned: not for {} s", wait.as_secs()))
@@ -125,7 +128,8 @@ impl Auxiliary {
         lacking
             .filter_map(|peer| {
                 let next = self.tries.get(&peer).map_or(now, |tries| tries.next);
-                Some(next.max(now.after(self.ban_lasts(ctx, peer)))).filter(|at| *at > now)
+                let lost = self.loss_keeps_from(ctx, peer, Part::Propose).unwrap_or_default();
+                Some(next.max(now.after(self.ban_lasts(ctx, peer).max(lost)))).filter(|at| *at > now)
             })
             .min()
     }
@@ -390,8 +394,9 @@ impl Auxiliary {
         } else if peer < ctx.me {
             format!("waits for {name} to propose it")
         } else {
-            let next = self.tries.get(&peer).map_or(ctx.now.time, |tries| tries.next);
-            format!("is tried in {} s", next.since(ctx.now.time).as_secs())
+            let next = self.tries.get(&peer).map_or(ctx.now.time, |tries| tries.next).since(ctx.now.time);
+            let lost = self.loss_keeps_from(ctx, peer, Part::Propose).unwrap_or_default();
+            format!("is tried in {} s", next.max(lost).as_secs())
         };
         (PairState::Missing, detail)
     }

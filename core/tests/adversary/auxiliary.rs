@@ -3,10 +3,10 @@
 use super::{Liar, Playing, world::World};
 use crate::{
     Duration, Incarnation, NodeId, Secret,
-    auxiliary::{Message as Auxiliary, Proposal},
+    auxiliary::{Agreed, Message as Auxiliary, Proposal},
     link::Lane,
     message::{Message, SessionMessage},
-    protocol::{Outcome, Run},
+    protocol::{AuxiliarySet, Outcome, Run},
     store::Keyspace,
 };
 
@@ -25,7 +25,7 @@ fn sets(world: &mut World, node: usize) -> usize {
 }
 
 /// Why a node does not join a run; nothing if it does.
-fn refused(world: &mut World, liar: &mut Liar, to: usize, proposal: &Proposal) -> Option<String> {
+pub(super) fn refused(world: &mut World, liar: &mut Liar, to: usize, proposal: &Proposal) -> Option<String> {
     let (from, asked) = (world.id(to), proposal.session());
     let at = liar.heard.len();
     liar.say(world, to, Lane::Bulk, &Message::Auxiliary(Auxiliary::Propose(proposal.clone())));
@@ -38,8 +38,8 @@ fn refused(world: &mut World, liar: &mut Liar, to: usize, proposal: &Proposal) -
     })
 }
 
-/// A run that the liar, who is the first of all, proposes and completes; or why the others do not join.
-fn run(world: &mut World, liar: &mut Liar, number: u8) -> Result<(), String> {
+/// A run that the liar, who is the first of all, proposes and completes, and what it made; or why the others do not join.
+fn run(world: &mut World, liar: &mut Liar, number: u8) -> Result<AuxiliarySet, String> {
     let participants = liar.participants(world);
     let proposal = Proposal::new(participants.clone(), [number; 16]);
     for node in [1, 2] {
@@ -56,13 +56,21 @@ fn run(world: &mut World, liar: &mut Liar, number: u8) -> Result<(), String> {
     let participants = participants.into_iter().map(|(node, _)| node).collect::<Vec<NodeId>>();
     let playing = Playing { participants, lane: Lane::Bulk, party };
     let outcome = liar.take_part(world, proposal.session(), playing);
-    assert!(matches!(outcome, Outcome::Auxiliary(_)), "{outcome:?}");
+    let Outcome::Auxiliary(set) = outcome else { panic!("no auxiliary set: {outcome:?}") };
     liar.run_for(world, Duration::from_millis(100));
-    Ok(())
+    Ok(set)
+}
+
+/// The liar tells the others which sets it holds, and gives its word on them.
+fn says(world: &mut World, liar: &mut Liar, sets: &[[u8; 32]], agreed: &[Agreed]) {
+    let (sets, agreed) = (sets.to_vec(), agreed.to_vec());
+    let state = Auxiliary::State { has_ingredient: true, sets, agreed, pairs: Vec::new(), banned: Vec::new() };
+    (1..3).for_each(|node| liar.say(world, node, Lane::Control, &Message::Auxiliary(state.clone())));
+    liar.run_for(world, Duration::from_millis(100));
 }
 
 /// Long enough for links to go on, in steps that are not too small.
-fn wait(world: &mut World, liar: &mut Liar, time: Duration) {
+pub(super) fn wait(world: &mut World, liar: &mut Liar, time: Duration) {
     let end = world.now().time.after(time);
     while world.now().time < end {
         world.run_for(Duration::from_millis(100));
@@ -121,5 +129,31 @@ fn a_proposer_to_whose_sets_nobody_can_agree_waits_longer_and_longer_and_fills_n
         assert_eq!(agreed, 1, "{:#?}", world.last_reports());
         let kept = sets(&mut world, node);
         assert!((2..=5).contains(&kept), "{kept} sets");
+    }
+}
+
+/// It completes each run, agrees, says that it has lost the set, and begins again.
+#[test]
+fn a_member_that_loses_one_set_after_another_waits_longer_and_longer_for_the_next() {
+    let mut world = world();
+    let mut liar = Liar::new(&mut world, 0);
+    assert!(liar.until(&mut world, |_, world| (1..3).all(|node| has_ingredient(world, node))));
+    let suite = world.suites(0).secp256k1.name();
+    let members: Vec<NodeId> = (0..3).map(|node| world.id(node)).collect();
+    let mut pauses = [0, 0, 30, 60, 120].into_iter();
+    for number in 0..5 {
+        let pause = Duration::from_secs(pauses.next().expect("five"));
+        if let Some(most) = pause.checked_sub(Duration::from_secs(2)) {
+            wait(&mut world, &mut liar, most);
+            let reason = run(&mut world, &mut liar, 2 * number + 1).expect_err("too soon");
+            assert!(reason.contains("has lost"), "{reason}");
+            wait(&mut world, &mut liar, Duration::from_secs(3));
+        }
+        let set = run(&mut world, &mut liar, 2 * number).unwrap_or_else(|reason| panic!("run {number}: {reason}"));
+        let (name, agreed) = Agreed::sign(suite, &members, &set, &liar.identity);
+        says(&mut world, &mut liar, &[name], &[agreed]);
+        let ready = |node| world.node(node).status(world.now()).auxiliary_sets.iter().any(|set| set.agreed);
+        assert!((1..3).all(ready), "run {number}: {:#?}", world.last_reports());
+        says(&mut world, &mut liar, &[], &[]);
     }
 }

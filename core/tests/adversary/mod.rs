@@ -8,6 +8,7 @@
 mod auxiliary;
 mod catching_up;
 mod limits;
+mod pairs;
 mod presignatures;
 mod sessions;
 mod signatures;
