@@ -17,7 +17,7 @@ use dkls23_core::utilities::proofs::{DLogProof, EncProof};
 use dkls23_core::utilities::zero_shares::ZeroShare;
 use k256::{AffinePoint, Scalar, Secp256k1};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::pair::Pair;
 use super::rounds::{Expected, Rounds, outgoing};
@@ -82,6 +82,14 @@ struct Said {
     base_scalars: Vec<Scalar>,
 }
 
+impl Drop for Said {
+    fn drop(&mut self) {
+        self.base_sender.s.zeroize();
+        self.choices.zeroize();
+        self.base_scalars.zeroize();
+    }
+}
+
 struct Made {
     seed: Zeroizing<[u8; 32]>,
     their_commitment: HashOutput,
@@ -132,7 +140,7 @@ impl Setup {
         Ok((Said { own, seed, salt, base_sender, gadget_nonce, base_receiver, choices, base_scalars }, message))
     }
 
-    fn make(&self, said: Said, theirs: &[u8]) -> Result<(Made, Outgoing), Abort> {
+    fn make(&self, mut said: Box<Said>, theirs: &[u8]) -> Result<(Made, Outgoing), Abort> {
         let (me, other) = (self.run.index, self.other());
         let first: First = match postcard::take_from_bytes(theirs) {
             Ok((first, [])) => first,
@@ -150,7 +158,7 @@ impl Setup {
         let sender = MulSender::init_phase2(
             &said.base_receiver,
             &self.session_of_receiver(other),
-            said.choices,
+            std::mem::take(&mut said.choices),
             &said.base_scalars,
             &first.exponent_proof,
             &first.gadget_nonce,
@@ -165,7 +173,8 @@ impl Setup {
         body.extend_from_slice(&transcript);
         let message = outgoing(1, Some(other), &body);
         let their_commitment = first.seed_commitment;
-        Ok((Made { seed: said.seed, their_commitment, transcript, rows, sender, receiver }, message))
+        let seed = std::mem::take(&mut said.seed);
+        Ok((Made { seed, their_commitment, transcript, rows, sender, receiver }, message))
     }
 
     fn finish(&self, made: Made, theirs: &[u8]) -> Result<Outcome, Abort> {
@@ -230,7 +239,7 @@ impl Protocol for Setup {
         while let Some(theirs) = self.rounds.take().and_then(|mut theirs| theirs.remove(&self.other())) {
             match std::mem::replace(&mut self.state, State::Over) {
                 State::Said(said) => {
-                    let (made, message) = self.make(*said, &theirs)?;
+                    let (made, message) = self.make(said, &theirs)?;
                     self.state = State::Made(Box::new(made));
                     messages.push(message);
                 }
