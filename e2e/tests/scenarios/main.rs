@@ -49,6 +49,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     signing::a_message_is_signed_with_a_presignature,
     signing::the_command_line_signs,
     signing::each_pair_signs,
+    signing::the_other_ecdsa_protocol_signs_with_the_same_keys,
     wire::ids_of_any_text_are_served,
     wire::too_many_queries_are_refused_and_later_ones_answered,
     wire::resharing_is_refused_in_words,

@@ -4,7 +4,10 @@ use e2e::{load::Order, programs, wait::PATIENCE};
 use mpcium_client::{KeyType, SignRequest, SigningResult};
 use serde_json::Value;
 
-use crate::world::{Outcome, World, check, words};
+use crate::{
+    clients::reconfigured,
+    world::{Outcome, World, check, words},
+};
 
 /// An ECDSA request that comes too early waits, without keeping Ed25519 from being signed.
 pub async fn ed25519_is_signed_while_ecdsa_waits_for_auxiliary_data(world: &mut World) -> Outcome {
@@ -53,6 +56,24 @@ pub async fn messages_are_hashed_by_the_nodes(world: &mut World) -> Outcome {
         world.asker.wallet.verify_ecdsa(&digest, &result).map_err(told)?;
     }
     Ok(())
+}
+
+/// A cluster that is told to sign with the other protocol, and back, makes what that needs by itself; wallets stay what they
+/// are.
+pub async fn the_other_ecdsa_protocol_signs_with_the_same_keys(world: &mut World) -> Outcome {
+    const OWN: &str = "ecdsa_protocol: cggmp24";
+    world.cluster.provisioned().await?;
+    let own = world.cluster.configurations()?;
+    check(own.iter().all(|config| config.contains(OWN)), || format!("a configuration does not say {OWN}"))?;
+    let change = |config: &str| config.replace(OWN, "ecdsa_protocol: dkls23");
+    reconfigured(world, change, async |world| {
+        world.cluster.provisioned().await?;
+        world.asker.sign_new(KeyType::Secp256k1).await.map(drop)
+    })
+    .await?;
+    // What was made for the first one is still there.
+    world.cluster.provisioned().await?;
+    world.asker.sign_new(KeyType::Secp256k1).await.map(drop)
 }
 
 /// Presignatures are made for those who send whole messages, and one signs the next.
