@@ -82,8 +82,8 @@ pub(crate) struct Proposal {
 /// What continues after a write.
 #[derive(Debug)]
 pub(crate) enum After {
-    /// A set is durable here: say so.
-    Stored,
+    /// What is left here of sets is durable, and this one if it was made just now: say so.
+    Stored(Option<[u8; 32]>),
     /// The bans of these sets are durable here: say so, and what was held back until then.
     Banned(Vec<[u8; 32]>, Vec<Unsaid>),
 }
@@ -100,6 +100,9 @@ struct Set {
     /// When it was made, and whose [`pace`](pace::Pace) that counts for, if this start of the node took part.
     #[serde(skip)]
     made: Option<(Time, NodeId)>,
+    /// Whether it is durable here: before that nobody hears of it, nor that this node agrees to it.
+    #[serde(skip)]
+    durable: bool,
     /// `data` as the suite has read it, or what it has computed in advance. Gone with the set, and so with a ban.
     #[serde(skip)]
     opened: Option<Opened>,
@@ -239,6 +242,7 @@ impl Auxiliary {
                     match auxiliary.check(&set.data, set.index) {
                         Ok(()) => {
                             set.opened = auxiliary.open(&set.data);
+                            set.durable = true;
                             self.sets.insert(name, set);
                         }
                         Err(abort) => {
@@ -500,17 +504,23 @@ impl Auxiliary {
         agreed.insert(ctx.me, crate::wallet::Signature(signature));
         let opened = ctx.suites.secp256k1.auxiliary().and_then(|auxiliary| auxiliary.open(&data));
         let made = Some((ctx.now.time, with));
-        let set = Set { members: joining.members, index, data, pieces: joining.pieces, agreed, made, opened };
+        let members = joining.members;
+        let set = Set { members, index, data, pieces: joining.pieces, agreed, made, durable: false, opened };
         let mut batch = Batch::default();
         batch.put(Keyspace::Auxiliary, name.to_vec(), set.encode());
         self.sets.insert(name, set);
         self.drop_surplus(ctx, &name, &mut batch);
-        ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
+        ctx.persist(batch, ContextAfter::Auxiliary(After::Stored(Some(name))));
     }
 
     pub fn on_persisted(&mut self, ctx: &mut Context, after: After) {
         match after {
-            After::Stored => self.tell_everybody(ctx),
+            After::Stored(made) => {
+                if let Some(set) = made.and_then(|name| self.sets.get_mut(&name)) {
+                    set.durable = true;
+                }
+                self.tell_everybody(ctx);
+            }
             After::Banned(names, unsaid) => {
                 self.durable(&names);
                 self.tell_everybody(ctx);
@@ -629,12 +639,13 @@ impl Auxiliary {
     }
 
     fn state(&self, ctx: &Context) -> Message {
-        let agreed = self.sets.iter().flat_map(|(name, set)| {
+        let durable = || self.sets.iter().filter(|(_, set)| set.durable);
+        let agreed = durable().flat_map(|(name, set)| {
             set.agreed.iter().map(|(node, signature)| Agreed { name: *name, node: *node, signature: *signature })
         });
         Message::State {
             has_ingredient: self.has_own_ingredient(ctx),
-            sets: self.sets.keys().copied().collect(),
+            sets: durable().map(|(name, _)| *name).collect(),
             agreed: agreed.collect(),
             pairs: self.own_pairs(ctx),
             banned: self.bans.keys().copied().collect(),

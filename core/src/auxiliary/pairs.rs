@@ -248,7 +248,7 @@ impl Auxiliary {
         if batch.writes.is_empty() {
             return;
         }
-        ctx.persist(batch, ContextAfter::Auxiliary(After::Stored));
+        ctx.persist(batch, ContextAfter::Auxiliary(After::Stored(None)));
     }
 
     // Bans.

@@ -157,3 +157,27 @@ fn a_member_that_loses_one_set_after_another_waits_longer_and_longer_for_the_nex
         says(&mut world, &mut liar, &[], &[]);
     }
 }
+
+#[test]
+fn nobody_says_that_it_holds_a_set_before_that_is_durable() {
+    let mut world = world();
+    let mut liar = Liar::new(&mut world, 0);
+    assert!(liar.until(&mut world, |_, world| (1..3).all(|node| has_ingredient(world, node))));
+    world.still.insert(1);
+    let set = run(&mut world, &mut liar, 1).expect("there is no other set");
+    let members: Vec<NodeId> = liar.participants(&world).into_iter().map(|(node, _)| node).collect();
+    let (name, agreed) = Agreed::sign(world.suites(0).secp256k1.name(), &members, &set, &liar.identity);
+    // News, which each of them answers with all that it has.
+    says(&mut world, &mut liar, &[name], &[agreed]);
+    let holders = |liar: &Liar| {
+        let holds = |(from, message): &(NodeId, Message)| match message {
+            Message::Auxiliary(Auxiliary::State { sets, .. }) if sets.contains(&name) => Some(*from),
+            _ => None,
+        };
+        liar.heard.iter().filter_map(holds).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(holders(&liar), [world.id(2)].into());
+    world.move_on(1);
+    wait(&mut world, &mut liar, Duration::from_secs(1));
+    assert_eq!(holders(&liar), [world.id(1), world.id(2)].into());
+}

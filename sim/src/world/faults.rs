@@ -42,10 +42,9 @@ impl World {
                 self.hold_down(node);
                 let machine = &mut self.machines[node];
                 let (from, to) = machine.disk.roll_back(at);
-                let within = from.min(machine.heard) <= to;
                 machine.rolled_back = true;
-                machine.rolled_back_within_run |= within;
-                machine.rollback_unnoticed |= within;
+                machine.rolled_back_within_run |= from == to;
+                machine.rollback_unnoticed = true;
                 self.log_disk(node, "rollback");
             }
             FaultKind::Isolate { node } => self.cut(node, true),

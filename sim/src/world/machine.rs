@@ -59,12 +59,10 @@ pub struct Machine {
     pub boots: u64,
     /// Whether it was ever rolled back.
     pub rolled_back: bool,
-    /// The last of its processes that a peer had a link with, and therefore remembers.
-    pub heard: u64,
-    /// Whether it was once rolled back to a moment within the last run of which a peer knows, so that the start alone does
-    /// not show it.
+    /// Whether it was once rolled back to a moment within its last run, which its own records do not show, or worked with
+    /// a peer after a rollback that neither of them knew of.
     pub rolled_back_within_run: bool,
-    /// Whether its node has not noticed that yet, which it may never do if all that heard of what is lost died too.
+    /// Whether its node has not noticed a rollback yet, which it may never do if all that heard of what is lost died too.
     pub rollback_unnoticed: bool,
     /// Whether its node knows that it was put back and is not up to date yet.
     pub behind: bool,
@@ -118,7 +116,6 @@ impl Machine {
             facets: Vec::new(),
             boots: 0,
             rolled_back: false,
-            heard: 0,
             rolled_back_within_run: false,
             rollback_unnoticed: false,
             behind: false,

@@ -190,11 +190,10 @@ impl Reports for Port {
             if let Report::AuxiliaryReady { members, .. } = &report {
                 world.auxiliary_sets.insert(members.clone());
             }
-            if let Report::LinkUp { peer, .. } = &report
-                && let Some(peer) = peer.strip_prefix("node").and_then(|number| number.parse::<usize>().ok())
-                && let Some(machine) = world.machines.get_mut(peer)
-            {
-                machine.heard = machine.generation;
+            if let Report::LinkUp { .. } = &report {
+                // Whoever knows more of it has told it so before.
+                let machine = &mut world.machines[node];
+                machine.rolled_back_within_run |= machine.rollback_unnoticed;
             }
             if rare::tells_of_own_rollback(&report) {
                 world.machines[node].rollback_unnoticed = false;
