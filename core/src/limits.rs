@@ -38,6 +38,8 @@ pub const HANDSHAKE_RETRY_MIN: Duration = Duration::from_millis(250);
 pub const HANDSHAKE_RETRY_MAX: Duration = Duration::from_secs(4);
 /// How long a hello that nobody answers is said again as it is, before one with other keys takes its place.
 pub const HELLO_LASTS: Duration = Duration::from_secs(15);
+/// How long an answer to a hello is kept from being displaced by one to an older hello: longer than the hello is said.
+pub const ANSWER_LASTS: Duration = Duration::from_secs(30);
 /// Handshakes of one peer that are answered per second; and repetitions of old ones, whoever sends them.
 pub const HANDSHAKES_PER_SECOND: u32 = 8;
 /// A peer's mark that no other write has taken along is written after this long.

@@ -47,6 +47,7 @@ struct Answer {
     responder: Responder,
     /// Its hello may be an old one that somebody repeats.
     doubtful: bool,
+    since: Time,
     /// Finished, while the peer's incarnation is being remembered.
     agreed: Option<Agreed>,
 }
@@ -254,8 +255,10 @@ impl Peer {
             return;
         }
         if self.answers.len() >= limits::HANDSHAKES_OPEN_MAX {
-            // Nor does one take the place of an answer to a new hello.
-            match self.answers.iter().position(|answer| answer.doubtful) {
+            // Nor does one take the place of an answer to a new hello, as long as the peer may still go on with that: all that
+            // a peer says whose store was put back looks old.
+            let over = |answer: &Answer| answer.doubtful || answer.since.after(limits::ANSWER_LASTS) <= now;
+            match self.answers.iter().position(over) {
                 Some(at) => drop(self.answers.remove(at)),
                 None if doubtful => return,
                 None => drop(self.answers.pop_front()),
@@ -267,7 +270,7 @@ impl Peer {
         match Responder::new(&common.identity, me, hello, known, *secret) {
             Ok(responder) => {
                 let reply = responder.reply.clone();
-                self.answers.push_back(Answer { responder, doubtful, agreed: None });
+                self.answers.push_back(Answer { responder, doubtful, since: now, agreed: None });
                 // Give the leader's handshake its time before ours begins again.
                 self.retry_at = self.retry_at.map(|at| at.max(now.after(limits::HANDSHAKE_RETRY_MIN)));
                 self.say(common, reply);
