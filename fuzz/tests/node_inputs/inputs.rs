@@ -60,8 +60,9 @@ pub fn begin(cluster: &mut Cluster, depth: Depth) {
             );
         }
         cluster.run_for(2_000);
-        // Twice: the first time makes nodes want presignatures, and the second time they have them.
-        for transaction in [10, 11] {
+        // Whoever is asked first wants presignatures of its own then, and has them when it is asked again: by one request more
+        // than there are nodes somebody is.
+        for transaction in 10..=10 + NODES {
             ask(cluster, &Ask::SignHashed { number: 0, transaction, message: 1 });
             cluster.run_for(2_000);
         }
