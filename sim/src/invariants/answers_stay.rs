@@ -10,7 +10,7 @@ use mpcium_core::{LedgerEntry, store::Keyspace};
 use super::{Fact, Invariant};
 use crate::{
     scenario::{MILLISECOND, SECOND},
-    world::World,
+    world::{Machine, World},
 };
 
 /// Of one record, by whatever member.
@@ -42,8 +42,9 @@ impl Invariant for AnswersStay {
                 return Err(format!("node{node} stored an answer that cannot be read"));
             };
             by_the_clock(world, *node, &entry)?;
-            // The known limit of noticing rollbacks.
-            if world.proxies.is_empty() && world.machines.iter().all(|machine| !machine.rolled_back_within_run) {
+            // The known limit of rollbacks.
+            let forgotten = |machine: &Machine| machine.rolled_back_within_run || machine.has_forgotten();
+            if world.proxies.is_empty() && !world.machines.iter().any(forgotten) {
                 self.registers.entry(write.key.clone()).or_default().stored(world, *node, entry)?;
             }
         }

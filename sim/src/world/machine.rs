@@ -90,6 +90,12 @@ pub const CHAIN_CODE: [u8; 32] = [7; 32];
 const SLEEPS_MAX: u64 = 10_000;
 
 impl Machine {
+    /// Whether its node takes part although answers that it held are lost: it does not know of a rollback, or has been
+    /// brought up to date, which brings back everything but answers.
+    pub fn has_forgotten(&self) -> bool {
+        self.rolled_back && !self.behind
+    }
+
     /// A machine that has never been started.
     #[must_use]
     pub fn new(scenario: &Scenario, node: usize) -> Self {
