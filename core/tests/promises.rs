@@ -62,7 +62,7 @@ fn problem(reference: &str) -> Option<String> {
                 name.strip_prefix("forgets-").is_some_and(|of| read("core/src/store.rs").contains(&quoted(of)));
             forgotten || sources.iter().any(|source| source.contains(&quoted(name)))
         }
-        "counter" => all_below("sim/tests", "rs").contains(&quoted(name)),
+        "counter" => read("sim/src/reached.rs").contains(&quoted(name)),
         "scenario" => read("e2e/tests/scenarios/main.rs").contains(&format!("::{name},")),
         "situation" => read("core/tests/cluster/situations.rs").contains(&quoted(name)),
         "go" => all_below("e2e/go", "go").contains(&format!("func {name}(")),
