@@ -263,12 +263,13 @@ fn count(bytes: &mut Option<usize>, message: &impl Serialize, recipients: usize)
 
 /// Auxiliary data of CGGMP24 for all members, as a dealer would hand it out.
 fn deal(primes: &[Integer], members: usize) -> Result<Vec<DirtyAuxInfo<SecurityLevel128>>, String> {
-    if primes.len() < PRIMES_EACH * members {
-        return Err(format!("{} primes are too few for {members} members", primes.len()));
+    if primes.len() < PRIMES_EACH {
+        return Err(format!("{} primes are too few for one member, which needs {PRIMES_EACH}", primes.len()));
     }
     let mut rng = ChaCha20Rng::from_seed([7; 32]);
     let (mut own, mut moduli, mut pedersen) = (Vec::new(), Vec::new(), Vec::new());
-    for four in primes.chunks_exact(PRIMES_EACH).take(members) {
+    // Where there are too few, members have the same: it costs as much.
+    for four in primes.chunks_exact(PRIMES_EACH).cycle().take(members) {
         let [p, q, hat_p, hat_q] = four else { continue };
         let hat_n = hat_p * hat_q;
         let root = Integer::sample_in_mult_group_of(&mut rng, &hat_n);

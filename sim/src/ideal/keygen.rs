@@ -172,7 +172,9 @@ impl Rounds for IdealKeygenParty {
                 let mut own = shares.get(me).cloned().unwrap_or_default();
                 if self.planted == Some(Planted::WrongShare) && me == 0 {
                     for share in &mut own {
-                        share.secret = Secret::new(Scalar::small(share.curve, 7).bytes());
+                        let mut bytes = share.secret.expose().to_vec();
+                        bytes[16] ^= 1;
+                        share.secret = Secret::new(bytes);
                     }
                 }
                 Ok(Next::Done(Outcome::Keys(own)))

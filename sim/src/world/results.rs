@@ -72,6 +72,9 @@ impl Results {
 /// The same document with one attestation fewer.
 fn without_an_attestation(body: &[u8]) -> Vec<u8> {
     let Ok(mut document) = serde_json::from_slice::<Value>(body) else { return body.to_vec() };
+    if document["result_type"] != "success" {
+        return body.to_vec();
+    }
     if let Some(attestations) = document.get_mut("attestations").and_then(Value::as_array_mut) {
         attestations.pop();
     }
