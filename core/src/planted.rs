@@ -101,7 +101,7 @@ bugs! {
     SecondAnswer = "second-answer",
     /// What a node holds or runs is not kept alive in the queue.
     NotKeptAlive = "not-kept-alive",
-    /// One member's word is enough to say that a wallet does not exist.
+    /// A member that has prepared a wallet says that it does not know it.
     AbsenceTooSoon = "absence-too-soon",
     /// A request that waits for a ledger record is not woken when it has been read.
     LostWakeUp = "lost-wake-up",

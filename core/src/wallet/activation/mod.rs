@@ -379,7 +379,8 @@ impl Activation {
             return;
         }
         // A wallet that is about to exist is not unknown; and a node that lacks records says nothing of absence.
-        if self.is_absent(ctx, parts, from, &wallet) && !self.is_about_to_exist(&wallet) && ctx.unfit.is_empty() {
+        let about_to_exist = self.is_about_to_exist(&wallet) && !planted(Bug::AbsenceTooSoon);
+        if self.is_absent(ctx, parts, from, &wallet) && !about_to_exist && ctx.unfit.is_empty() {
             send(ctx, from, Message::Unknown { wallet, at });
         }
     }
